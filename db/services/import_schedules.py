@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfoNotFoundError
 
 import structlog
 from sqlalchemy import Row, Select, delete, func, insert, select, update
@@ -53,7 +54,8 @@ async def create(work: Work, new: NewSchedule) -> UUID:
         raise QuotaExceeded(RESOURCE, limit, used)
     insertion = insert(ImportSchedule).values(dataset_id=dataset.id, created_by_id=work.viewer.maker_id, **values)
     schedule_id: UUID = await work.scalar(insertion.returning(ImportSchedule.id))
-    work.record("create_import_schedule", KIND, schedule_id, dataset.owner_id, after={**values, "dataset": ref("dataset", dataset.id)})
+    created = {**values, "url": importing.without_query(values["url"]), "dataset": ref("dataset", dataset.id)}
+    work.record("create_import_schedule", KIND, schedule_id, dataset.owner_id, after=created)
     return schedule_id
 
 
@@ -70,7 +72,11 @@ async def change(work: Work, schedule_id: UUID, changes: dict[str, Any]) -> UUID
         present = {name: getattr(schedule, name) for name in _REQUIRED}
         values = await _validated(work, {**present, **changes})
         await work.run(update(ImportSchedule).where(ImportSchedule.id == schedule_id).values(values))
-        work.record("update_import_schedule", KIND, schedule_id, schedule.owner_id, *differences(schedule, values))
+        before, after = differences(schedule, values)
+        for fields in (before, after):
+            if "url" in fields:
+                fields["url"] = importing.without_query(fields["url"])
+        work.record("update_import_schedule", KIND, schedule_id, schedule.owner_id, before, after)
     return schedule_id
 
 
@@ -79,7 +85,7 @@ async def remove(work: Work, schedule_id: UUID) -> UUID:
     work.viewer.require_write()
     schedule = await _lock(work, schedule_id)
     await work.run(delete(ImportSchedule).where(ImportSchedule.id == schedule_id))
-    before = {name: getattr(schedule, name) for name in ("url", "cron", "timezone")}
+    before = {"url": importing.without_query(schedule.url), "cron": schedule.cron, "timezone": schedule.timezone}
     work.record("delete_import_schedule", KIND, schedule_id, schedule.owner_id, {**before, "dataset": ref("dataset", schedule.dataset_id)})
     return schedule.dataset_id
 
@@ -134,13 +140,13 @@ async def _run(database: Database, due: Row[Any]) -> None:
                 return
             _, _, job_id = await importing.add(work, dataset, due.url, DatasetSource.SCHEDULED, reading=due.reading)
             await work.run(update(ImportSchedule).where(ImportSchedule.id == due.id).values(last_job_id=job_id))
-    except (NotFound, Forbidden):
+    except (NotFound, Forbidden, ZoneInfoNotFoundError) as error:  # a time zone may be gone from the machine's database of them
         is_same = (ImportSchedule.id == due.id) & (ImportSchedule.next_at == due.next_at)
         live = select(Dataset.id).where(Dataset.deleted_at.is_(None))  # the schedule of one that was deleted meanwhile only waits
         async with database.work(SYSTEM) as work:
             stop = update(ImportSchedule).where(is_same, ImportSchedule.dataset_id.in_(live)).values(is_active=False, next_at=None)
             if await work.run(stop):
-                log.warning("import_schedule_stopped", schedule=str(due.id))
+                log.warning("import_schedule_stopped", schedule=str(due.id), reason=type(error).__name__)
     except (QuotaExceeded, InsufficientCredits) as error:
         log.warning("scheduled_import_refused", schedule=str(due.id), error=str(error))
         async with database.work(SYSTEM) as work:

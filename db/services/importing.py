@@ -26,6 +26,7 @@ DEFAULT_FILENAME = "import"
 CONTENT_TYPE = "application/octet-stream"
 S3_SCHEME = "s3://"
 _HEX = frozenset("0123456789abcdef")
+_NO_PART = frozenset({"", ".", ".."})  # of a key: what is no name of a file or a folder
 
 IMPORT = jobs.declare(
     jobs.JobKindSpec(
@@ -72,7 +73,7 @@ async def submit(work: Work, new: NewImport) -> tuple[UUID, UUID]:
     dataset = await datasets.lock(work, new.dataset_id)
     version_id, number, job_id = await add(work, dataset, url, DatasetSource.IMPORTED, sha256=sha256, label=label, reading=reading)
     await idempotency.remember(work, new.idempotency_key, {"version": str(version_id), "job": str(job_id)})
-    imported = {"dataset": ref("dataset", dataset.id), "number": number, "url": url, "sha256": sha256, "label": label}
+    imported = {"dataset": ref("dataset", dataset.id), "number": number, "url": without_query(url), "sha256": sha256, "label": label}
     work.record("import_dataset", "version", version_id, dataset.owner_id, after={**imported, "job": ref("job", job_id)})
     return version_id, job_id
 
@@ -129,10 +130,13 @@ def checked_url(text: str, checks: Checks) -> str:
 
 
 def s3_location(url: str) -> tuple[str, str] | None:
-    """Return bucket and key of `s3://bucket/key`; None unless the operator allows them. The bucket of this Trellis is never allowed."""
+    """Return bucket and key of `s3://bucket/key`; None unless the operator allows them. The bucket of this Trellis is never allowed.
+
+    Nor is a key with a part that is empty, `.` or `..`: stores that keep objects as files follow it to other folders, and to other buckets.
+    """
     settings = state_settings()
     bucket, slash, key = url.removeprefix(S3_SCHEME).partition("/")
-    if not slash or not key or bucket == settings.s3_bucket or len(url) > MAX_URL_LENGTH or "\x00" in url:
+    if not slash or bucket == settings.s3_bucket or len(url) > MAX_URL_LENGTH or "\x00" in url or _NO_PART & {*key.split("/")}:
         return None
     return (bucket, key) if any(_is_under(bucket, key, location) for location in settings.import_s3_locations) else None
 
@@ -142,6 +146,11 @@ def _is_under(bucket: str, key: str, location: str) -> bool:
     if bucket != allowed_bucket:
         return False
     return not prefix or key == prefix or key.startswith(prefix if prefix.endswith("/") else f"{prefix}/")
+
+
+def without_query(url: str) -> str:
+    """Return the address as the audit has it, which is kept as it was written: what follows the path is often a signature or a token."""
+    return url if url.startswith(S3_SCHEME) else url.partition("?")[0]
 
 
 def filename_of(url: str) -> str:

@@ -9,8 +9,9 @@ import asyncio
 import os
 import socket
 import ssl
+import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -27,6 +28,9 @@ MAX_REDIRECTS = 5
 MAX_URL_LENGTH = 2_000
 CONNECT_TIMEOUT = 10.0  # seconds, for resolving too
 READ_TIMEOUT = 30.0  # seconds without a byte
+ANSWER_TIMEOUT = 60.0  # seconds until all headers have arrived
+MIN_BYTES, MIN_BYTES_TIME = 64 * 1024, 60.0  # in each of these times; else a server could keep a worker busy with a byte now and then
+_WRITTEN_AT_ONCE = 256 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -61,6 +65,8 @@ def parse_url(text: str, *, insecure: bool = False) -> httpx.URL:
         raise ValueError("This is not an address: write https://host/path.") from None
     if url.scheme != "https" and not (insecure and url.scheme == "http"):
         raise ValueError("An address begins with https://.")
+    if url.port is not None and not 0 < url.port < 2**16:
+        raise ValueError("A port is a number from 1 to 65,535.")
     if not host:
         raise ValueError("The address names no host: write https://host/path.")
     if url.userinfo:
@@ -140,10 +146,16 @@ async def _get(url: httpx.URL, allowed: Sequence[Network]) -> AsyncGenerator[htt
     target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
     headers = [(b"Host", url.netloc), (b"User-Agent", b"Trellis"), (b"Accept", b"*/*"), (b"Accept-Encoding", b"identity")]
     timeouts = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": READ_TIMEOUT, "pool": CONNECT_TIMEOUT}
-    async with (
-        httpcore.AsyncConnectionPool(ssl_context=_ssl_context(), max_connections=1, network_backend=backend) as pool,
-        pool.stream("GET", target, headers=headers, extensions={"timeout": timeouts}) as response,
-    ):
+    async with AsyncExitStack() as stack:
+        pool = httpcore.AsyncConnectionPool(ssl_context=_ssl_context(), max_connections=1, network_backend=backend)
+        await stack.enter_async_context(pool)
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                answer = pool.stream("GET", target, headers=headers, extensions={"timeout": timeouts})
+                response = await stack.enter_async_context(answer)
+        except TimeoutError:
+            message = f"{url.host} did not begin to send the file within {ANSWER_TIMEOUT:g} seconds."
+            raise FetchFailed("TOO_SLOW", message, retryable=True) from None
         yield response
 
 
@@ -195,19 +207,30 @@ async def _write(response: httpcore.Response, path: Path, max_bytes: int, progre
     too_large = FetchFailed("TOO_LARGE", f"The file is larger than {max_bytes:,} bytes, the most that is accepted.")
     if total is not None and total > max_bytes:
         raise too_large
-    digest, size = sha256(), 0
+    digest, size, arrived = sha256(), 0, bytearray()
+    checked_at, checked_size = time.monotonic(), 0
     with path.open("wb") as file:
 
-        def write(chunk: bytes) -> None:
-            file.write(chunk)
-            digest.update(chunk)
+        def write() -> None:
+            file.write(arrived)
+            digest.update(arrived)
+            arrived.clear()
 
         async for chunk in response.aiter_stream():
             size += len(chunk)
             if size > max_bytes:
                 raise too_large
-            await asyncio.to_thread(write, chunk)
-            progress(size, total)
+            if (now := time.monotonic()) - checked_at > MIN_BYTES_TIME:
+                if size - checked_size < MIN_BYTES:
+                    message = f"The server sent fewer than {MIN_BYTES:,} bytes in {MIN_BYTES_TIME:g} seconds."
+                    raise FetchFailed("TOO_SLOW", message, retryable=True)
+                checked_at, checked_size = now, size
+            arrived += chunk
+            if len(arrived) >= _WRITTEN_AT_ONCE:  # chunks may be of one byte each
+                await asyncio.to_thread(write)
+                progress(size, total)
+        await asyncio.to_thread(write)
+        progress(size, total)
     return Fetched(size, digest.hexdigest())
 
 

@@ -104,6 +104,25 @@ async def test_a_schedule_waits_while_its_dataset_is_deleted_and_stops_with_its_
     assert await ada.one("query($id: ID!) { node(id: $id) { id } }", id=first) is None
 
 
+async def test_a_schedule_whose_time_zone_is_gone_stops_and_holds_up_no_other(
+    ada: Client, database: Database, settings: StateSettings
+) -> None:
+    for name in ("Mars/Phobos", "UTC"):
+        await create(ada, datasetId=await ada.create_dataset(name))
+    await execute(database, text(DUE))
+    await execute(
+        database,
+        text(
+            "UPDATE import_schedules SET timezone = 'Mars/Phobos', next_at = next_at - interval '1 day'"
+            " FROM datasets d WHERE d.id = dataset_id AND d.name = 'Mars/Phobos'"
+        ),
+    )
+    await run(database, settings)
+    assert await imports(database) == 1
+    rows = await database.rows(select(ImportSchedule.timezone, ImportSchedule.is_active).order_by(ImportSchedule.timezone))
+    assert [tuple(row) for row in rows] == [("Mars/Phobos", False), ("UTC", True)]
+
+
 async def test_a_schedule_is_changed_stopped_and_deleted(ada: Client, bob: Client) -> None:
     dataset = await ada.create_dataset("d")
     schedule = (await create(ada, datasetId=dataset))["schedule"]["id"]

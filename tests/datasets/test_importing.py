@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from sqlalchemy import select
 
 from db.core.outbound import is_public, parse_networks
+from db.core.work import Database
 from db.settings import StateSettings
 from db.stores import outbound
 from db.stores.objects import ObjectStore
 from db.stores.outbound import FetchFailed, fetch
+from db.tables import AuditEvent
 from tests.client import Client
 
 CSV = b"a,b\n1,x\n2,y\n"
@@ -126,6 +129,10 @@ async def test_a_location_in_s3_that_the_operator_allows_is_imported(import_file
         "s3://trellis-imports/shared",
         "s3://trellis-imports/shared2/x",
         "s3://other/shared/x",
+        "s3://trellis-imports/shared/../x",
+        f"s3://trellis-imports/shared/../../{settings.s3_bucket}/uploads/x",
+        "s3://trellis-imports/shared/./x",
+        "s3://trellis-imports/shared//x",
         f"s3://{settings.s3_bucket}/shared/x",
     ):
         refused = await ada.one(IMPORT, input={"datasetId": dataset, "url": url})
@@ -143,6 +150,8 @@ async def test_what_is_no_address_is_refused_at_once(ada: Client, bob: Client) -
         "nonsense",
         "https://user:secret@example.org/x",
         "file:///etc/passwd",
+        "https://example.org:0/x",
+        "https://example.org:65536/x",
         "https://x/" + "y" * 2_000,
     ):
         refused = await ada.one(IMPORT, input={"datasetId": dataset, "url": url})
@@ -244,6 +253,54 @@ async def test_what_the_server_says_and_sends_is_bounded(files: FileServer, tmp_
         await fetch(files.url("/short"), tmp_path / "x", max_bytes=1_000, allowed=ALLOWED, progress=lambda *_: None)
     assert (cut.value.code, cut.value.retryable) == ("FETCH_FAILED", True)
     assert len([path for path, _ in files.asked if path == "/loop"]) == outbound.MAX_REDIRECTS + 1
+
+
+async def test_a_server_that_sends_a_byte_now_and_then_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would keep a worker busy until the timeout of the job: no byte is late."""
+    monkeypatch.setattr(outbound, "ANSWER_TIMEOUT", 0.2)
+    monkeypatch.setattr(outbound, "MIN_BYTES_TIME", 0.2)
+    starts = {"/head": b"HTTP/1.1 200 OK\r\nX-A: ", "/body": b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"}
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[1]
+        writer.write(starts[path])
+        with suppress(ConnectionError):
+            for _ in range(500):
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        writer.close()
+
+    async with await asyncio.start_server(respond, "127.0.0.2", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        for path in starts:
+            url = f"http://127.0.0.2:{port}{path}"
+            with pytest.raises(FetchFailed) as failed:
+                await fetch(url, tmp_path / "x", max_bytes=1_000, allowed=ALLOWED, progress=lambda *_: None)
+            assert (failed.value.code, failed.value.retryable) == ("TOO_SLOW", True), path
+
+
+async def test_the_audit_has_an_address_without_what_may_be_a_signature(ada: Client, database: Database) -> None:
+    url = "https://nobody.invalid/d.csv"
+    dataset = await ada.create_dataset("d")
+    await ada.one(IMPORT, input={"datasetId": dataset, "url": f"{url}?X-Amz-Signature=secret"})
+    create = "mutation($input: CreateImportScheduleInput!) { createImportSchedule(input: $input) { ... on CreateImportSchedulePayload { schedule { id url } } } }"
+    made = await ada.one(create, input={"datasetId": dataset, "url": f"{url}?token=secret", "cron": "0 6 * * *"})
+    assert made["schedule"]["url"] == f"{url}?token=secret"
+    schedule = {"id": made["schedule"]["id"]}
+    change = "mutation($input: UpdateImportScheduleInput!) { updateImportSchedule(input: $input) { __typename } }"
+    await ada.one(change, input={**schedule, "url": f"{url}?token=secret2"})
+    await ada.one("mutation($id: ID!) { deleteImportSchedule(input: {id: $id}) { __typename } }", **schedule)
+    rows = await database.rows(select(AuditEvent.action, AuditEvent.before, AuditEvent.after).order_by(AuditEvent.id))
+    told = [
+        (row.action, row.before and row.before.get("url"), row.after and row.after.get("url")) for row in rows if "import" in row.action
+    ]
+    assert told == [
+        ("import_dataset", None, url),
+        ("create_import_schedule", None, url),
+        ("update_import_schedule", url, url),
+        ("delete_import_schedule", url, None),
+    ]
 
 
 def certificate(folder: Path, name: str) -> ssl.SSLContext:
