@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from db.core.checks import Checks
+from db.core.suggestions import closest
 from db.tables.exports import ExportFormat
 
 MAX_NULL_TEXT = 20
@@ -80,9 +81,9 @@ def _columns(value: Any, source: Source) -> str | None:
 def _unknown(name: str, source: Source) -> str | None:
     if name in source.columns:
         return None
-    close = difflib.get_close_matches(name, source.columns, n=1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"Its columns are: {', '.join(list(source.columns)[:20])}."
-    return f"The version has no column {name!r}. {hint}"
+    close = closest(name, source.columns)
+    hint = f"Did you mean {close!r}?" if close is not None else f"Its columns are: {', '.join(list(source.columns)[:20])}."
+    return f"The version has no column {name[:100]!r}. {hint}"
 
 
 def _target(source: Source) -> str | None:
@@ -120,6 +121,18 @@ OPTIONS: Mapping[ExportFormat, Mapping[str, Option]] = {
 }
 
 
+def _check_null_text(chosen: Mapping[str, Any], checks: Checks) -> None:
+    """The text is written as it is, neither quoted nor guarded."""
+    null_text: str = chosen.get("nullText", "")
+    if chosen.get("delimiter", "\0") in null_text:
+        checks.add(
+            "options", "nullText", message="The text contains the delimiter, so it would be two cells. Choose another text or delimiter."
+        )
+    if chosen.get("formulaGuard") and len(null_text) > 1 and null_text[0] in "=+-@":
+        message = "A spreadsheet takes this text for a formula. Choose another one, or set `formulaGuard` to false."
+        checks.add("options", "nullText", message=message)
+
+
 def validated(export_format: ExportFormat, given: Any, source: Source, checks: Checks) -> dict[str, Any]:
     """Return all options of the format, those that are left out with their defaults, and without those that then are null."""
     options = OPTIONS[export_format]
@@ -140,6 +153,7 @@ def validated(export_format: ExportFormat, given: Any, source: Source, checks: C
         value = option.default if option.of_source is None else option.of_source(source)
         if name not in chosen and value is not None:
             chosen[name] = value
+    _check_null_text(chosen, checks)
     names: list[str] | None = chosen.get("columns")
     for name in ("target", "splitColumn"):
         if names is not None and chosen.get(name, names[0]) not in names:

@@ -264,6 +264,13 @@ OPTIONS: dict[str, Any] = {
     "options.columns: This is a list of one or more names of columns.": {"columns": []},
     'options.compression: This is not one of "none", "gzip".': {"compression": "zip"},
     "options.header: This is true or false.": {"header": "yes"},
+    "options.nullText: The text contains the delimiter, so it would be two cells. Choose another text or delimiter.": {
+        "nullText": "n;a",
+        "delimiter": ";",
+    },
+    "options.nullText: A spreadsheet takes this text for a formula. Choose another one, or set `formulaGuard` to false.": {
+        "nullText": "=1+1"
+    },
     "options.nullText: This is a text of at most 20 printable characters without quotes.": {"nullText": "\n"},
     "options: A JSON object is expected here, {…}.": [],
 }

@@ -174,6 +174,11 @@ def test_csv_keeps_every_digit_and_a_guard_before_formulas_in_text_alone(export:
         if before != after
     ]
     assert changed == [(text, f"'{text}") for text in ("=name", "=1+1", "-x", "\tz", "@u")]
+    texts = ["\n=1", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20a", "a=1"]  # also of full width
+    (_, *cells) = csv.reader(
+        io.StringIO(export(pl.DataFrame({"text": texts}), "CSV", {"text": "STRING"})["data-v1.csv"].decode(), newline="")
+    )
+    assert [cell for (cell,) in cells] == [*(f"'{text}" for text in texts[:-1]), "a=1"]
     raw = export(NASTY.select("integer", "text"), "CSV", {"integer": "INTEGER", "text": "STRING"}, nullText="-")["data-v1.csv"].decode()
     assert raw.splitlines()[2:4] == ['-9223372036854775808,""', "9223372036854775807,-"]  # an empty text is none that is missing
 

@@ -77,6 +77,18 @@ def test_rows_are_cut_into_files_and_none_is_lost(export: Exporter, monkeypatch:
     assert len(distributed["recordSet"]) == 3
 
 
+def test_the_number_of_files_and_the_length_of_their_names_are_bounded(export: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = NUMBERS.with_columns(fold=pl.when(pl.col("y") == 0).then(pl.lit("x" * 300)).otherwise(pl.lit("x" * 400)))
+    files = export(long, "HUGGINGFACE", NUMBER_TYPES, splitColumn="fold")
+    assert [path for path in files if path.startswith("data/")] == [
+        f"data/{'x' * 80}{end}.parquet" for end in ("-00000-of-00001", "_2-00000-of-00002", "_2-00001-of-00002")
+    ]
+    monkeypatch.setattr(splits, "MAX_SHARDS", 2)
+    with pytest.raises(BadInput, match="would be 3 files of 1,000 rows; the maximum is 2") as refused:
+        export(NUMBERS, "TENSORFLOW", NUMBER_TYPES)
+    assert refused.value.code == "TOO_MANY_FILES"
+
+
 def test_tensors_have_each_number_and_where_a_value_is_missing(export: Exporter) -> None:
     files = export(LEARNING, "PYTORCH", LEARNING_TYPES, target="label")
     document = json.loads(files["columns.json"])

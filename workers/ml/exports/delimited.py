@@ -11,8 +11,8 @@ from workers.ml.exports.compressing import compressed
 from workers.ml.exports.source import Rows
 from workers.ml.exports.texts import as_text, is_text
 
-FORMULA = r"^[=+\-@\t\r]"
-"""What a spreadsheet takes for a formula, of text cells; numbers stay as they are."""
+FORMULA = r"^[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]"
+"""What a spreadsheet takes for a formula, of text cells, also in the full width of East Asian fonts; numbers stay as they are."""
 
 
 def write_csv(rows: Rows, path: Path, options: dict[str, Any]) -> None:

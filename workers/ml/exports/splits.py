@@ -18,6 +18,8 @@ SPLIT_COLUMN = "split"
 STANDARD = ("train", "validation", "test")
 UNASSIGNED = "unassigned"
 MAX_SPLITS = 20
+MAX_SHARDS = 500  # an export lists all its files at once
+MAX_SPLIT_NAME = 80  # characters of a value in names of files, which have 255 bytes at most
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def find_splits(rows: Rows, column: str | None, target: str | None) -> Splits:
         return everything
     names: dict[str | None, str] = {}
     for value in sorted(counts, key=_order):
-        name = UNASSIGNED if value is None else re.sub(r"\W+", "_", value, flags=re.ASCII).strip("_") or "part"
+        name = UNASSIGNED if value is None else re.sub(r"\W+", "_", value, flags=re.ASCII).strip("_")[:MAX_SPLIT_NAME] or "part"
         names[value] = (
             name if name not in names.values() else next(f"{name}_{i}" for i in range(2, 99) if f"{name}_{i}" not in names.values())
         )
@@ -91,8 +93,15 @@ class Shard:
 
 
 def write_shards(rows: Rows, splits: Splits, limit: int, folder: Path, open_writer: Callable[[Path], ShardWriter]) -> list[Shard]:
-    """Write the rows of each part to files of at most `limit` rows. A part without rows has one file, too."""
+    """Write the rows of each part to files of at most `limit` rows. A part without rows has one file, too.
+
+    Raises BadInput (TOO_MANY_FILES).
+    """
     shards: dict[str, list[Shard]] = {}
+    files = sum(max(1, -(-count // limit)) for count in splits.counts.values())
+    if files > MAX_SHARDS:
+        message = f"The rows would be {files:,} files of {limit:,} rows; the maximum is {MAX_SHARDS:,}. Choose a higher `shardRows`."
+        raise BadInput("TOO_MANY_FILES", message)
     for split, count in splits.counts.items():
         total = max(1, -(-count // limit))
         shards[split] = [
