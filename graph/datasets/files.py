@@ -116,7 +116,7 @@ class Upload:
         return [HttpHeader(name=name, value=value) for name, value in (await self._presigned(info.context))[1].items()]
 
     @strawberry.field(
-        metadata=costs(PRESIGN, entries="first"),
+        metadata=costs(PRESIGN, entries=1, scaled=("first", 1)),
         description="The parts that have not arrived yet, in order: after a break, exactly these are still to be sent. Their URLs are valid for 15"
         " minutes, unless the operator set another time, and are new in each answer. Empty for an upload by one PUT.",
     )

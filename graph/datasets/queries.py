@@ -10,6 +10,7 @@ from strawberry import ID
 from db.queries import datasets, uploads
 from db.services.generators import GENERATORS
 from graph.core.context import Info
+from graph.core.costs import costs
 from graph.core.edges import listing, lookup
 from graph.core.ids import parse
 from graph.core.paging import Connection
@@ -27,7 +28,7 @@ class DatasetQueries:
         datasets.listing, filtered_by=DatasetFilter, ordered_by=DatasetOrder, description="Your datasets; for admins, everybody's."
     )
 
-    @query(description="The generators of synthetic data that `generateDataset` takes.")
+    @query(metadata=costs(entries=5), description="The generators of synthetic data that `generateDataset` takes.")
     def dataset_generators(self) -> list[DatasetGenerator]:
         return [DatasetGenerator.of(generator) for generator in GENERATORS.values()]
 

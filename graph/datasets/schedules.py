@@ -12,6 +12,7 @@ from strawberry import ID, Maybe
 from db.queries import datasets, jobs, schedules
 from db.services import import_schedules
 from graph.core.context import Info
+from graph.core.costs import costs
 from graph.core.edges import extend, many, one
 from graph.core.ids import Node, decode
 from graph.core.permissions import Scope, mutation
@@ -52,7 +53,9 @@ extend(
     Dataset,
     "schedules",
     list[ImportSchedule],
-    many(schedules.of_dataset, description="The schedules by which files are imported into it, the oldest first."),
+    many(
+        schedules.of_dataset, metadata=costs(entries=5), description="The schedules by which files are imported into it, the oldest first."
+    ),
 )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from db.core.work import Database
 from db.services import maintenance
 from db.tables import EmailMessage
+from tests.workers.worker_harness import run_maintenance
 
 
 def body(mail: Mail) -> str:
@@ -58,8 +59,7 @@ class Post:
         context = maintenance.MaintenanceContext(
             self.context.database, self.context.objects, self.context.settings.model_copy(update=settings)
         )
-        result = await maintenance.run_task(context, "send_mail", "test")
-        assert result is not None
+        result = await run_maintenance(context, "send_mail")
         assert result.error is None
         return self.mailbox.mails[before:]
 

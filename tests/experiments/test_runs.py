@@ -167,7 +167,7 @@ async def test_a_comparison_names_the_best_run_of_each_metric(ada: Client, measu
 
 
 def test_every_metric_of_the_workers_has_a_goal() -> None:
-    for name in METRICS:
+    for name in METRICS.keys() - {"noise_share", "outlier_share"}:  # what data are like, not how good a model is
         variants = (name, f"train_{name}", f"validation_{name}", f"oob_{name}", f"cv_{name}", f"cv_{name}_mean")
         assert len({goal_of(variant) for variant in variants} - {None}) == 1, name
         assert all(goal_of(variant) for variant in variants), name

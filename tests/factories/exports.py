@@ -1,4 +1,4 @@
-"""Exports: one of each dataset version, complete, with its file; one for each status of a job."""
+"""Exports: one of each dataset version, complete, with its file, and one of a model version; one for each status of a job."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from tests.client import Client
 from tests.factories import Factory
 
 _ROWS = """
-INSERT INTO exports (owner_id, created_by_id, job_id, dataset_version_id, format, options, size_bytes, expires_at)
-SELECT j.owner_id, j.owner_id, j.id, j.dataset_version_id, 'csv', '{"delimiter": ","}', 10, now() + interval '7 days'
-FROM jobs j JOIN users u ON u.id = j.owner_id WHERE u.username = :owner;
+WITH chosen AS (  -- its export is of a model
+  SELECT j.id, model.id AS model_version_id FROM jobs j JOIN users u ON u.id = j.owner_id CROSS JOIN LATERAL (
+    SELECT v.id FROM model_versions v JOIN models m ON m.id = v.model_id WHERE m.owner_id = j.owner_id ORDER BY v.id LIMIT 1) model
+  WHERE u.username = :owner ORDER BY j.id DESC OFFSET 1 LIMIT 1)
+INSERT INTO exports (owner_id, created_by_id, job_id, dataset_version_id, model_version_id, format, options, size_bytes, expires_at)
+SELECT j.owner_id, j.owner_id, j.id, CASE WHEN chosen.id IS NULL THEN j.dataset_version_id END, chosen.model_version_id,
+  CASE WHEN chosen.id IS NULL THEN 'csv' ELSE 'onnx' END, '{"delimiter": ","}', 10, now() + interval '7 days'
+FROM jobs j JOIN users u ON u.id = j.owner_id LEFT JOIN chosen ON chosen.id = j.id WHERE u.username = :owner
+ORDER BY j.id;
 
 INSERT INTO stored_objects (owner_id, object_key, size_bytes, sha256)
 SELECT e.owner_id, 'test/' || e.id || '/EXPORT', 10, md5(e.id::text || 'EXPORT') || repeat('0', 32)
@@ -40,10 +46,9 @@ async def _tell(ada: Client, ids: dict[str, str]) -> None:
 
 FACTORY = Factory(
     ids={"export": Export},
-    after=("datasets", "jobs"),
+    after=("datasets", "jobs", "models"),
     rows=_ROWS,
     states=_STATES,
     story=_tell,
     story_statuses=(("Export", "COMPLETED"),),
-    unfilled=("Export.modelVersion", "ModelVersion.exports"),  # an export has data or a model, and these have data
 )

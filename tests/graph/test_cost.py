@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 from math import ceil
 from typing import Any
@@ -191,8 +190,8 @@ class NaiveCost:
                 total += most_expensive
             else:
                 assert isinstance(price.entries, int)
-                times = 1 if price.scaled is None else ceil(price.scaled[2] / price.scaled[1])
-                for _ in range(price.entries * times):
+                times = 1 if price.scaled is None else ceil(arguments.get(price.scaled[0], price.scaled[2]) / price.scaled[1])
+                for _ in range(price.entries * max(times, 1)):
                     total += price.entry_weight + most_expensive
         return total
 
@@ -257,9 +256,7 @@ class DocumentGenerator:
         return " ".join(parts)
 
 
-def test_the_cost_is_what_counting_each_thing_gives_for_any_document() -> None:
-    seed = int(time.time())
-    print(f"seed {seed}")
+def test_the_cost_is_what_counting_each_thing_gives_for_any_document(seed: int) -> None:
     prices = CostModel(CORE)
     expensive_count = 0
     for round_ in range(300):

@@ -196,7 +196,13 @@ def test_the_code_of_the_card_takes_dates_apart_as_the_training_did(tmp_path: Pa
     steps = [("decompose_dates", {}), ("drop_columns", {"columns": ["when_year"]}), "train_random_forest"]
     result, _ = run(tmp_path, frame, chain(*steps), target="label", problem="CLASSIFICATION")
     inputs = json.loads(artifact_path(result, "SIGNATURE").read_text())["inputs"]
-    assert inputs[0] == {"name": "when_year_2", "kind": "number", "type": "INTEGER", "from": {"column": "when", "part": "year"}}
+    assert inputs[0] == {
+        "name": "when_year_2",
+        "kind": "number",
+        "type": "INTEGER",
+        "nullable": True,
+        "from": {"column": "when", "part": "year"},
+    }
     parts = {name: ["year", "month", "day", "weekday", *more] for name, more in (("when", ["hour", "minute"]), ("day", []))}
     assert [column["from"] for column in inputs] == [{"column": name, "part": part} for name in parts for part in parts[name]]
     card = artifact_path(result, "MODEL_CARD").read_text()
@@ -242,9 +248,9 @@ def test_the_importance_finds_the_columns_that_matter_and_adds_up(tmp_path: Path
 def test_the_signature_names_inputs_and_classes(tmp_path: Path) -> None:
     signature = json.loads(artifact_path(train(tmp_path, "train_logistic_regression"), "SIGNATURE").read_text())
     assert signature["inputs"] == [
-        {"name": "a", "kind": "number", "type": "FLOAT"},
-        {"name": "b", "kind": "number", "type": "FLOAT"},
-        {"name": "kind", "kind": "text", "type": "STRING"},
+        {"name": "a", "kind": "number", "type": "FLOAT", "nullable": False},
+        {"name": "b", "kind": "number", "type": "FLOAT", "nullable": False},
+        {"name": "kind", "kind": "text", "type": "STRING", "nullable": True},
     ]
     assert signature["output"] == {"problem_type": "CLASSIFICATION", "target": "label", "classes": ["no", "yes"]}
 

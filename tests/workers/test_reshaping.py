@@ -150,6 +150,6 @@ def test_words_are_weighted_as_scikit_learn_weights_them_and_the_model_takes_tex
     for rows in (frame.select("note"), frame.select("note").to_pandas()):
         assert model.predict(rows).tolist() == frame["good"].to_list()
     inputs = json.loads(artifact_path(result, "SIGNATURE").read_text())["inputs"]
-    assert inputs == [{"name": "note", "kind": "text", "type": "STRING"}]
+    assert inputs == [{"name": "note", "kind": "text", "type": "STRING", "nullable": True}]
     error = pipeline_error(tmp_path, frame, chain(("tfidf_text", {"columns": ["note"], "min_rows": 1000})))
     assert (error.code, error.column) == ("NO_TERMS", "note")

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+# Bodies import this one module of `db`, whose files they may not read: they find it loaded.
+import db.core.formulas  # noqa: F401 # pyright: ignore[reportUnusedImport]
 from workers.ml import preloading
 from workers.runtime import child_main, process_tree, sandbox
 

@@ -92,7 +92,9 @@ def check(node: PipelineNode, target: str | None, rows: TrainingRows) -> None:
     if rows.train_target.dtype.kind == "f" and node.parameters.problem_type != "classification":
         return
     classes, counts = np.unique(rows.train_target, return_counts=True)
-    if counts.min() < 2 <= counts.max():
+    # Of numbers that are all different it may be a regression.
+    are_labels = rows.train_target.dtype.kind not in "iu" or node.parameters.problem_type == "classification"
+    if counts.min() < 2 and (are_labels or counts.max() >= 2):
         rare = classes[counts.argmin()].item()
         raise BadInput(
             "RARE_CLASS",
