@@ -23,6 +23,7 @@ DOMAINS = (
     "items",
     "pipelines",
     "jobs",
+    "proposals",
     "models",
     "predictions",
     "experiments",

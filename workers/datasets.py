@@ -16,8 +16,10 @@ from db.queries.artifacts import ITEMS, PREVIEWS, PROCESSED, RAW
 from db.services import versions
 from db.services.jobs.checkpoints import Checkpoint
 from db.services.outputs import StoredFile
-from db.tables import Dataset, Upload
+from db.tables import Dataset, SchemaProposal, Upload
+from db.tables.datasets import SchemaPolicy
 from db.tables.jobs import JobKind
+from db.tables.proposals import SchemaProposalStatus
 from workers.ml import stages
 from workers.ml.part_state import PART_CHECKPOINT_PREFIX, PartState, StoredPart
 from workers.registry import task
@@ -27,7 +29,12 @@ from workers.runtime.body_runner import BodyFailed
 PARQUET = "application/vnd.apache.parquet"
 MAX_PROFILE_IN_ROW = 1024**2
 COPY, GENERATE, STORE = "copy", "generate", "store"  # the stages outside the body that reads
-STAGES = {stages.READ: "Read", stages.PROFILE: "Profile", STORE: "Store"}  # with their titles; the one that obtains the file is before them
+STAGES = {
+    stages.READ: "Read",
+    stages.PROFILE: "Profile",
+    stages.PROPOSE: "Propose",
+    STORE: "Store",
+}  # with their titles; the one that obtains the file is before them
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ async def read_version(attempt: Attempt, source: Source) -> Effects:
     are its outputs.
     """
     job = attempt.job
-    (dataset,) = await attempt.database.rows(select(Dataset.modality).where(Dataset.id == job.dataset_id))
+    dataset = await _load_dataset(attempt)
     prefix = f"datasets/{job.owner_id}/{job.dataset_id}/{job.dataset_version_id}"
     path, folder = attempt.folder / "source", attempt.folder / "out"
     folder.mkdir()
@@ -112,6 +119,10 @@ async def read_version(attempt: Attempt, source: Source) -> Effects:
         # What is generated is a table, whatever the dataset is for.
         "modality": None if job.kind is JobKind.GENERATE else dataset.modality.name,
         "reading": job.parameters.get("reading"),
+        "declared": declared(dataset),
+        "contract": None
+        if dataset.accepted_columns is None
+        else {"columns": dataset.accepted_columns, "fails": dataset.schema_policy is SchemaPolicy.FAIL},
         "actual_sha256": raw.sha256,
         "checkpointing": {"interval": attempt.checkpoint_interval, "parts": parts} if raw.size >= attempt.checkpoint_min_bytes else None,
         "table": None if table is None else table.state["body"],
@@ -144,6 +155,30 @@ async def read_version(attempt: Attempt, source: Source) -> Effects:
         return written.duplicate_keys if source.upload_key is None else [*written.duplicate_keys, source.upload_key]
 
     return effects
+
+
+async def _load_dataset(attempt: Attempt) -> Row[Any]:
+    """Load the dataset with the accepted schema as it is now: one that is accepted while the file is read counts for the next version."""
+    accepted = (SchemaProposal.dataset_id == Dataset.id) & (SchemaProposal.status == SchemaProposalStatus.ACCEPTED)
+    statement = (
+        select(
+            Dataset.modality,
+            Dataset.target_column,
+            Dataset.problem_type,
+            Dataset.schema_policy,
+            SchemaProposal.columns.label("accepted_columns"),
+        )
+        .outerjoin(SchemaProposal, accepted)
+        .where(Dataset.id == attempt.job.dataset_id)
+    )
+    (dataset,) = await attempt.database.rows(statement)
+    return dataset
+
+
+def declared(dataset: Row[Any]) -> dict[str, str | None]:
+    """What the dataset says of itself, as a `Declared`."""
+    problem_type = dataset.problem_type
+    return {"target_column": dataset.target_column, "problem_type": None if problem_type is None else problem_type.name}
 
 
 async def _store_items(

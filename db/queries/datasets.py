@@ -22,6 +22,7 @@ COLUMNS = (
     Dataset.problem_type,
     Dataset.target_column,
     Dataset.source,
+    Dataset.schema_policy,
     Dataset.meta.label("metadata"),
     Dataset.created_at,
     Dataset.updated_at,

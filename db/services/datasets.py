@@ -18,7 +18,7 @@ from db.core.work import Work
 from db.errors import NameTaken, NotFound, WrongState
 from db.services.jobs.kinds import uses_dataset
 from db.tables import Dataset, Job
-from db.tables.datasets import READABLE_MODALITIES, DatasetSource, Modality, ProblemType
+from db.tables.datasets import READABLE_MODALITIES, DatasetSource, Modality, ProblemType, SchemaPolicy
 from db.tables.jobstates import TERMINAL
 
 _UNIQUE = "uq_datasets_owner_id_name"
@@ -35,6 +35,7 @@ class NewDataset:
     target_column: str | None = None
     metadata: dict[str, Any] | None = None
     source: DatasetSource = DatasetSource.UPLOAD
+    schema_policy: SchemaPolicy = SchemaPolicy.WARN
     owner_id: UUID | None = None
     """A team, or the viewer if None."""
 
@@ -74,6 +75,7 @@ async def insert_new(work: Work, new: NewDataset) -> InsertedDataset:
         "modality": new.modality,
         "problem_type": new.problem_type,
         "source": new.source,
+        "schema_policy": new.schema_policy,
     }
     checks.raise_if_invalid()
     with translate_unique_violation(_UNIQUE, NameTaken("dataset", name)):

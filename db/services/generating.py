@@ -14,7 +14,7 @@ from db.errors import invalid
 from db.services import datasets, idempotency, jobs, versions
 from db.services.generators import GENERATORS, Generator
 from db.services.pipelines.definitions import parameter_issues
-from db.tables import DatasetProfile, DatasetVersion
+from db.tables import DatasetProfile, DatasetVersion, SchemaProposal
 from db.tables.datasets import DatasetSource, DatasetVersionStatus
 from db.tables.jobs import JobKind
 
@@ -26,7 +26,7 @@ GENERATE = jobs.declare(
     jobs.JobKindSpec(
         JobKind.GENERATE,
         title="generation",
-        outputs=(DatasetVersion, DatasetProfile),
+        outputs=(DatasetVersion, DatasetProfile, SchemaProposal),
         on_change=versions.follow_ingest,
         on_retry=versions.reopen,
     )

@@ -17,7 +17,7 @@ from db.services import datasets, idempotency, jobs, reading_options, versions
 from db.services.reading_options import ReadingOptions
 from db.settings import state_settings
 from db.stores.outbound import MAX_URL_LENGTH, parse_url
-from db.tables import DatasetProfile, DatasetVersion
+from db.tables import DatasetProfile, DatasetVersion, SchemaProposal
 from db.tables.datasets import DatasetSource, DatasetVersionStatus
 from db.tables.jobs import JobKind
 
@@ -33,7 +33,7 @@ IMPORT = jobs.declare(
         JobKind.IMPORT,
         title="import",
         queue="upload",
-        outputs=(DatasetVersion, DatasetProfile),
+        outputs=(DatasetVersion, DatasetProfile, SchemaProposal),
         on_change=versions.follow_ingest,
         on_retry=versions.reopen,
     )

@@ -25,7 +25,7 @@ from db.services.reading_options import ReadingOptions
 from db.services.upload_parts import SentPart
 from db.settings import MAX_PUT_BYTES, state_settings
 from db.stores.objects import ObjectMissing, ObjectStore
-from db.tables import Dataset, DatasetProfile, DatasetVersion, Upload
+from db.tables import Dataset, DatasetProfile, DatasetVersion, SchemaProposal, Upload
 from db.tables.datasets import DatasetSource, DatasetVersionStatus, Modality, UploadState
 from db.tables.jobs import JobKind
 
@@ -80,7 +80,7 @@ INGEST = jobs.declare(
         title="ingest",
         queue="upload",
         price_refusal="`completeUpload` cannot report insufficient credits, so an ingest has no price.",
-        outputs=(DatasetVersion, DatasetProfile),
+        outputs=(DatasetVersion, DatasetProfile, SchemaProposal),
         on_change=versions.follow_ingest,
         on_retry=versions.reopen,
     )

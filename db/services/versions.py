@@ -10,10 +10,10 @@ from sqlalchemy import Row, exists, func, insert, select, update
 
 from db.core.work import Work
 from db.errors import WrongState
-from db.services import items, outputs
+from db.services import items, outputs, proposals
 from db.services.jobs.kinds import target_of
 from db.services.outputs import Result, StoredFile, WrittenOutput
-from db.tables import Dataset, DatasetProfile, DatasetVersion, Job, Upload
+from db.tables import Dataset, DatasetProfile, DatasetVersion, Job, SchemaProposal, Upload
 from db.tables.datasets import DatasetSource, DatasetVersionStatus, FileFormat, UploadState
 from db.tables.jobs import JobKind
 from db.tables.jobstates import TERMINAL, JobStatus
@@ -42,7 +42,7 @@ async def mark_ready(
     item_lines: IO[bytes] | None = None,
     item_files: Sequence[StoredFile] = (),
 ) -> WrittenOutput:
-    """Make an ingested version READY, with its files and its profile; `result` is an `IngestResult`.
+    """Make an ingested version READY, with its files, its profile and a proposed schema; `result` is an `IngestResult`.
 
     Of a version with items, `item_lines` is the file that the ingest wrote, and `item_files` are the pack and the previews.
     """
@@ -64,7 +64,8 @@ async def mark_ready(
     await work.run(update(Upload).where(Upload.version_id == version_id).values(state=UploadState.INGESTED))
     await outputs.add_artifact(work, job, raw, output.duplicate_keys, dataset_version_id=version_id)
     await outputs.add_artifacts(work, job, item_files, output.duplicate_keys, dataset_version_id=version_id)
-    await _finish_version(work, job, output, result, processed, profile_file)
+    proposal_id = await proposals.add(work, job, version_id, result["proposal"])
+    await _finish_version(work, job, output, result, processed, profile_file, proposal_id)
     return output
 
 
@@ -100,11 +101,18 @@ def _ready_values(result: Result) -> dict[str, Any]:
 
 
 async def _finish_version(
-    work: Work, job: Row[Any], output: WrittenOutput, result: Result, processed: StoredFile, profile_file: StoredFile | None
+    work: Work,
+    job: Row[Any],
+    output: WrittenOutput,
+    result: Result,
+    processed: StoredFile,
+    profile_file: StoredFile | None,
+    proposal_id: UUID | None = None,
 ) -> None:
     await outputs.add_artifact(work, job, processed, output.duplicate_keys, dataset_version_id=output.id)
     profile_id = await _add_profile(work, job, output, result["profile"], profile_file)
-    await outputs.add_outputs(work, job, [(DatasetVersion, output.id), (DatasetProfile, profile_id)])
+    proposed = () if proposal_id is None else ((SchemaProposal, proposal_id),)
+    await outputs.add_outputs(work, job, [(DatasetVersion, output.id), (DatasetProfile, profile_id), *proposed])
 
 
 async def _add_profile(work: Work, job: Row[Any], output: WrittenOutput, report: Result, file: StoredFile | None) -> UUID:

@@ -41,6 +41,7 @@ from db.tables.mail import EmailMessage
 from db.tables.models import Artifact, Model, ModelAliasEvent, ModelVersion
 from db.tables.oauth import OAuthFlow, OAuthIdentity
 from db.tables.pipelines import Pipeline, PipelineSnapshot, StepDefinition
+from db.tables.proposals import SchemaProposal
 from db.tables.schedules import ImportSchedule
 from db.tables.usage import ApiMetric, ApiRequest
 
@@ -89,6 +90,7 @@ __all__ = [
     "Registration",
     "Run",
     "RunMetric",
+    "SchemaProposal",
     "StagedPoint",
     "StepDefinition",
     "StoredObject",

@@ -132,6 +132,13 @@ HOLDING_UPLOAD_STATES = (UploadState.OPEN, UploadState.COMPLETED)
 """The states in which the object of an upload may exist and is needed; its announced size counts in the storage quota."""
 
 
+class SchemaPolicy(StrEnum):
+    """What happens to a version that breaks the accepted schema."""
+
+    WARN = "warn"
+    FAIL = "fail"
+
+
 class Dataset(Table, policy=Owned()):
     """A mutable container of versions."""
 
@@ -151,6 +158,7 @@ class Dataset(Table, policy=Owned()):
     problem_type: Mapped[ProblemType | None] = enum_column("problem_type", ProblemType, nullable=True)
     target_column: Mapped[str | None]
     source: Mapped[DatasetSource] = enum_column("source", DatasetSource)
+    schema_policy: Mapped[SchemaPolicy] = enum_column("schema_policy", SchemaPolicy, server_default="warn")
     meta: Mapped[dict[str, Any]] = jsonb_column("{}", name="metadata")
     last_number: Mapped[int] = mapped_column(server_default="0")
     created_by_id: Mapped[UUID | None] = created_by_column()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 
 from db.tables import datasets
-from db.tables.datasets import ColumnType, DatasetSource, DatasetVersionStatus, FileFormat, Modality, ProblemType
+from db.tables.datasets import ColumnType, DatasetSource, DatasetVersionStatus, FileFormat, Modality, ProblemType, SchemaPolicy
 from graph.core.enums import describe
 
-__all__ = ["ColumnType", "DatasetSource", "DatasetVersionStatus", "FileFormat", "Modality", "ProblemType", "UploadState"]
+__all__ = ["ColumnType", "DatasetSource", "DatasetVersionStatus", "FileFormat", "Modality", "ProblemType", "SchemaPolicy", "UploadState"]
 
 
 class UploadState(StrEnum):
@@ -56,6 +56,12 @@ describe(
     REGRESSION="Predict a number.",
     CLUSTERING="Find groups of rows without labels.",
     OTHER="Another task.",
+)
+describe(
+    SchemaPolicy,
+    "What happens to a version that breaks the accepted schema of its dataset.",
+    WARN="It is READY, and its issues name the columns.",
+    FAIL="It is FAILED with SCHEMA_BROKEN.",
 )
 describe(
     DatasetSource,

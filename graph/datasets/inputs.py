@@ -10,7 +10,7 @@ from strawberry import ID, Maybe
 from db.services.reading_options import ReadingOptions
 from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input, reference
 from graph.core.scalars import JSON, BigInt
-from graph.datasets.enums import ColumnType, DatasetSource, Modality, ProblemType
+from graph.datasets.enums import ColumnType, DatasetSource, Modality, ProblemType, SchemaPolicy
 
 
 @strawberry.input(description="Conditions on datasets, all of which must hold. A list of values means any of them.")
@@ -42,6 +42,9 @@ class CreateDatasetInput:
     )
     problem_type: ProblemType | None = strawberry.field(description="The task of models trained on it, if known.")
     target_column: str | None = strawberry.field(description="The column that models predict, unless a training step names another.")
+    schema_policy: SchemaPolicy = strawberry.field(
+        default=SchemaPolicy.WARN, description="What happens to a version that breaks the accepted schema."
+    )
     metadata: JSON | None = strawberry.field(description="An object for your own use.")
     owner_id: ID | None = strawberry.field(
         default=None, description="Who is to own it: a team in which you are MEMBER or ADMIN; you if left out."
@@ -55,6 +58,7 @@ class UpdateDatasetInput:
     description: Maybe[str | None] = strawberry.field(description="Free text that describes its content.")
     problem_type: Maybe[ProblemType | None] = strawberry.field(description="The task of models trained on it.")
     target_column: Maybe[str | None] = strawberry.field(description="The column that models predict.")
+    schema_policy: Maybe[SchemaPolicy] = strawberry.field(description="What happens to later versions that break the accepted schema.")
     metadata: Maybe[JSON | None] = strawberry.field(description="Replaces the whole object; null makes it empty.")
 
     def changes(self) -> dict[str, Any]:
@@ -64,6 +68,7 @@ class UpdateDatasetInput:
             "description": self.description,
             "problem_type": self.problem_type,
             "target_column": self.target_column,
+            "schema_policy": self.schema_policy,
             "metadata": self.metadata,
         }
         return {name: change.value for name, change in fields.items() if change is not None}

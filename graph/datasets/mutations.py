@@ -121,6 +121,7 @@ class DatasetMutations(Sources, Schedules):
             modality=input.modality,
             problem_type=input.problem_type,
             target_column=input.target_column,
+            schema_policy=input.schema_policy,
             metadata=input.metadata,
             owner_id=owner_key(input.owner_id),
         )
@@ -128,7 +129,7 @@ class DatasetMutations(Sources, Schedules):
             dataset_id = await datasets.create(work, new_dataset)
         return CreateDatasetPayload(dataset_id=dataset_id)
 
-    @mutation(description="Change the name, description, problem type, target column or metadata of a dataset.")
+    @mutation(description="Change the name, description, problem type, target column, schema policy or metadata of a dataset.")
     async def update_dataset(
         self, info: Info, input: Annotated[UpdateDatasetInput, strawberry.argument(description="The changes.")]
     ) -> UpdateDatasetResult:

@@ -20,7 +20,7 @@ from graph.core.loading import identity
 from graph.core.paging import Connection
 from graph.core.permissions import Scope
 from graph.core.scalars import JSON, BigInt
-from graph.datasets.enums import DatasetSource, DatasetVersionStatus, FileFormat, Modality, ProblemType
+from graph.datasets.enums import DatasetSource, DatasetVersionStatus, FileFormat, Modality, ProblemType, SchemaPolicy
 from graph.datasets.files import Artifact
 from graph.datasets.inputs import DatasetFilter, DatasetOrder
 from graph.datasets.profiles import Column, DatasetProfile, ValidationIssue
@@ -42,6 +42,7 @@ class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id, scope=Scope.
     problem_type: ProblemType | None = strawberry.field(description="The task of models trained on it, if known.")
     target_column: str | None = strawberry.field(description="The column that models predict, unless a training step names another.")
     source: DatasetSource = strawberry.field(description="The origin of its data.")
+    schema_policy: SchemaPolicy = strawberry.field(description="What happens to a version that breaks the accepted schema.")
     metadata: JSON = strawberry.field(description="An object for the owner's own use.")
     created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed.")

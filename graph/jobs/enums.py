@@ -14,7 +14,7 @@ describe(
     "What a job does. No job is of a kind that is not available yet.",
     INGEST="Reads an uploaded file, infers column types, validates and profiles it, and writes it as Parquet.",
     PROFILE="Profiles a version again. Not available yet.",
-    DEDUCE_SCHEMA="Proposes types and meanings for the columns of a version. Not available yet.",
+    DEDUCE_SCHEMA="Proposes types and meanings for the columns of a version.",
     PROCESS="Runs a pipeline that does not train, and writes a new dataset version.",
     TRAIN="Runs a pipeline that trains, and creates a model version.",
     STUDY="Searches hyperparameters or architectures, with a job for each trial. Not available yet.",

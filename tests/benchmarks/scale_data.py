@@ -103,6 +103,10 @@ _ROWS = (
         CASE WHEN i % 100 = 0 THEN 'high' END, i, repeat('0', 64), 'text/csv', i % 200 = 0, (hashint8(i) & 1023) / 1023.0,
         (hashint8(i + 1) & 1023) / 1023.0, CASE WHEN i % 50 = 0 THEN i END, i, 100, 'stored', false
       FROM generate_series(0, :jobs - 1) i""",
+    """INSERT INTO schema_proposals (version_id, dataset_id, status, confidence, agent, created_at)
+      SELECT v.id, v.dataset_id, 'superseded', 0.5, 'rules/1', pg_temp.at(i, :jobs)
+      FROM generate_series(0, :jobs - 1) i
+      JOIN dataset_versions v ON v.id = pg_temp.id(7, CASE WHEN i % 2 = 0 THEN 0 ELSE i % (:jobs / 5) END, :jobs / 5)""",
     """INSERT INTO jobs (id, owner_id, kind, status, queue, priority, dataset_id, dataset_version_id, pipeline_id, snapshot_id, error,
         completed_at, created_at, updated_at)
       SELECT pg_temp.id(8, i, :jobs), pg_temp.owner(d, :owners),

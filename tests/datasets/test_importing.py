@@ -100,7 +100,7 @@ async def test_a_file_is_fetched_over_redirects_and_becomes_a_version(files: Fil
     expected = {"status": "READY", "source": "IMPORTED", "originalFilename": "first", "format": "CSV", "rowCount": 2, "issues": []}
     assert {name: imported[name] for name in expected} == expected
     assert imported["rawFile"] == {"filename": "first", "sizeBytes": len(CSV)}
-    assert [node["key"] for node in imported["job"]["nodes"]] == ["fetch", "read", "profile", "store"]
+    assert [node["key"] for node in imported["job"]["nodes"]] == ["fetch", "read", "profile", "propose", "store"]
     assert files.asked == [(path, f"127.0.0.2:{files.port}") for path in ("/first", "/a%20table.csv?x=1")]
 
 

@@ -64,7 +64,7 @@ def run_ingest(folder: Path, data: bytes, name: str = "table.csv", **changes: An
     percents = [percent for percent, _ in recorder.steps]
     assert percents == sorted(percents), "progress never falls"
     assert {status for status, _ in recorder.nodes.values()} <= {"completed", "skipped"}
-    assert list(recorder.nodes) == ["read", "profile"]
+    assert list(recorder.nodes) == ["read", "profile", "propose"]
     assert json.loads(json.dumps(result, allow_nan=False)) == result, "the result crosses a pipe as JSON"
     assert result["sha256"] == hashlib.sha256(data).hexdigest()
     frame = pl.read_parquet(result["parquet"])

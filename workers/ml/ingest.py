@@ -1,4 +1,4 @@
-"""The body of INGEST jobs: reads a raw file and produces a Parquet file with its columns, issues, preview and profile.
+"""The body of INGEST jobs: reads a raw file and produces a Parquet file with its columns, issues, preview, profile and a proposed schema.
 
 The file is read block by block, so memory does not grow with its size. Reading takes the first 70 % of the progress, the profile the rest.
 """
@@ -22,7 +22,9 @@ from workers.ml.reading.options import ReadingOptions
 from workers.ml.reading.raw import RawFile
 from workers.ml.reading.table_reader import ColumnOut, TableReader
 from workers.ml.reporting import Reporter
-from workers.ml.stages import PROFILE, READ, Stage, stage
+from workers.ml.schema_contract import Contract, check_contract
+from workers.ml.schema_proposal import Declared, Proposal, propose
+from workers.ml.stages import PROFILE, PROPOSE, READ, Stage, stage
 
 _READ_PERCENT = 70.0
 _MAX_PASSES = 5  # one proposes types, one may count digits, one applies the revised types; more guard against a bug
@@ -44,6 +46,10 @@ class IngestSpec(TypedDict):
     """SHA-256 of the downloaded file; if absent, the file is hashed while it is read."""
     checkpointing: NotRequired[PartCheckpointSettings | None]
     """Checkpoint the parts of the table while reading and the whole table at the end; None for files too small to be worth it."""
+    declared: NotRequired[Declared]
+    """What the dataset says about itself; absent if it says nothing."""
+    contract: NotRequired[Contract | None]
+    """The accepted schema of the dataset; None or absent without one."""
     table: NotRequired[TableSummary | None]
     """Result of reading by an earlier attempt; its Parquet file is already in `folder`, and `source` does not exist."""
 
@@ -71,12 +77,16 @@ class IngestResult(TypedDict):
     issue_count: int
     preview: list[dict[str, Any]]
     profile: ProfileReport
+    proposal: Proposal
     items: NotRequired[ItemsResult]
     """Of a version with items, whose table has a row for each."""
 
 
 def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
-    """Raises BadInput with the codes that the readers in `workers.ml.reading` document; UPLOAD_MISMATCH takes precedence over all others."""
+    """Raises BadInput with the codes that the readers in `workers.ml.reading` document, or SCHEMA_BROKEN for a table that its contract refuses.
+
+    UPLOAD_MISMATCH takes precedence over all others.
+    """
     target = Path(spec["folder"]) / "processed.parquet"
     table = spec.get("table")
     items: ItemsResult | None = None
@@ -102,12 +112,12 @@ def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
     columns: list[ColumnOut] = [
         {"name": column["name"], "type": column["type"], "nullable": column["missing_count"] > 0} for column in profile["columns"]
     ]
-    issues = IssueLog.from_state({"kept": table["issues"], "count": table["issue_count"]})
-    for column in profile["columns"]:
-        if column["missing_count"] == profile["row_count"]:
-            name = column["name"]
-            issues.add("EMPTY_COLUMN", f"Column {name!r} has no value: each of its {profile['row_count']:,} cells is missing.", column=name)
-    reporter.progress(99.0, "Make the preview")
+    with stage(reporter, PROPOSE, 99.0, 100.0) as proposing:
+        proposing.progress(99.0, "Propose a schema")
+        issues = _issues(spec, table, profile)
+        first_rows = preview(target, {column["name"]: column["type"] for column in columns})
+        proposal = propose(profile, first_rows, spec.get("declared") or {"target_column": None, "problem_type": None})
+        proposing.output = {"columns": len(proposal["columns"]), "confidence": proposal["confidence"]}
     result: IngestResult = {
         "format": table["format"],
         "sha256": table["sha256"],
@@ -118,12 +128,27 @@ def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
         "columns": columns,
         "issues": issues.entries,
         "issue_count": issues.count,
-        "preview": preview(target, {column["name"]: column["type"] for column in columns}),
+        "preview": first_rows,
         "profile": profile,
+        "proposal": proposal,
     }
     if items is not None:
         result["items"] = items
     return result
+
+
+def _issues(spec: IngestSpec, table: TableSummary, profile: ProfileReport) -> IssueLog:
+    """Return what differs from the contract, before what the reader told: of a thousand issues no more are kept. Raises BadInput (SCHEMA_BROKEN)."""
+    issues = IssueLog()
+    contract = spec.get("contract")
+    for issue in () if contract is None else check_contract(contract, profile):
+        issues.add(**issue)
+    issues.extend(IssueLog.from_state({"kept": table["issues"], "count": table["issue_count"]}))
+    for column in profile["columns"]:
+        if column["missing_count"] == profile["row_count"]:
+            name = column["name"]
+            issues.add("EMPTY_COLUMN", f"Column {name!r} has no value: each of its {profile['row_count']:,} cells is missing.", column=name)
+    return issues
 
 
 def _read_items(spec: IngestSpec, target: Path, reading: Stage) -> tuple[TableSummary, ItemsResult]:

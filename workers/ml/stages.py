@@ -8,7 +8,7 @@ from typing import Any
 
 from workers.ml.reporting import Reporter
 
-READ, PROFILE = "read", "profile"
+READ, PROFILE, PROPOSE = "read", "profile", "propose"
 
 
 class Stage:

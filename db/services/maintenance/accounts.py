@@ -50,6 +50,7 @@ from db.tables import (
     Pipeline,
     PipelineSnapshot,
     Run,
+    SchemaProposal,
     StoredObject,
     Upload,
     User,
@@ -178,6 +179,7 @@ def _owned(user_id: UUID) -> Iterator[tuple[Any, ColumnElement[bool]]]:
     yield Job, (Job.owner_id == user_id) & ~exists().where(CreditTransaction.job_id == Job.id)
     yield DatasetItem, DatasetItem.version_id.in_(versions)
     yield DatasetProfile, DatasetProfile.version_id.in_(versions)
+    yield SchemaProposal, SchemaProposal.version_id.in_(versions)
     yield Upload, Upload.owner_id == user_id
     yield DatasetVersion, DatasetVersion.dataset_id.in_(datasets)
     yield Dataset, Dataset.owner_id == user_id
