@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, insert, select, text, update
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
@@ -15,7 +15,8 @@ from db.services import jobs, maintenance
 from db.services.cron import next_run
 from db.settings import StateSettings, state_settings
 from db.stores.objects import ObjectStore
-from db.tables import ImportSchedule, Job, User
+from db.tables import ImportSchedule, Job, Membership, User
+from db.tables.accounts import AccountKind, UserRole
 from db.tables.jobs import JobKind
 from tests.client import Client
 from tests.workers.worker_harness import run_maintenance
@@ -102,6 +103,30 @@ async def test_a_schedule_waits_while_its_dataset_is_deleted_and_stops_with_its_
     rows = await database.rows(text("SELECT replace(id::text, '-', '') AS id, is_active, next_at IS NULL AS stopped FROM import_schedules"))
     assert {f"schedule_{row.id}": (row.is_active, row.stopped) for row in rows} == {first: (True, False), second: (False, True)}
     assert await ada.one("query($id: ID!) { node(id: $id) { id } }", id=first) is None
+
+
+@pytest.mark.parametrize("change", ["UPDATE memberships SET role = 'viewer'", "DELETE FROM memberships"])
+async def test_a_schedule_of_a_team_stops_when_its_maker_may_not_write_there_any_more(
+    change: str, ada: Client, bob: Client, database: Database, settings: StateSettings
+) -> None:
+    admin, maker = [UUID((await client.one("{ viewer { id } }"))["id"].removeprefix("user_")) for client in (ada, bob)]
+    team = uuid4()
+    async with database.work(SYSTEM) as work:
+        named = {"email": "team@example.org", "username": "team", "kind": AccountKind.TEAM, "created_by_id": admin}
+        await work.run(insert(User).values(id=team, role=UserRole.MEMBER, **named))
+        for user, role in ((admin, UserRole.ADMIN), (maker, UserRole.MEMBER)):
+            await work.run(insert(Membership).values(team_id=team, user_id=user, role=role))
+            work.revalidate_sessions(user)
+    dataset = await ada.create_dataset("d", ownerId=f"user_{team.hex}")
+    for client in (bob, ada):
+        await create(client, datasetId=dataset)
+    await execute(database, text(f"{change} WHERE user_id = '{maker}'"))
+    await execute(database, text(DUE))
+    await run(database, settings)
+    (job,) = await database.rows(select(Job.created_by_id, Job.owner_id).where(Job.kind == JobKind.IMPORT))
+    assert tuple(job) == (admin, team)
+    rows = await database.rows(select(ImportSchedule.created_by_id, ImportSchedule.is_active, ImportSchedule.next_at.is_(None)))
+    assert {row.created_by_id: tuple(row)[1:] for row in rows} == {admin: (True, False), maker: (False, True)}
 
 
 async def test_a_schedule_whose_time_zone_is_gone_stops_and_holds_up_no_other(
