@@ -14,10 +14,11 @@ from sqlalchemy import Row, select
 from db.core.work import Work
 from db.queries.artifacts import ITEMS, PREVIEWS, PROCESSED, RAW
 from db.services import versions
+from db.services.generators import GENERATORS
 from db.services.jobs.checkpoints import Checkpoint
 from db.services.outputs import StoredFile
 from db.tables import Dataset, SchemaProposal, Upload
-from db.tables.datasets import SchemaPolicy
+from db.tables.datasets import Modality, SchemaPolicy
 from db.tables.jobs import JobKind
 from db.tables.proposals import SchemaProposalStatus
 from workers.ml import stages
@@ -43,6 +44,7 @@ class Source:
 
     `obtain` stores the file under a prefix that belongs to the attempt and writes it to a path; only what it stored is read, hashed and
     referred to. `upload_key` is an object that is not needed any more once the version is READY, or the file is not the one announced.
+    `modality` is that of what is generated; a file from elsewhere is of its dataset's.
     """
 
     stage: tuple[str, str]
@@ -53,6 +55,7 @@ class Source:
     sha256: str | None = None
     upload_key: str | None = None
     obtained_percent: float = 5.0
+    modality: Modality | None = None
 
 
 @task(JobKind.INGEST)
@@ -78,14 +81,17 @@ async def ingest(attempt: Attempt) -> Effects:
 async def generate(attempt: Attempt) -> Effects:
     """Generate a file of synthetic data, and read it as if it had been uploaded."""
     parameters = attempt.job.parameters
-    filename = f"{parameters['generator']}.parquet"
+    generator = GENERATORS[parameters["generator"]]
 
     async def write(key: str, path: Path) -> StoredFile:
         spec = {**parameters, "target": str(path)}
-        await attempt.run_body("workers.ml.generating:generate", spec, span=(0, 25))
-        return await attempt.upload(path, key, RAW, filename, PARQUET)
+        await attempt.run_body("workers.ml.generating.body:generate", spec, span=(0, 25))
+        return await attempt.upload(path, key, RAW, generator.filename, generator.content_type)
 
-    return await read_version(attempt, Source((GENERATE, "Generate"), write, filename, PARQUET, obtained_percent=30.0))
+    source = Source(
+        (GENERATE, "Generate"), write, generator.filename, generator.content_type, obtained_percent=30.0, modality=generator.modality
+    )
+    return await read_version(attempt, source)
 
 
 async def read_version(attempt: Attempt, source: Source) -> Effects:
@@ -116,8 +122,7 @@ async def read_version(attempt: Attempt, source: Source) -> Effects:
         "filename": source.filename,
         "size": raw.size if source.size is None else source.size,
         "sha256": source.sha256,
-        # What is generated is a table, whatever the dataset is for.
-        "modality": None if job.kind is JobKind.GENERATE else dataset.modality.name,
+        "modality": (source.modality or dataset.modality).name,
         "reading": job.parameters.get("reading"),
         "declared": declared(dataset),
         "contract": None

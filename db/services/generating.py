@@ -1,4 +1,4 @@
-"""Generate a dataset version: a GENERATE job writes synthetic data and reads it as an ingest reads a file."""
+"""Generate a dataset version: a GENERATE job writes a file of synthetic data and reads it as an ingest does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from db.tables.jobs import JobKind
 
 OPERATION = "generateDataset"
 MAX_SEED = 2**32 - 1
-PARQUET = "application/vnd.apache.parquet"
 
 GENERATE = jobs.declare(
     jobs.JobKindSpec(
@@ -81,8 +80,8 @@ async def generate(work: Work, new: NewGeneration) -> tuple[UUID, UUID]:
         label=label,
         status=DatasetVersionStatus.PENDING,
         source=DatasetSource.GENERATED,
-        original_filename=f"{generator.key}.parquet",
-        content_type=PARQUET,
+        original_filename=generator.filename,
+        content_type=generator.content_type,
     )
     job = await jobs.submit(
         work,

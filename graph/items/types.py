@@ -99,6 +99,8 @@ class DatasetItem(Node, prefix="item", found_by=items.by_id, scope=Scope.READ):
     metadata: JSON = strawberry.field(description="What a manifest says of it beyond label, split and severity, as an object.")
     features: JSON = strawberry.field(
         description="What was computed of it, by name: its columns in the table of the version. Those of further channels end in `_2`, `_3` and so on."
+        " Of a signal with a sampling rate, `envelope_frequency` is that of repeated impacts in Hz, as damaged bearings make, `envelope_prominence` how"
+        " many times it stands out of noise (about 2 to 3 for noise alone), and `envelope_band` the middle in Hz of the band that shows it."
     )
     version: DatasetVersion = one(versions.by_id, key="version_id", description="The version that it is a part of.")
     preview: Artifact | None = one(

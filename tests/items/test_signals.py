@@ -51,7 +51,10 @@ async def test_an_archive_of_signals_is_a_list_of_items_and_a_table_to_train_on(
     version = await ada.ingest("bearings", zip_of(files), "bearings.zip", modality="SIGNAL")
     found = await ada.one(VERSION, id=version)
     table = pl.read_parquet(httpx.get(found.pop("processedFile")["downloadUrl"], verify=False).content)
-    columns = ["samples", "sample_rate", "duration", "rms", "kurtosis", "skewness", "crest_factor", "peak", "dominant_frequency"]
+    columns = [
+        "samples", "sample_rate", "duration", "rms", "kurtosis", "skewness", "crest_factor", "peak", "dominant_frequency",
+        "envelope_frequency", "envelope_prominence", "envelope_band",
+    ]  # fmt: skip
     assert found == {
         "status": "READY",
         "format": "ZIP",
@@ -98,6 +101,9 @@ async def test_an_archive_of_signals_is_a_list_of_items_and_a_table_to_train_on(
     }
     camel = {"crest_factor": "crestFactor", "dominant_frequency": "dominantFrequency"}
     assert item.pop("id").startswith("item_")
+    assert item["features"].pop("envelope_frequency") == 10, "it has an impact every 100 samples"
+    assert item["features"].pop("envelope_prominence") > 3
+    assert 0 < item["features"].pop("envelope_band") < 500
     assert (await ada.http.get(item.pop("downloadUrl"))).content == content
     assert item == {
         "key": "train/fault/1.csv",

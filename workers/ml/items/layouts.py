@@ -24,6 +24,7 @@ _MANIFEST_NAMES: Final = ("metadata", "manifest", "labels", "annotations", "inde
 _LABEL_FIELDS: Final = ("label", "class", "category", "target", "y", "class_name", "class_label")
 _SPLIT_FIELDS: Final = ("split", "subset", "partition", "fold")
 _SEVERITY_FIELDS: Final = ("severity", "severity_level", "level")
+_GROUP_FIELDS: Final = ("group", "group_id", "recording", "recording_id", "subject", "subject_id", "patient", "patient_id")
 _GENERIC_FOLDERS: Final = frozenset(
     {"data", "images", "image", "img", "imgs", "signals", "signal", "files", "raw", "samples", "audio", "wav", "csv"}
 )
@@ -40,6 +41,15 @@ class Place:
     split: str | None = None
     severity: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def group_of(metadata: Mapping[str, Any]) -> str | None:
+    """What the item is a part of, such as a recording or a patient: parts of one are alike, so they belong into one split."""
+    fields = {name.strip().lower(): value for name, value in metadata.items()}
+    for name in _GROUP_FIELDS:
+        if isinstance(value := fields.get(name), str | int) and not isinstance(value, bool):
+            return str(value)[: limits.MAX_LABEL_LENGTH]
+    return None
 
 
 @dataclass(slots=True)

@@ -14,13 +14,15 @@ import polars as pl
 
 from workers.ml import limits as table_limits
 from workers.ml.items import limits
+from workers.ml.items.layouts import group_of
 from workers.ml.items.near_duplicates import HashIndex
 from workers.ml.parquet_writer import ParquetSink
 from workers.ml.reading.column_names import composed_name
 from workers.ml.reading.issues import Issue, IssueLog, short_repr
 
 _FRAME_ROWS: Final = 10_000
-_TEXTS: Final = ("key", "label", "split", "severity")
+_FILED: Final = ("label", "split", "severity")
+_TEXTS: Final = ("key", *_FILED, "group")
 
 
 class Item(TypedDict):
@@ -68,6 +70,7 @@ class Items:
         self.corrupt = 0
         self.first_corrupt: list[str] = []
         self.feature_names: dict[str, None] = {}
+        self._has_groups = False
         self._counts: dict[str, Counter[str]] = {"label": Counter(), "severity": Counter(), "split": Counter()}
         self._first_with: dict[bytes, tuple[str, str | None, str | None]] = {}
         self._duplicates: list[tuple[str, str]] = []
@@ -102,6 +105,7 @@ class Items:
             for name in self._counts:
                 if item[name] is not None:
                     self._counts[name][item[name]] += 1
+            self._has_groups = self._has_groups or group_of(item["metadata"]) is not None
             self.feature_names |= dict.fromkeys(name for name, value in item["features"].items() if value is not None)
             self._compare(item)
         line = orjson.dumps(item, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -171,8 +175,9 @@ class Items:
             yield from map(orjson.loads, file)
 
     def write_table(self, target: Path) -> int:
-        """Write a row for each readable item: its key, what it is filed under, and its features. Return the number of rows."""
-        texts = ["key", *(name for name in _TEXTS[1:] if self._counts[name])]
+        """Write a row for each readable item: its key, what it is filed under, its group, and its features. Return the number of rows."""
+        filed = ["key", *(name for name in _FILED if self._counts[name])]
+        texts = [*filed, "group"] if self._has_groups else filed
         names = list(self.feature_names)[: table_limits.MAX_COLUMNS - len(_TEXTS)]
         if len(names) < len(self.feature_names):
             self.issues.add(
@@ -187,7 +192,8 @@ class Items:
             for item in self.lines():
                 if item["info"] is None:
                     continue
-                rows.append((*(item[name] for name in texts), *(item["features"].get(name) for name in names)))
+                group = (group_of(item["metadata"]),) if self._has_groups else ()
+                rows.append((*(item[name] for name in filed), *group, *(item["features"].get(name) for name in names)))
                 if len(rows) == _FRAME_ROWS:
                     sink.write(pl.DataFrame(rows, schema=schema, orient="row"))
                     rows = []

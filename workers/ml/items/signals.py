@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.ml.items import limits
+from workers.ml.items.envelope import envelope_features
 from workers.ml.items.errors import NoSignal
 
 Samples = npt.NDArray[np.float64]
@@ -284,7 +285,9 @@ def features_of(signal: Signal) -> dict[str, float | None]:
 
 
 def channel_features(samples: Samples, rate: float | None) -> dict[str, float | None]:
-    """RMS; kurtosis (Pearson's, 3 for a normal distribution) and skewness of the population; crest factor; peak; the frequency of the greatest power."""
+    """RMS; kurtosis (Pearson's, 3 for a normal distribution) and skewness of the population; crest factor; peak; the frequency of the greatest power;
+    those of the envelope, see `workers.ml.items.envelope`.
+    """
     values = samples[np.isfinite(samples)]
     # Scaled by the greatest value, so that no square overflows.
     peak = float(np.abs(values).max())
@@ -294,7 +297,7 @@ def channel_features(samples: Samples, rate: float | None) -> dict[str, float | 
     variance = float(np.mean(centred**2))
     # Rounding leaves a constant signal a variance of this order.
     is_constant = variance <= (np.finfo(float).eps * 8) ** 2
-    result = {
+    result: dict[str, float | None] = {
         "rms": rms,
         "kurtosis": None if is_constant else float(np.mean(centred**4)) / variance**2,
         "skewness": None if is_constant else float(np.mean(centred**3)) / variance**1.5,
@@ -302,6 +305,8 @@ def channel_features(samples: Samples, rate: float | None) -> dict[str, float | 
         "peak": peak,
         "dominant_frequency": None if rate is None or is_constant else dominant_frequency(centred, rate),
     }
+    if rate is not None and not is_constant:
+        result |= envelope_features(centred, rate)
     return {name: value if value is None or np.isfinite(value) else None for name, value in result.items()}
 
 

@@ -1,42 +1,28 @@
-"""The body of GENERATE jobs: writes synthetic data. The same generator, parameters and seed give the same bytes."""
+"""Generators of tables, with scikit-learn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from sklearn.datasets import make_blobs, make_classification, make_regression
 
-from workers.ml.reporting import Reporter
-
-
-class GenerateSpec(TypedDict):
-    """`parameters` are complete and validated; the data is written to `target`."""
-
-    generator: str
-    parameters: dict[str, Any]
-    seed: int
-    target: str
-
-
 Columns = dict[str, Any]
 
 
-def generate(spec: GenerateSpec, reporter: Reporter) -> dict[str, Any]:
+def write(generator: str, parameters: dict[str, Any], seed: int, target: Path, progress: Callable[[float, str], None]) -> dict[str, Any]:
     """Write the data as Parquet; return how many rows and columns it has."""
-    reporter.progress(0.0, f"Generate {spec['generator']}")
-    parameters = spec["parameters"]
-    features, rest = GENERATORS[spec["generator"]](parameters, spec["seed"])
-    _drop(features, parameters["missing"], spec["seed"])
+    features, rest = GENERATORS[generator](parameters, seed)
+    _drop(features, parameters["missing"], seed)
     columns: Columns = {f"feature_{index}": values for index, values in enumerate(features.T, 1)} | rest
     # From pandas' point of view NaN is missing; the file has nulls.
     table = pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
-    reporter.progress(70.0, "Write the file")
-    pq.write_table(table, Path(spec["target"]), compression="zstd")
+    progress(0.7, "Write the file")
+    pq.write_table(table, target, compression="zstd")
     return {"rows": table.num_rows, "columns": table.num_columns}
 
 
