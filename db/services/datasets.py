@@ -96,6 +96,8 @@ async def update(work: Work, dataset_id: UUID, changes: dict[str, Any]) -> UUID:
             checks.add("name", message="A dataset must have a name; leave the field out to keep the present one.")
         else:
             values["name"] = checks.name(values["name"], "name")
+    if "schema_policy" in values and values["schema_policy"] is None:
+        checks.add("schemaPolicy", message="A dataset must have a policy; leave the field out to keep the present one.")
     if "description" in values:
         checks.text(values["description"], "description")
     if "target_column" in values:

@@ -135,6 +135,9 @@ def _changed_columns(proposal: Row[Any], changes: Changes) -> tuple[list[dict[st
         if change.name in changed:
             checks.add(*place, "name", message=f"The column {change.name!r} is changed twice; give all of its changes at once.")
         changed.add(change.name)
+        for name in ("type", "role", "nullable"):
+            if name in change.values and change.values[name] is None:
+                checks.add(*place, name, message="This cannot be cleared; leave the field out to keep what was proposed.")
         for name in ("semantic_type", "format"):
             checks.text(change.values.get(name), *place, "semanticType" if name == "semantic_type" else name, length=MAX_MEANING)
         values = {name: value.name if isinstance(value, ColumnType | ColumnRole) else value for name, value in change.values.items()}

@@ -58,7 +58,9 @@ class UpdateDatasetInput:
     description: Maybe[str | None] = strawberry.field(description="Free text that describes its content.")
     problem_type: Maybe[ProblemType | None] = strawberry.field(description="The task of models trained on it.")
     target_column: Maybe[str | None] = strawberry.field(description="The column that models predict.")
-    schema_policy: Maybe[SchemaPolicy] = strawberry.field(description="What happens to later versions that break the accepted schema.")
+    schema_policy: Maybe[SchemaPolicy | None] = strawberry.field(
+        description="What happens to later versions that break the accepted schema; it cannot be cleared."
+    )
     metadata: Maybe[JSON | None] = strawberry.field(description="Replaces the whole object; null makes it empty.")
 
     def changes(self) -> dict[str, Any]:

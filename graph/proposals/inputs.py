@@ -23,10 +23,12 @@ class ProposeSchemaInput:
 @strawberry.input(description="Changes to a proposed column. Omitted fields stay as proposed; null clears a field.")
 class ColumnChangeInput:
     name: str = strawberry.field(description="The column's name, as proposed.")
-    type: Maybe[ColumnType] = strawberry.field(description="The type that later versions have to have.")
+    type: Maybe[ColumnType | None] = strawberry.field(description="The type that later versions have to have; it cannot be cleared.")
     semantic_type: Maybe[str | None] = strawberry.field(description="What its values mean, such as `email`.")
-    role: Maybe[ColumnRole] = strawberry.field(description="What it is for. A new TARGET takes the place of the proposed one.")
-    nullable: Maybe[bool] = strawberry.field(description="Whether values may be missing.")
+    role: Maybe[ColumnRole | None] = strawberry.field(
+        description="What it is for. A new TARGET takes the place of the proposed one; it cannot be cleared."
+    )
+    nullable: Maybe[bool | None] = strawberry.field(description="Whether values may be missing; it cannot be cleared.")
     format: Maybe[str | None] = strawberry.field(description="How its values are written.")
 
     def change(self) -> ColumnChange:

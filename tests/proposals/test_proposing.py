@@ -117,6 +117,9 @@ async def test_one_schema_of_a_dataset_is_accepted_and_what_was_decided_stays(ad
     refused = await ada.one(ACCEPT, id=first["id"], changes=two_targets)
     assert [issue["path"] for issue in refused["issues"]] == [["changes", "columns", "2", "name"], ["changes", "columns"]]
     assert (await ada.one(REJECT, id=first["id"], reason=" "))["issues"][0]["path"] == ["reason"]
+    cleared = {"columns": [{"name": "age", "type": None, "role": None, "nullable": None, "format": None}]}
+    refused = await ada.one(ACCEPT, id=first["id"], changes=cleared)
+    assert [issue["path"] for issue in refused["issues"]] == [["changes", "columns", "0", name] for name in ("type", "role", "nullable")]
     assert await proposals_of(ada, version) == [first], "nothing of this has changed it"
 
     answers = await asyncio.gather(ada.one(ACCEPT, id=first["id"]), ada.one(REJECT, id=first["id"], reason="Another target."))
