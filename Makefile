@@ -32,7 +32,7 @@ up: $(INSTALLED) $(CONSOLE) ## Start everything on this machine (options: make u
 	@exec $(BIN)/trellis up $(ARGS)
 
 .PHONY: demo
-demo: $(INSTALLED) ## Train on three real tables through the API, show the progress, and compare the models
+demo: $(INSTALLED) ## Train on three real tables and on signals of bearings through the API, show the progress, and compare the models
 	@exec $(BIN)/trellis demo $(ARGS)
 
 .PHONY: test

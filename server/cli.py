@@ -214,7 +214,7 @@ def demo(
     ] = "http://127.0.0.1:8000",
     data_dir: DataDir = None,
 ) -> None:
-    """Train three models on each of three real tables through the public API, show their progress, and compare them."""
+    """Train models on three real tables and on generated signals through the public API, show their progress, and compare them."""
     from server.demo import main
     from server.settings import server_settings
 

@@ -1,4 +1,4 @@
-"""The demo: three tables, three trainings each; the best model of each becomes `production`."""
+"""The demo: three tables with three trainings each, then signals of bearings with two; the best model of each becomes `production`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,42 @@ WATCH = "subscription($id: ID!) { jobEvents(id: $id) { type status progress step
 
 @dataclass(frozen=True)
 class Example:
-    """A table that ships with scikit-learn, its problem type, the metric that decides, and three estimators to compare."""
+    """Data, its problem type, the metric that decides, and estimators to compare.
+
+    The data is a table that ships with scikit-learn, by its `loader`, or what a generator of Trellis writes.
+    """
 
     name: str
-    loader: str
     problem: str
     metric: str
     estimators: tuple[str, ...]
+    loader: str | None = None
+    generator: str | None = None
+    modality: str = "TABULAR"
+    target: str = "target"
+    description: str = "Ships with scikit-learn."
+    split: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    exclude: tuple[str, ...] = ()
 
 
 EXAMPLES = (
-    Example("breast-cancer", "load_breast_cancer", "CLASSIFICATION", "accuracy", ("logistic_regression", "random_forest", "lightgbm")),
-    Example("wine", "load_wine", "CLASSIFICATION", "accuracy", ("logistic_regression", "random_forest", "gradient_boosting")),
-    Example("diabetes", "load_diabetes", "REGRESSION", "rmse", ("ridge_regression", "random_forest", "gradient_boosting")),
+    Example("breast-cancer", "CLASSIFICATION", "accuracy", ("logistic_regression", "random_forest", "lightgbm"), "load_breast_cancer"),
+    Example("wine", "CLASSIFICATION", "accuracy", ("logistic_regression", "random_forest", "gradient_boosting"), "load_wine"),
+    Example("diabetes", "REGRESSION", "rmse", ("ridge_regression", "random_forest", "gradient_boosting"), "load_diabetes"),
+)
+SIGNALS = (
+    Example(
+        "bearings",
+        "CLASSIFICATION",
+        "accuracy",
+        ("random_forest", "lightgbm"),
+        generator="bearing_vibration",
+        modality="SIGNAL",
+        target="label",
+        description="Vibration of bearings with faults, in as much noise as signal.",
+        split={"strategy": "group", "group_column": "group"},
+        exclude=("key", "split", "severity"),
+    ),
 )
 
 
@@ -139,30 +163,42 @@ async def _run_demo(console: Console, url: str, token: str) -> None:
             TextColumn("{task.fields[step]:<40}"),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=console) as progress:
-            versions = await asyncio.gather(*(_ingest(api, progress, example) for example in EXAMPLES))
-            experiment = await api.find_or_create(
-                "experiment", EXPERIMENT, description="The tables of scikit-learn, three estimators each."
-            )
-            trainings = [
-                _train(api, progress, example, estimator, version, experiment)
-                for example, version in zip(EXAMPLES, versions, strict=True)
-                for estimator in example.estimators
-            ]
-
-            results = await asyncio.gather(*trainings)
-        await _profiles(api, console, versions)
-        for example in EXAMPLES:
-            await _compare(api, console, example, [result for result in results if result.example is example])
+        for examples in (EXAMPLES, SIGNALS):
+            with Progress(*columns, console=console) as progress:
+                versions = await asyncio.gather(*(_ingest(api, progress, example) for example in examples))
+                experiment = await api.find_or_create(
+                    "experiment",
+                    EXPERIMENT,
+                    description="The tables of scikit-learn and signals of bearings, with several estimators each.",
+                )
+                trainings = [
+                    _train(api, progress, example, estimator, version, experiment)
+                    for example, version in zip(examples, versions, strict=True)
+                    for estimator in example.estimators
+                ]
+                results = await asyncio.gather(*trainings)
+            await (_profiles if examples is EXAMPLES else _items)(api, console, versions)
+            for example in examples:
+                await _compare(api, console, example, [result for result in results if result.example is example])
 
 
 async def _ingest(api: Api, progress: Progress, example: Example) -> str:
     dataset = await api.find_or_create(
-        "dataset", example.name, problemType=example.problem, targetColumn="target", description="Ships with scikit-learn."
+        "dataset",
+        example.name,
+        modality=example.modality,
+        problemType=example.problem,
+        targetColumn=example.target,
+        description=example.description,
     )
-    content = await asyncio.to_thread(_csv, example)
-    bar = progress.add_task(f"ingest {example.name}", total=100, step="uploading")
-    version, job = await api.upload(dataset, f"{example.name}.csv", content)
+    if example.generator is not None:
+        bar = progress.add_task(f"generate {example.name}", total=100, step="waiting")
+        made = await api.mutate("generateDataset", "version { id } job { id }", datasetId=dataset, generator=example.generator, seed=7)
+        version, job = made["version"]["id"], made["job"]["id"]
+    else:
+        content = await asyncio.to_thread(_csv, example)
+        bar = progress.add_task(f"ingest {example.name}", total=100, step="uploading")
+        version, job = await api.upload(dataset, f"{example.name}.csv", content)
     await _watch(api, progress, bar, job)
     return version
 
@@ -171,6 +207,7 @@ def _csv(example: Example) -> bytes:
     import polars as pl  # heavy, and needed only by the demo
     import sklearn.datasets
 
+    assert example.loader is not None
     bunch: Any = getattr(sklearn.datasets, example.loader)()
     table = pl.DataFrame(bunch.data, schema=[str(name) for name in bunch.feature_names]).with_columns(target=pl.Series(bunch.target))
     return table.write_csv().encode()
@@ -180,9 +217,9 @@ async def _train(api: Api, progress: Progress, example: Example, estimator: str,
     name = f"{example.name} {estimator}"
     steps: list[tuple[str, str, dict[str, Any]]] = [
         ("data", "dataset", {}),
-        ("split", "split", {"test_fraction": 0.3}),
+        ("split", "split", {"test_fraction": 0.3, **example.split}),
         ("scale", "scale", {}),
-        ("train", f"train_{estimator}", {}),
+        ("train", f"train_{estimator}", {"exclude": list(example.exclude)}),
         ("evaluate", "evaluate", {}),
     ]
     definition = {
@@ -228,6 +265,30 @@ async def _profiles(api: Api, console: Console, versions: list[str]) -> None:
             f"{profile['missingCellRatio']:.1%}",
             str(profile["duplicateRowCount"]),
             _strongest(profile["correlations"]),
+        )
+    console.print(table)
+
+
+async def _items(api: Api, console: Console, versions: list[str]) -> None:
+    table = Table(title="What was generated")
+    for heading in ("dataset", "signals", "samples", "Hz", "classes", "severities", "splits"):
+        table.add_column(heading)
+    query = (
+        "query($ids: [ID!]!) { nodes(ids: $ids) { ... on DatasetVersion { itemCount dataset { name } signal { samples sampleRate }"
+        " classLabels { label count } severityLevels { label count } splits { label count } } } }"
+    )
+
+    def listed(counts: list[dict[str, Any]]) -> str:
+        return ", ".join(f"{entry['label']} ({entry['count']})" for entry in counts)
+
+    for version in await api.execute(query, ids=versions):
+        signal = version["signal"]
+        table.add_row(
+            version["dataset"]["name"],
+            str(version["itemCount"]),
+            str(signal["samples"]),
+            f"{signal['sampleRate']:g}",
+            *(listed(version[name]) for name in ("classLabels", "severityLevels", "splits")),
         )
     console.print(table)
 
