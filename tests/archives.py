@@ -1,4 +1,4 @@
-"""Archives, signals and images for tests, made in memory."""
+"""Archives, signals, images and recordings for tests, made in memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,4 +76,18 @@ def wav_of(samples: Samples, rate: int = 1_000) -> bytes:
 def image_of(pixels: npt.NDArray[np.uint8], format_name: str = "PNG", **options: object) -> bytes:
     target = io.BytesIO()
     Image.fromarray(pixels).save(target, format_name, **options)
+    return target.getvalue()
+
+
+def tone(frequency: float, seed: int, *, seconds: float = 0.5, rate: int = 8_000, noise: float = 0.01) -> Samples:
+    """A sine with a little noise, of amplitude 0.5."""
+    times = np.arange(round(seconds * rate)) / rate
+    return 0.5 * np.sin(2 * np.pi * frequency * times) + noise * np.random.default_rng(seed).normal(size=len(times))
+
+
+def recording_of(samples: npt.NDArray[Any], format_name: str = "FLAC", rate: int = 8_000, subtype: str | None = None) -> bytes:
+    import soundfile
+
+    target = io.BytesIO()
+    soundfile.write(target, samples, rate, format=format_name, subtype=subtype)
     return target.getvalue()

@@ -43,7 +43,7 @@ _KINDS = {
     extension: kind
     for kind, extensions in {
         "an image": ".png .jpg .jpeg .gif .webp .bmp .tif .tiff .svg",
-        "a recording": ".wav .mp3 .flac .ogg .m4a .aac",
+        "a recording": ".wav .mp3 .flac .ogg .oga .opus .m4a .aac",
         "a video": ".mp4 .mov .avi .mkv .webm",
         "an archive": ".zip .tar .tgz .gz .tzst .zst",
         "an archive of another kind": ".bz2 .xz .7z .rar",
@@ -69,6 +69,14 @@ _READABLE = {
     Modality.IMAGE: (
         _ARCHIVES | {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"},
         "Send images as PNG, JPEG, WebP, TIFF, GIF or BMP, one file or an archive (.zip, .tar, .tar.gz, .tar.zst) of them.",
+    ),
+    Modality.AUDIO: (
+        _ARCHIVES | {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"},
+        "Send recordings as WAV, FLAC, Ogg or MP3, one file or an archive (.zip, .tar, .tar.gz, .tar.zst) of them.",
+    ),
+    Modality.TEXT: (
+        _ARCHIVES,
+        "Send texts as .txt or .md, one file or an archive (.zip, .tar, .tar.gz, .tar.zst) of them, or a table with a column of texts.",
     ),
 }
 """Extensions of `_KINDS` that a dataset of this modality takes, and what to send; other datasets take tables."""

@@ -38,10 +38,10 @@ class Modality(StrEnum):
     MULTIMODAL = "multimodal"
 
 
-READABLE_MODALITIES = (Modality.TABULAR, Modality.SIGNAL, Modality.IMAGE)
+READABLE_MODALITIES = (Modality.TABULAR, Modality.SIGNAL, Modality.IMAGE, Modality.AUDIO, Modality.TEXT)
 """The kinds of data of which a file can be ingested."""
 
-MODALITIES_WITH_ITEMS = (Modality.SIGNAL, Modality.IMAGE)
+MODALITIES_WITH_ITEMS = (Modality.SIGNAL, Modality.IMAGE, Modality.AUDIO, Modality.TEXT)
 """The kinds of data whose versions have items."""
 
 
@@ -97,6 +97,10 @@ class FileFormat(StrEnum):
     TIFF = "tiff"
     GIF = "gif"
     BMP = "bmp"
+    FLAC = "flac"
+    OGG = "ogg"
+    MP3 = "mp3"
+    TEXT = "text"
     UNKNOWN = "unknown"
 
 

@@ -1,4 +1,4 @@
-"""Items of dataset versions: signals and images, each with its features and the place of its bytes."""
+"""Items of dataset versions: signals, images, recordings and texts, each with its features and the place of its bytes."""
 
 from __future__ import annotations
 

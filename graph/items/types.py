@@ -82,7 +82,26 @@ class ImageInfo:
     )
 
 
-@strawberry.type(description="A part of a version that is read by itself: one signal or one image.")
+@strawberry.type(description="A sound recording. Its features are those of all its channels together, of its first five minutes.")
+class AudioInfo:
+    duration: Duration = strawberry.field(description="How long it takes.")
+    sample_rate: int = strawberry.field(description="The samples per second of each channel, in Hz.")
+    channels: int = strawberry.field(description="How many channels it has.")
+    codec: str = strawberry.field(
+        description="How its samples are encoded: FLAC, MP3, VORBIS, OPUS, or in a WAVE file such as PCM_16, FLOAT or ULAW."
+    )
+
+
+@strawberry.type(description="A text document. The column `text` of the version's table has its first 20,000 characters.")
+class TextInfo:
+    characters: BigInt = strawberry.field(description="How many characters it has.")
+    words: BigInt = strawberry.field(description="How many words it has: runs of letters and digits.")
+    language: str | None = strawberry.field(
+        description="The ISO 639 code of its language, such as `en`; null for a text too short to tell, or whose language is not clear."
+    )
+
+
+@strawberry.type(description="A part of a version that is read by itself: one signal, image, recording or text.")
 class DatasetItem(Node, prefix="item", found_by=items.by_id, scope=Scope.READ):
     version_id: strawberry.Private[UUID]
     info: strawberry.Private[Mapping[str, Any] | None]
@@ -104,7 +123,8 @@ class DatasetItem(Node, prefix="item", found_by=items.by_id, scope=Scope.READ):
     )
     version: DatasetVersion = one(versions.by_id, key="version_id", description="The version that it is a part of.")
     preview: Artifact | None = one(
-        artifacts.preview_of_item, description="A small WebP image of it, of at most 128×128 pixels; null for an item that is no image."
+        artifacts.preview_of_item,
+        description="A small WebP image of it, of at most 128×128 pixels: of a recording its spectrogram; null for signals and texts.",
     )
 
     @strawberry.field(
@@ -152,6 +172,20 @@ class DatasetItem(Node, prefix="item", found_by=items.by_id, scope=Scope.READ):
             return None
         return ImageInfo(**{name: info[name] for name in ("width", "height", "channels", "format", "perceptual_hash")})
 
+    @strawberry.field(description="The recording that it is; null for an item of another kind, and for one that cannot be read.")
+    def audio(self) -> AudioInfo | None:
+        if (info := self._info("audio")) is None:
+            return None
+        return AudioInfo(
+            duration=Duration(info["duration"]), sample_rate=info["sample_rate"], channels=info["channels"], codec=info["codec"]
+        )
+
+    @strawberry.field(description="The text that it is; null for an item of another kind, and for one that cannot be read.")
+    def text(self) -> TextInfo | None:
+        if (info := self._info("text")) is None:
+            return None
+        return TextInfo(characters=BigInt(info["characters"]), words=BigInt(info["words"]), language=info["language"])
+
     def _info(self, kind: str) -> Mapping[str, Any] | None:
         return self.info if self.info is not None and self.info["kind"] == kind else None
 
@@ -164,7 +198,7 @@ extend(
         items.of_version,
         filtered_by=ItemFilter,
         ordered_by=ItemOrder,
-        description="Its items, by key unless ordered otherwise: signals or images. Empty for a table, and if its dataset is deleted.",
+        description="Its items, by key unless ordered otherwise: signals, images, recordings or texts. Empty for a table, and if its dataset is deleted.",
     ),
 )
 extend(

@@ -39,7 +39,7 @@ class IngestSpec(TypedDict):
     size: int
     sha256: str | None
     modality: NotRequired[str | None]
-    """The modality of the dataset; one with items is read as such, any other as a table, as is an absent one."""
+    """The modality of the dataset; one with items is read as such, any other as a table, as is an absent one and a table of texts."""
     reading: NotRequired[dict[str, Any] | None]
     """The options of the upload, see `ReadingOptions`; None or absent without any."""
     actual_sha256: NotRequired[str]
@@ -90,7 +90,7 @@ def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
     target = Path(spec["folder"]) / "processed.parquet"
     table = spec.get("table")
     items: ItemsResult | None = None
-    if kind_of(spec.get("modality")) is not None:
+    if kind_of(spec.get("modality"), spec["filename"]) is not None:
         with stage(reporter, READ, 0.0, _READ_PERCENT) as reading:
             table, items = _read_items(spec, target, reading)
             reading.output = {"format": table["format"], "items": items["count"], "rows": table["rows"], "issues": table["issue_count"]}
@@ -154,7 +154,7 @@ def _issues(spec: IngestSpec, table: TableSummary, profile: ProfileReport) -> Is
 def _read_items(spec: IngestSpec, target: Path, reading: Stage) -> tuple[TableSummary, ItemsResult]:
     """Read the items of the file, and write the table of their features."""
     raw = _open_raw(spec)
-    kind = kind_of(spec.get("modality"), spec.get("reading"))
+    kind = kind_of(spec.get("modality"), spec["filename"], spec.get("reading"))
     assert kind is not None
 
     def progress(share: float, step: str) -> None:

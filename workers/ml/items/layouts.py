@@ -25,9 +25,10 @@ _LABEL_FIELDS: Final = ("label", "class", "category", "target", "y", "class_name
 _SPLIT_FIELDS: Final = ("split", "subset", "partition", "fold")
 _SEVERITY_FIELDS: Final = ("severity", "severity_level", "level")
 _GROUP_FIELDS: Final = ("group", "group_id", "recording", "recording_id", "subject", "subject_id", "patient", "patient_id")
-_GENERIC_FOLDERS: Final = frozenset(
-    {"data", "images", "image", "img", "imgs", "signals", "signal", "files", "raw", "samples", "audio", "wav", "csv"}
-)
+_GENERIC_FOLDERS: Final = frozenset({
+    "data", "files", "raw", "samples", "images", "image", "img", "imgs", "signals", "signal", "csv", "audio", "recordings", "clips", "wav", "mp3",
+    "texts", "text", "txt", "documents",
+})  # fmt: skip
 _CELLS: Final = 4_000_000  # cells of a manifest that are read
 
 Read = Callable[[Member], bytes]

@@ -42,6 +42,14 @@ MAX_CHANNELS: Final = 64
 MAX_FEATURE_CHANNELS: Final = 16
 """Channels whose features are columns of the table."""
 
+MAX_ANALYSED_SECONDS: Final = 300
+MAX_ANALYSED_SAMPLES: Final = 1 << 25
+"""What is decoded of a recording from its start, the samples of all channels together: a small file can hold days of silence."""
+
+MAX_TEXT_BYTES: Final = 16 * MIB
+MAX_TEXT_CELL: Final = 20_000
+"""A text document, and the characters of it that are a cell of the table."""
+
 MAX_METADATA_LENGTH: Final = 1_000
 MAX_METADATA_FIELDS: Final = 100
 """Characters of one value, and values, that an item takes over from a manifest."""

@@ -62,6 +62,8 @@ class Described:
     content_type: str
     issues: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     preview: bytes | None = None
+    texts: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
+    """Columns of the table in addition to the features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,7 @@ def _record(member: Member, place: Place, sha256: str, described: Described | No
         "metadata": place.metadata,
         "info": None if described is None else described.info,
         "features": {} if described is None else described.features,
+        "texts": {} if described is None else dict(described.texts),
         "issues": issues,
         "byte_offset": member.offset,
         "stored_size": member.stored_size,

@@ -21,6 +21,7 @@ from workers.ml.reading.column_names import composed_name
 from workers.ml.reading.issues import Issue, IssueLog, short_repr
 
 _FRAME_ROWS: Final = 10_000
+_FRAME_CHARACTERS: Final = 10_000_000  # of texts
 _FILED: Final = ("label", "split", "severity")
 _TEXTS: Final = ("key", *_FILED, "group")
 
@@ -38,6 +39,8 @@ class Item(TypedDict):
     metadata: dict[str, Any]
     info: dict[str, Any] | None
     features: dict[str, float | int | None]
+    texts: dict[str, str | None]
+    """Cells of the table, not of the item's row."""
     issues: list[Issue]
     byte_offset: int
     stored_size: int
@@ -71,6 +74,7 @@ class Items:
         self.first_corrupt: list[str] = []
         self.feature_names: dict[str, None] = {}
         self._has_groups = False
+        self.text_names: dict[str, None] = {}
         self._counts: dict[str, Counter[str]] = {"label": Counter(), "severity": Counter(), "split": Counter()}
         self._first_with: dict[bytes, tuple[str, str | None, str | None]] = {}
         self._duplicates: list[tuple[str, str]] = []
@@ -106,6 +110,7 @@ class Items:
                 if item[name] is not None:
                     self._counts[name][item[name]] += 1
             self._has_groups = self._has_groups or group_of(item["metadata"]) is not None
+            self.text_names |= dict.fromkeys(item["texts"])
             self.feature_names |= dict.fromkeys(name for name, value in item["features"].items() if value is not None)
             self._compare(item)
         line = orjson.dumps(item, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -175,28 +180,31 @@ class Items:
             yield from map(orjson.loads, file)
 
     def write_table(self, target: Path) -> int:
-        """Write a row for each readable item: its key, what it is filed under, its group, and its features. Return the number of rows."""
+        """Write a row for each readable item: its key, what it is filed under, its group, its texts and its features. Return the number of rows."""
         filed = ["key", *(name for name in _FILED if self._counts[name])]
         texts = [*filed, "group"] if self._has_groups else filed
-        names = list(self.feature_names)[: table_limits.MAX_COLUMNS - len(_TEXTS)]
+        names = list(self.feature_names)[: table_limits.MAX_COLUMNS - len(_TEXTS) - len(self.text_names)]
         if len(names) < len(self.feature_names):
             self.issues.add(
                 "TOO_MANY_FEATURES", f"The items have {len(self.feature_names):,} features; the table has the first {len(names):,} of them."
             )
         schema: Mapping[str, Any] = {
-            **dict.fromkeys(texts, pl.String),
+            **dict.fromkeys((*texts, *self.text_names), pl.String),
             **dict.fromkeys(map(composed_name, names), pl.Float64),
         }
         rows: list[tuple[Any, ...]] = []
+        characters = 0
         with ParquetSink(target) as sink:
             for item in self.lines():
                 if item["info"] is None:
                     continue
                 group = (group_of(item["metadata"]),) if self._has_groups else ()
-                rows.append((*(item[name] for name in filed), *group, *(item["features"].get(name) for name in names)))
-                if len(rows) == _FRAME_ROWS:
+                cells = [item["texts"].get(name) for name in self.text_names]
+                rows.append((*(item[name] for name in filed), *group, *cells, *(item["features"].get(name) for name in names)))
+                characters += sum(len(cell) for cell in cells if cell is not None)
+                if len(rows) == _FRAME_ROWS or characters >= _FRAME_CHARACTERS:
                     sink.write(pl.DataFrame(rows, schema=schema, orient="row"))
-                    rows = []
+                    rows, characters = [], 0
             if rows:
                 sink.write(pl.DataFrame(rows, schema=schema, orient="row"))
             sink.close({name: "STRING" if kind == pl.String else "FLOAT" for name, kind in schema.items()})

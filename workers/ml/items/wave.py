@@ -18,6 +18,11 @@ class NoWave(Exception):
 
 def read_wave(content: bytes) -> tuple[int, npt.NDArray[np.float64]]:
     """Return the rate in Hz and the samples, frames × channels; integers as shares of the full scale. Raises `NoWave`."""
+    return _samples(*find_samples(content))
+
+
+def find_samples(content: bytes) -> tuple[bytes, bytes, str]:
+    """Return the chunk `fmt `, the bytes of the samples and their byte order. Raises `NoWave`."""
     order = ">" if content.startswith(b"RIFX") else "<"
     position, form = 12, None
     while position + 8 <= len(content):
@@ -32,7 +37,7 @@ def read_wave(content: bytes) -> tuple[int, npt.NDArray[np.float64]]:
             available = len(content) - position
             if size > available and size not in (0xFFFFFFFF, 0x7FFFFFFF):
                 raise NoWave(f"is cut off: it says that it has {size:,} bytes of samples, and has {available:,}")
-            return _samples(form, content[position : position + min(size, available)], order)
+            return form, content[position : position + min(size, available)], order
         position += size + size % 2
     raise NoWave("has no samples: the chunk `data` is missing")
 

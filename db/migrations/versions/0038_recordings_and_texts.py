@@ -1,0 +1,29 @@
+"""Recordings are uploaded as FLAC, Ogg or MP3, and texts alone."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from db.migrations.enums import change_enum
+
+revision = "0038"
+down_revision = "0037"
+branch_labels = None
+depends_on = None
+
+FORMATS = (
+    "csv", "json", "jsonl", "parquet", "excel", "npy", "segy", "mat", "wav", "zip",
+    "npz", "tar", "png", "jpeg", "webp", "tiff", "gif", "bmp",
+)  # fmt: skip
+NEW_FORMATS = ("flac", "ogg", "mp3", "text")
+
+
+def upgrade() -> None:
+    change_enum(op, "dataset_versions", "format", (*FORMATS, *NEW_FORMATS, "unknown"))
+
+
+def downgrade() -> None:
+    versions = sa.table("dataset_versions", sa.column("format"))
+    op.execute(versions.update().where(versions.c.format.in_(NEW_FORMATS)).values(format="unknown"))
+    change_enum(op, "dataset_versions", "format", (*FORMATS, "unknown"))

@@ -1,0 +1,124 @@
+"""Text documents as a kind of items."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from workers.ml.items import limits
+from workers.ml.items.reading import Corrupt, Described, Part
+from workers.ml.reading.encodings import Encoding, detect_encoding
+from workers.ml.reading.issues import IssueLog
+from workers.ml.reading.raw import RawFile
+
+TABLES: Final = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xls"})
+"""Extensions of files that are a table of texts, and have no items."""
+_CONTENT_TYPES: Final = {".txt": "text/plain", ".text": "text/plain", ".md": "text/markdown", ".markdown": "text/markdown"}
+_SAMPLE_BYTES: Final = 65_536
+_LANGUAGE_CHARACTERS: Final = 3_000
+_MIN_LETTERS: Final = 20
+_MIN_CONFIDENCE: Final = 0.5
+_WORD: Final = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+# Possessive, and only from the start of a run of marks: otherwise a long run would take time by the square of its length.
+_SENTENCE_END: Final = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]]*+(?=\s|\Z)|[。！？]++")
+_BEYOND_ASCII: Final = re.compile(rb"[\x80-\xff]")
+
+
+class TextKind:
+    """Plain text and Markdown, in any common encoding."""
+
+    name = "texts"
+    suffixes = frozenset(_CONTENT_TYPES)
+
+    def describe(self, content: bytes, path: str) -> Described:
+        if len(content) > limits.MAX_TEXT_BYTES:
+            raise Corrupt(f"has {len(content):,} bytes; a text may have {limits.MAX_TEXT_BYTES:,}")
+        issues: list[tuple[str, str]] = []
+        text = _decode(content, issues)
+        language = language_of(text)
+        features = features_of(text)
+        if len(text) > limits.MAX_TEXT_CELL:
+            issues.append(
+                ("TEXT_CUT", f"The column `text` of the table has its first {limits.MAX_TEXT_CELL:,} of {len(text):,} characters.")
+            )
+        info = {"kind": "text", "characters": features["characters"], "words": features["words"], "language": language}
+        texts = {"language": language, "text": text[: limits.MAX_TEXT_CELL]}
+        content_type = _CONTENT_TYPES.get(PurePosixPath(path).suffix.lower(), "text/plain")
+        return Described(info, features, content_type, issues, texts=texts)
+
+    def parts(self, raw: RawFile, filename: str, issues: IssueLog) -> tuple[str, Iterator[Part]] | None:  # noqa: ARG002 - the protocol's signature
+        """A single text is the one item."""
+        return ("TEXT", iter([Part(filename)])) if PurePosixPath(filename).suffix.lower() in _CONTENT_TYPES else None
+
+    def summary(self) -> dict[str, Any]:
+        return {}
+
+
+def _decode(content: bytes, issues: list[tuple[str, str]]) -> str:
+    """The text with line feeds alone at the ends of lines. Raises `Corrupt`."""
+    encoding = _encoding(content)
+    if encoding is None:
+        raise Corrupt("is no text: it has binary data")
+    text = content[encoding.bom_length :].decode(encoding.name, "replace").replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+    if not text.strip():
+        raise Corrupt("has nothing but blanks")
+    if not encoding.bom_length and encoding.name != "utf-8":
+        issues.append(("ENCODING_GUESSED", f"It does not say its encoding; by its letters it was read as {encoding.name}."))
+    if damaged := text.count("\ufffd"):
+        issues.append(("DAMAGED_TEXT", f"{damaged:,} characters cannot be read in {encoding.name} and are shown as U+FFFD."))
+    return text
+
+
+def _encoding(content: bytes) -> Encoding | None:
+    sample = content[:_SAMPLE_BYTES]
+    encoding = detect_encoding(sample, is_whole=len(sample) == len(content))
+    if encoding is not None and encoding.is_ascii_so_far and (found := _BEYOND_ASCII.search(content, len(sample))) is not None:
+        sample = content[found.start() : found.start() + _SAMPLE_BYTES]
+        return detect_encoding(sample, is_whole=False)
+    return encoding
+
+
+def features_of(text: str) -> dict[str, float | int | None]:
+    """Counts and means; words are runs of letters and digits, so of a language without blanks a clause is one. `distinct_words` ignores case."""
+    words = letters = 0
+    distinct: set[str] = set()
+    for match in _WORD.finditer(text):
+        word = match.group()
+        words += 1
+        letters += len(word)
+        distinct.add(word.casefold())
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    # What follows the last mark is a sentence too, if it has words.
+    sentences = len(ends) + (_WORD.search(text, ends[-1] if ends else 0) is not None)
+    return {
+        "characters": len(text),
+        "words": words,
+        "sentences": sentences,
+        "lines": sum(1 for line in text.split("\n") if line.strip()),
+        "mean_word_length": letters / words if words else None,
+        "words_per_sentence": words / sentences if sentences else None,
+        "distinct_words": len(distinct),
+        "distinct_share": len(distinct) / words if words else None,
+        "upper_case_share": sum(map(str.isupper, text)) / len(text),
+        "digit_share": sum(map(str.isdigit, text)) / len(text),
+    }
+
+
+def language_of(text: str) -> str | None:
+    """The ISO 639 code of the language of the beginning; None for a text that is too short, or of which it is not clear."""
+    sample = text[:_LANGUAGE_CHARACTERS]
+    if sum(map(str.isalpha, sample)) < _MIN_LETTERS:
+        return None
+    language, confidence = _identifier().classify(sample)
+    return language if confidence >= _MIN_CONFIDENCE else None
+
+
+@cache
+def _identifier() -> Any:
+    """M. Lui and T. Baldwin, "langid.py: An off-the-shelf language identification tool" (2012), with the model that the package brings."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
