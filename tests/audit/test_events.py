@@ -65,7 +65,7 @@ async def test_a_change_has_its_actor_its_origin_and_the_values_that_changed(ada
         "requestId": "",
     }
     created = {"name": "wine", "description": "red", "modality": "TABULAR", "source": "UPLOAD", "metadata": {}}
-    assert create["after"] == {**created, "problemType": None, "targetColumn": None}
+    assert create["after"] == {**created, "problemType": None, "targetColumn": None, "schemaPolicy": "WARN"}
     assert (create["action"], create["before"], create["subjectId"]) == ("create_dataset", None, dataset)
     assert update == {
         **of_dataset,
