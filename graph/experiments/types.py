@@ -131,4 +131,12 @@ extend(
         experiments.of_owner, filtered_by=ExperimentFilter, ordered_by=ExperimentOrder, description="The experiments that the user owns."
     ),
 )
+extend(
+    User,
+    "runs",
+    Connection[Run],
+    connection(
+        leaderboard.of_owner, filtered_by=RunFilter, ordered_by=RunOrder, description="The runs of all experiments that the user owns."
+    ),
+)
 extend(Job, "run", Run | None, one(runs.of_job, description="The run that records its training; null for a job that does not train."))

@@ -11,11 +11,11 @@ from graphql import is_object_type
 
 from db.core.batch import RecordBatch, RowsByKey, RowsByParent
 from db.core.nested_text import NestedObject, NestedRows
-from db.core.row_text import TextPart
+from db.core.row_text import RowText, TextPart
 from db.errors import Unavailable
 from graph.core.edges import EdgeField, Lookup, Many, One
 from graph.core.ids import column_of
-from graph.core.loading import MAX_KEYS
+from graph.core.loading import MAX_KEYS, Batch
 from graph.core.permissions import require_scope
 from graph.execution.planning.completion import complete
 from graph.execution.planning.failures import Failure, Shape
@@ -92,20 +92,15 @@ class EdgeStep(ABC):
     async def _values(self, run: Run, level: Level) -> Sequence[Any]: ...
 
 
-class OneStep(EdgeStep):
-    """A to-one edge. Objects with equal keys share one value."""
+class BatchStep(EdgeStep):
+    """Base of the steps whose edge is read by a batch; `records` is its class if it can read records."""
 
-    def __init__(self, field: Field, edge: EdgeField, declaration: One) -> None:
-        super().__init__(field, edge, declaration.key)
+    def __init__(self, field: Field, edge: EdgeField, batch: Batch, key: str, records: type[Any]) -> None:
+        super().__init__(field, edge, key)
         selection = field.selection(field.named_type) if is_object_type(field.named_type) else None
-        self._batch = declaration.batch
-        self._target = Target(field, edge, self._batch if isinstance(self._batch, RecordBatch) else None, selection)
-
-        self.is_text = isinstance(self._batch, RecordBatch) and self._target.template is not None and edge.scope is None
-
-    @property
-    def reads(self) -> str:
-        return f"a row by {_name(self._batch)}"
+        self._batch = batch
+        self._target = Target(field, edge, batch if isinstance(batch, records) else None, selection)
+        self.is_text = self._target.template is not None and edge.scope is None
 
     @property
     def written_steps(self) -> Sequence[NestedEdge]:
@@ -116,14 +111,30 @@ class OneStep(EdgeStep):
         return self._target.template is not None and self._target.template.has_fixed_text
 
     def text_parts(self, run: Run, arguments: dict[str, Any]) -> Sequence[TextPart] | None:
-        """The object as a part of its parent's text; see `NestedEdge`."""
-        assert isinstance(self._batch, RecordBatch)
+        """The value as a part of its parent's text; see `NestedEdge`."""
         assert self._target.template is not None
         assert self.attribute is not None
         row_text = self._target.template.nested_text(run, arguments)
-        if row_text is None:
-            return None
-        return [NestedObject(self._batch, column_of(self.attribute), row_text, is_nullable=not self.field.is_non_null)]
+        return None if row_text is None else [self._nested(column_of(self.attribute), row_text)]
+
+    @abstractmethod
+    def _nested(self, key: str, row_text: RowText) -> TextPart:
+        """What is written for the value of a column."""
+
+
+class OneStep(BatchStep):
+    """A to-one edge. Objects with equal keys share one value."""
+
+    def __init__(self, field: Field, edge: EdgeField, declaration: One) -> None:
+        super().__init__(field, edge, declaration.batch, declaration.key, RecordBatch)
+
+    @property
+    def reads(self) -> str:
+        return f"a row by {_name(self._batch)}"
+
+    def _nested(self, key: str, row_text: RowText) -> TextPart:
+        assert isinstance(self._batch, RecordBatch)
+        return NestedObject(self._batch, key, row_text, is_nullable=not self.field.is_non_null)
 
     async def _values(self, run: Run, level: Level) -> Sequence[Any]:
         return await self._load(run, self._keys(run, level))
@@ -212,35 +223,19 @@ class LookupStep(OneStep):
         return [self._declaration.wanted_key(self.field.python_arguments(run))] * len(level.sources)
 
 
-class ManyStep(EdgeStep):
+class ManyStep(BatchStep):
     """An unpaged to-many edge."""
 
     def __init__(self, field: Field, edge: EdgeField, declaration: Many) -> None:
-        super().__init__(field, edge, declaration.key)
-        selection = field.selection(field.named_type) if is_object_type(field.named_type) else None
-        self._batch = declaration.batch
-        self._target = Target(field, edge, self._batch if isinstance(self._batch, RowsByParent) else None, selection)
-        self.is_text = self._target.template is not None and edge.scope is None
+        super().__init__(field, edge, declaration.batch, declaration.key, RowsByParent)
 
     @property
     def reads(self) -> str:
         return f"rows by {_name(self._batch)}"
 
-    @property
-    def written_steps(self) -> Sequence[NestedEdge]:
-        return () if self._target.template is None else self._target.template.edges
-
-    @property
-    def has_fixed_text(self) -> bool:
-        return self._target.template is not None and self._target.template.has_fixed_text
-
-    def text_parts(self, run: Run, arguments: dict[str, Any]) -> Sequence[TextPart] | None:
-        """The list as a part of its parent's text; see `NestedEdge`."""
+    def _nested(self, key: str, row_text: RowText) -> TextPart:
         assert isinstance(self._batch, RowsByParent)
-        assert self._target.template is not None
-        assert self.attribute is not None
-        row_text = self._target.template.nested_text(run, arguments)
-        return None if row_text is None else [NestedRows(self._batch, column_of(self.attribute), row_text)]
+        return NestedRows(self._batch, key, row_text)
 
     async def _values(self, run: Run, level: Level) -> Sequence[Any]:
         assert self.attribute is not None
