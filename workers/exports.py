@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Row, select
 
 from db.core.work import Work
-from db.queries.artifacts import PROCESSED
+from db.queries.artifacts import MODEL, PROCESSED, SIGNATURE
 from db.services import exports
 from db.services.jobs import Failure
 from db.tables import Artifact, Dataset, DatasetVersion, Export, Model, ModelVersion, StoredObject
@@ -21,7 +21,6 @@ from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.failures import BodyFailed
 
 DATASET_BODY, MODEL_BODY = "workers.ml.exports.export:export_dataset", "workers.ml.exports.onnx_model:export_model"
-MODEL, SIGNATURE = "MODEL", "SIGNATURE"
 FETCHED = ("parquet", "model", "signature")  # the files that a body reads, as its spec names them
 FETCH, WRITE, STORE = "fetch", "write", "store"
 STAGES = {FETCH: "Fetch", WRITE: "Write", STORE: "Store"}  # with their titles
@@ -103,12 +102,9 @@ async def _fetch_model(attempt: Attempt, model_version_id: UUID) -> tuple[str, d
 
 
 async def _download(attempt: Attempt, stored: Row[Any], filename: str, owner: str) -> str:
-    """Return the path of the file. Raises `BodyFailed` (OBJECT_DAMAGED) if it is not what was stored."""
+    """Return the path of the file."""
     path = attempt.folder / filename
-    if await attempt.objects.download(stored.object_key, path) != (stored.size_bytes, stored.sha256):
-        message = f"The file {filename} of {owner} is damaged in the store. Make it again, as a new version."
-        raise BodyFailed(Failure("OBJECT_DAMAGED", message, retryable=False))
-    return str(path)
+    return str(await attempt.download(stored, path, f"The file {filename} of {owner}", "Make it again, as a new version."))
 
 
 def safe_name(name: str) -> str:

@@ -88,9 +88,7 @@ async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
     attempt.progress(0, "Download")
     source, folder = attempt.folder / "data.parquet", attempt.folder / "out"
     folder.mkdir()
-    downloaded = await attempt.objects.download(data.object_key, source)
-    if downloaded != (data.size_bytes, data.sha256):
-        raise BodyFailed(_object_damaged(data, *downloaded))
+    await _download(attempt, data, source)
     versions = await _download_others(attempt, definition)
     spec = {
         "definition": definition,
@@ -135,20 +133,14 @@ async def _download_others(attempt: Attempt, definition: dict[str, Any]) -> dict
             .where(DatasetVersion.id == UUID(hex=id_.removeprefix("version_")))
         )
         (row,) = await attempt.database.rows(statement)
-        path = attempt.folder / f"{id_}.parquet"
-        downloaded = await attempt.objects.download(row.object_key, path)
-        if downloaded != (row.size_bytes, row.sha256):
-            raise BodyFailed(_object_damaged(row, *downloaded))
+        path = await _download(attempt, row, attempt.folder / f"{id_}.parquet")
         others[id_] = {"parquet": str(path), "columns": row.file_columns}
     return others
 
 
-def _object_damaged(data: Row[Any], size: int, sha256: str) -> Failure:
-    message = (
-        f"The file of version {data.number} of the dataset {data.dataset_name!r} is damaged in the store: it has {size:,} bytes with the SHA-256 "
-        f"{sha256}, and {data.size_bytes:,} with {data.sha256} were stored. Upload the data again as a new version, and start the job on that."
-    )
-    return Failure("OBJECT_DAMAGED", message, retryable=False)
+async def _download(attempt: Attempt, data: Row[Any], path: Path) -> Path:
+    name = f"The file of version {data.number} of the dataset {data.dataset_name!r}"
+    return await attempt.download(data, path, name, "Upload the data again as a new version, and start the job on that.")
 
 
 async def _load_data(attempt: Attempt) -> Row[Any]:

@@ -12,16 +12,16 @@ from sqlalchemy import Row, select
 from db.core.work import Work
 from db.queries.artifacts import MODEL, PROCESSED, SIGNATURE
 from db.services import predictions
-from db.services.jobs import Failure, target_of
+from db.services.jobs import target_of
 from db.tables import Artifact, Dataset, DatasetVersion, JobDocument, Model, ModelVersion, StoredObject
 from db.tables.jobs import JobKind
 from workers.datasets import PARQUET, store_profile
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
-from workers.runtime.failures import BodyFailed
 
 ROWS_BODY = "workers.ml.prediction.body:predict_rows"
 DATASET_BODY = "workers.ml.prediction.body:predict_dataset"
+USE_ANOTHER = "Use another version."  # where a file is damaged
 
 
 @task(JobKind.PREDICT)
@@ -65,7 +65,7 @@ async def _predict_dataset(attempt: Attempt, model: dict[str, str]) -> Effects:
     (data,) = await attempt.database.rows(statement)
     source, folder = attempt.folder / "data.parquet", attempt.folder / "out"
     folder.mkdir()
-    await _download(attempt, data, source, f"version {data.number} of the dataset {data.name!r}")
+    await attempt.download(data, source, f"The file of version {data.number} of the dataset {data.name!r}", USE_ANOTHER)
     spec = {**model, "parquet": str(source), "columns": data.file_columns, "folder": str(folder)}
     result = await attempt.run_body(DATASET_BODY, spec, span=(5, 95))
     attempt.progress(95, "Store")
@@ -93,17 +93,6 @@ async def _download_model(attempt: Attempt) -> dict[str, str]:
     for file in await attempt.database.rows(statement):
         name = file.role.lower()
         path = attempt.folder / name
-        await _download(attempt, file, path, f"version {file.number} of the model {file.name!r}")
+        await attempt.download(file, path, f"The {name} of version {file.number} of the model {file.name!r}", USE_ANOTHER)
         paths[name] = str(path)
     return paths
-
-
-async def _download(attempt: Attempt, file: Row[Any], path: Path, owner: str) -> None:
-    """Raises `BodyFailed` (OBJECT_DAMAGED) if the object is not what was stored."""
-    size, sha256 = await attempt.objects.download(file.object_key, path)
-    if (size, sha256) != (file.size_bytes, file.sha256):
-        message = (
-            f"A file of {owner} is damaged in the store: it has {size:,} bytes with the SHA-256 {sha256}, and {file.size_bytes:,} with {file.sha256}"
-            " were stored. Use another version."
-        )
-        raise BodyFailed(Failure("OBJECT_DAMAGED", message, retryable=False))

@@ -64,11 +64,9 @@ async def deduce_schema(attempt: Attempt) -> Effects:
 
 
 async def _report(attempt: Attempt, version: Row[Any]) -> dict[str, Any]:
-    """Return the profile's report from its row or, if it is large, from its object. Raises `BodyFailed` (OBJECT_DAMAGED)."""
+    """Return the profile's report from its row or, if it is large, from its object."""
     if version.report is not None:
         return version.report
-    path = attempt.folder / "profile.json"
-    if await attempt.objects.download(version.object_key, path) != (version.size_bytes, version.sha256):
-        message = f"The profile of version {version.number} is damaged in the store. Ingest its file again, as a new version."
-        raise BodyFailed(Failure("OBJECT_DAMAGED", message, retryable=False))
+    name, remedy = f"The profile of version {version.number}", "Ingest its file again, as a new version."
+    path = await attempt.download(version, attempt.folder / "profile.json", name, remedy)
     return orjson.loads(path.read_bytes())

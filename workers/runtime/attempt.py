@@ -27,7 +27,7 @@ from db.tables.jobstates import TERMINAL, JobStatus
 from workers.runtime import telemetry
 from workers.runtime.body_runner import BodyRunner, BodyTerminated, LeaseExpired
 from workers.runtime.checkpoints import Checkpoints
-from workers.runtime.failures import failure_of
+from workers.runtime.failures import BodyFailed, failure_of
 from workers.runtime.logs import LogFile
 from workers.runtime.process_pool import ProcessPool
 from workers.runtime.reports import Reports, Superseded
@@ -160,6 +160,20 @@ class Attempt:
         """Keep the object of a checkpoint if the job completes, because it is an output."""
         self._retained_keys.add(key)
         return key
+
+    async def download(self, stored: Row[Any], path: Path, name: str, remedy: str) -> Path:
+        """Download the object of a row with `object_key`, `size_bytes` and `sha256`; return its path.
+
+        Raises `ObjectMissing`, and `BodyFailed` (OBJECT_DAMAGED) if it is not what was stored: with the `name` of the file, and a `remedy`.
+        """
+        size, sha256 = await self.objects.download(stored.object_key, path)
+        if (size, sha256) != (stored.size_bytes, stored.sha256):
+            message = (
+                f"{name} is damaged in the store: it has {size:,} bytes with the SHA-256 {sha256}, and {stored.size_bytes:,} with"
+                f" {stored.sha256} were stored. {remedy}"
+            )
+            raise BodyFailed(Failure("OBJECT_DAMAGED", message, retryable=False))
+        return path
 
     async def upload(self, path: Path, prefix: str, role: str, filename: str, content_type: str) -> StoredFile:
         """Store a file under `prefix` plus a unique name."""
