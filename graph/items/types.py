@@ -124,7 +124,8 @@ class DatasetItem(Node, prefix="item", found_by=items.by_id, scope=Scope.READ):
     version: DatasetVersion = one(versions.by_id, key="version_id", description="The version that it is a part of.")
     preview: Artifact | None = one(
         artifacts.preview_of_item,
-        description="A small WebP image of it, of at most 128×128 pixels: of a recording its spectrogram; null for signals and texts.",
+        description="A small WebP image of it, of at most 128×128 pixels: of a recording its spectrogram, of a signal its course over time, of a seismic"
+        " gather its traces side by side. Null for a text, for what could not be read, and for signals of versions made before signals had one.",
     )
 
     @strawberry.field(

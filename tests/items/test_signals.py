@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from typing import Any
 
 import httpx
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from tests.archives import csv_of, npy_of, vibration, wav_of, zip_of
 from tests.client import Client, GraphQLErrors
@@ -19,7 +21,8 @@ VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { status fo
 ITEMS = """query($id: ID!, $filter: ItemFilter, $order: ItemOrder, $first: Int, $after: String) { node(id: $id) { ... on DatasetVersion {
   items(filter: $filter, orderBy: $order, first: $first, after: $after) { totalCount pageInfo { endCursor hasNextPage } edges { node {
     id key label split severity sizeBytes sha256 contentType metadata features issues { code message } version { id }
-    downloadUrl preview { id } image { width } signal { samples sampleRate channels duration rms kurtosis skewness crestFactor peak dominantFrequency } } } } } } }"""
+    downloadUrl preview { id contentType downloadUrl } image { width }
+    signal { samples sampleRate channels duration rms kurtosis skewness crestFactor peak dominantFrequency } } } } } } }"""
 
 
 async def items(client: Client, version: str, **arguments: Any) -> list[dict[str, Any]]:
@@ -100,7 +103,12 @@ async def test_an_archive_of_signals_is_a_list_of_items_and_a_table_to_train_on(
         "dominant_frequency": 50,
     }
     camel = {"crest_factor": "crestFactor", "dominant_frequency": "dominantFrequency"}
-    assert item.pop("id").startswith("item_")
+    preview = item.pop("preview")
+    assert preview["id"] == item.pop("id").replace("item_", "artifact_")
+    small = await ada.http.get(preview["downloadUrl"])
+    assert (small.headers["content-type"], preview["contentType"]) == ("image/webp", "image/webp")
+    with Image.open(io.BytesIO(small.content)) as image:
+        assert (image.format, image.size) == ("WEBP", (128, 64))
     assert item["features"].pop("envelope_frequency") == 10, "it has an impact every 100 samples"
     assert item["features"].pop("envelope_prominence") > 3
     assert 0 < item["features"].pop("envelope_band") < 500
@@ -118,7 +126,6 @@ async def test_an_archive_of_signals_is_a_list_of_items_and_a_table_to_train_on(
         "issues": [],
         "version": {"id": version},
         "image": None,
-        "preview": None,
         "signal": pytest.approx(
             {
                 "samples": 1_000,
@@ -130,7 +137,12 @@ async def test_an_archive_of_signals_is_a_list_of_items_and_a_table_to_train_on(
         ),
     }
     (broken,) = await items(ada, version, filter={"key": {"contains": "BROKEN"}})
-    assert (broken["signal"], broken["features"], [issue["code"] for issue in broken["issues"]]) == (None, {}, ["CORRUPT_ITEM"])
+    assert (broken["signal"], broken["features"], broken["preview"], [issue["code"] for issue in broken["issues"]]) == (
+        None,
+        {},
+        None,
+        ["CORRUPT_ITEM"],
+    )
     assert await keys(ada, version, filter={"hasIssues": True}) == ["test/fault/broken.npy", "test/normal/copy.csv"]
     assert await keys(ada, version, filter={"label": ["FAULT"], "split": ["test"], "hasIssues": False}) == [
         f"test/fault/{n}.csv" for n in range(3)

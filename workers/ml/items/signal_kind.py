@@ -14,6 +14,7 @@ from workers.ml.errors import BadInput
 from workers.ml.items import limits, segy
 from workers.ml.items.errors import NoSignal
 from workers.ml.items.reading import Corrupt, Described, Part, equal_or_none, is_npz, npy_bytes, whole_file
+from workers.ml.items.signal_preview import gather_preview, signal_preview
 from workers.ml.items.signals import (
     CONTENT_TYPES,
     SUFFIXES,
@@ -83,7 +84,8 @@ class SignalKind:
             "duration": duration,
             **features,
         }
-        return Described(info, described, "application/x-segy" if self._segy is None else "application/octet-stream")
+        content_type = "application/x-segy" if self._segy is None else "application/octet-stream"
+        return Described(info, described, content_type, preview=gather_preview(values))
 
     def _describe(self, signal: Signal, content_type: str) -> Described:
         self._traces += len(signal.channels)
@@ -99,7 +101,7 @@ class SignalKind:
             "duration": duration,
         }
         described: dict[str, float | int | None] = {"samples": signal.length, "sample_rate": signal.rate, "duration": duration, **features}
-        return Described(info, described, content_type, signal.issues)
+        return Described(info, described, content_type, signal.issues, signal_preview(list(signal.channels.values())))
 
     def parts(self, raw: RawFile, filename: str, issues: IssueLog) -> tuple[str, Iterator[Part]] | None:
         """Each channel of a recording, each vector of a container, and each signal of an array of several is an item."""
