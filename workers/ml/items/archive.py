@@ -75,6 +75,36 @@ def read_member(file: IO[bytes], member: Member) -> bytes:
     return content
 
 
+def member_blocks(file: IO[bytes], member: Member) -> Iterator[bytes]:
+    """Yield the unpacked bytes of a member of any size in blocks. Raises `UnreadableMember`, which may be after the last block."""
+    file.seek(member.offset)
+    decompressor = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == DEFLATED else None
+    size = checksum = 0
+    left, packed = member.stored_size, b""
+    while left or packed:
+        if not packed:
+            packed = file.read(min(_BLOCK, left))
+            left -= len(packed)
+            if not packed:
+                raise UnreadableMember("is cut off: the archive ends before it does")
+        try:
+            block = packed if decompressor is None else decompressor.decompress(packed, _BLOCK)
+        except zlib.error as error:
+            raise UnreadableMember("is damaged: it cannot be decompressed") from error
+        packed = b"" if decompressor is None else decompressor.unconsumed_tail
+        size += len(block)
+        if size > member.size:
+            raise UnreadableMember(f"unfolds to more than the {member.size:,} bytes that the archive says")
+        checksum = zlib.crc32(block, checksum)
+        yield block
+        if decompressor is not None and decompressor.eof:
+            break
+    if size != member.size:
+        raise UnreadableMember(f"has {size:,} bytes, and the archive says {member.size:,}")
+    if member.crc is not None and checksum != member.crc:
+        raise UnreadableMember("is damaged: its checksum is wrong")
+
+
 def _inflate(stored: bytes, size: int) -> bytes:
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
     try:

@@ -33,6 +33,15 @@ MAX_MANIFEST_CANDIDATES: Final = 20
 MIN_NAMED_SHARE: Final = 0.95
 """A table in an archive is its manifest if one of its columns names at least this share of the other files."""
 
+MAX_ANNOTATIONS: Final = 100
+MAX_CAPTIONS: Final = 10
+"""Objects and captions that the metadata of an image have; all of them are counted."""
+
+MAX_SIDECAR_BYTES: Final = 1 * MIB
+"""A file that says something of one item."""
+
+MAX_YAML_BYTES: Final = 256 * 1024
+
 MAX_LABELS: Final = 1_000
 """Labels that are counted one by one, the most frequent first."""
 

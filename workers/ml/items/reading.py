@@ -8,7 +8,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final, NotRequired, Protocol, TypedDict
 
@@ -17,7 +17,8 @@ import numpy as np
 from workers.ml.errors import BadInput
 from workers.ml.items import limits
 from workers.ml.items.archive import Member, UnreadableMember, read_member, tar_members, unfold, zip_members
-from workers.ml.items.layouts import Place, recognise
+from workers.ml.items.layouts import recognise
+from workers.ml.items.places import ArchiveContent, Place
 from workers.ml.items.records import Item, Items, LabelCounts, item_issue
 from workers.ml.reading.issues import IssueLog
 from workers.ml.reading.raw import RawFile
@@ -103,23 +104,26 @@ def read_items(raw: RawFile, filename: str, folder: Path, kind: Kind, progress: 
     pack = folder / "items.pack"
     opened = _open(raw, filename, pack, kind, issues, progress)
     with ExitStack() as files, Items(folder / "items.jsonl", folder / "items.previews", issues) as items:
-        if isinstance(opened, _Archive):
-            format_name = opened.format
+        if isinstance(opened, _Entries):
+            format_name = opened.archive.format
             _read_members(opened, items, kind, files, progress)
         else:
             format_name, parts = opened
             _read_parts(raw, filename, parts, pack, items, kind, progress)
         items.finish()
-    _check_readable(items, filename, kind)
+    check_readable(items, filename, kind)
+    return format_name, items, items_result(items, pack, kind)
+
+
+def items_result(items: Items, pack: Path, kind: Kind) -> ItemsResult:
     summary: Any = {**items.label_counts(), **kind.summary()}
-    result: ItemsResult = {
+    return {
         "file": str(items.path),
         "count": items.count,
         "pack": str(pack) if _has_content(pack) else None,
         "previews": str(items.previews) if _has_content(items.previews) else None,
         "summary": summary,
     }
-    return format_name, items, result
 
 
 def _has_content(path: Path) -> bool:
@@ -127,16 +131,53 @@ def _has_content(path: Path) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Archive:
+class Archive:
+    """Its members, and the file that they are ranges of: the upload or, if it is a compressed tar, the pack."""
+
     format: str
     path: Path
+    members: list[Member]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """The items of an archive."""
+
+    archive: Archive
     entries: list[tuple[Member, Place]]
 
 
 def _open(
     raw: RawFile, filename: str, pack: Path, kind: Kind, issues: IssueLog, progress: Progress
-) -> _Archive | tuple[str, Iterator[Part]]:
-    head = raw.head(1_024)
+) -> _Entries | tuple[str, Iterator[Part]]:
+    # A ZIP archive may be a file of arrays, so parts are looked for before.
+    archive = _open_tar(raw, filename, pack, progress)
+    if archive is None and (parts := kind.parts(raw, filename, issues)) is not None:
+        return parts
+    archive = archive or _open_zip(raw, filename)
+    if archive is None:
+        raise BadInput(
+            "UNSUPPORTED_FORMAT",
+            f"{filename!r} is neither an archive nor a file of {kind.name}. Supported are .zip, .tar, .tar.gz and .tar.zst with files that end in "
+            f"{', '.join(sorted(kind.suffixes))}, and such a file alone.",
+        )
+    with archive.path.open("rb") as file:
+        layout = recognise(ArchiveContent(filename, archive.members, kind.suffixes, kind.name, file, issues))
+    if not layout.items:
+        raise BadInput(
+            "NO_ITEMS",
+            f"{filename!r} contains no {kind.name}: none of its {len(archive.members):,} files ends in {', '.join(sorted(kind.suffixes))}.",
+        )
+    return _Entries(archive, layout.items)
+
+
+def open_archive(raw: RawFile, filename: str, pack: Path, progress: Progress) -> Archive | None:
+    """Return the archive; None for a file that is none. Raises BadInput: see `workers.ml.items.archive`, and EMPTY_FILE."""
+    return _open_tar(raw, filename, pack, progress) or _open_zip(raw, filename)
+
+
+def _open_tar(raw: RawFile, filename: str, pack: Path, progress: Progress) -> Archive | None:
+    head = raw.head(16)
     if not head:
         raise BadInput("EMPTY_FILE", f"{filename!r} is empty: it has 0 bytes.")
     for magic, name in _REFUSED.items():
@@ -152,34 +193,15 @@ def _open(
                 "UNSUPPORTED_FORMAT",
                 f"{filename!r} is a compressed file that is no tar archive. Upload the file itself, or pack it as .tar.gz or .zip.",
             )
-        members, path, format_name = tar_members(pack, filename, raw.size, in_pack=True), pack, "TAR"
-    elif _is_tar(raw.path):
-        members, path, format_name = tar_members(raw.path, filename, raw.size, in_pack=False), raw.path, "TAR"
-    elif (parts := kind.parts(raw, filename, issues)) is not None:
-        return parts
-    elif head.startswith(_ZIP) or (PurePosixPath(filename).suffix.lower() == ".zip" and head.startswith(b"PK")):
-        members, path, format_name = zip_members(raw.path, filename), raw.path, "ZIP"
-    else:
-        raise BadInput(
-            "UNSUPPORTED_FORMAT",
-            f"{filename!r} is neither an archive nor a file of {kind.name}. Supported are .zip, .tar, .tar.gz and .tar.zst with files that end in "
-            f"{', '.join(sorted(kind.suffixes))}, and such a file alone.",
-        )
-    with path.open("rb") as file:
+        return Archive("TAR", pack, tar_members(pack, filename, raw.size, in_pack=True))
+    return Archive("TAR", raw.path, tar_members(raw.path, filename, raw.size, in_pack=False)) if _is_tar(raw.path) else None
 
-        def read(member: Member) -> bytes:
-            try:
-                return read_member(file, member)
-            except UnreadableMember:
-                return b""
 
-        layout = recognise(members, kind.suffixes, read, issues, kind.name)
-    if not layout.items:
-        raise BadInput(
-            "NO_ITEMS",
-            f"{filename!r} contains no {kind.name}: none of its {len(members):,} files ends in {', '.join(sorted(kind.suffixes))}.",
-        )
-    return _Archive(format_name, path, layout.items)
+def _open_zip(raw: RawFile, filename: str) -> Archive | None:
+    head = raw.head(4)
+    if head.startswith(_ZIP) or (PurePosixPath(filename).suffix.lower() == ".zip" and head.startswith(b"PK")):
+        return Archive("ZIP", raw.path, zip_members(raw.path, filename))
+    return None
 
 
 def _is_tar(path: Path) -> bool:
@@ -194,21 +216,22 @@ def _is_tar(path: Path) -> bool:
     return True
 
 
-def _read_members(archive: _Archive, items: Items, kind: Kind, files: ExitStack, progress: Progress) -> None:
-    file = files.enter_context(archive.path.open("rb"))
-    start = _UNFOLD_SHARE if archive.entries[0][0].in_pack else 0.0
-    total = sum(member.stored_size for member, _ in archive.entries) or 1
+def _read_members(opened: _Entries, items: Items, kind: Kind, files: ExitStack, progress: Progress) -> None:
+    file = files.enter_context(opened.archive.path.open("rb"))
+    entries = opened.entries
+    start = _UNFOLD_SHARE if entries[0][0].in_pack else 0.0
+    total = sum(member.stored_size for member, _ in entries) or 1
     done = 0
-    for number, (member, place) in enumerate(archive.entries, 1):
-        items.add(*_item(file, member, place, kind))
+    for number, (member, place) in enumerate(entries, 1):
+        items.add(*read_item(file, member, place, kind))
         done += member.stored_size
-        if number % 20 == 0 or number == len(archive.entries):
-            progress(start + (1 - start) * done / total, f"Read {kind.name}: {number:,} of {len(archive.entries):,}")
+        if number % 20 == 0 or number == len(entries):
+            progress(start + (1 - start) * done / total, f"Read {kind.name}: {number:,} of {len(entries):,}")
         if number == 1_000 and items.corrupt > 500:
             break  # the rest would not change the outcome
 
 
-def _item(file: IO[bytes], member: Member, place: Place, kind: Kind) -> tuple[Item, bytes | None]:
+def read_item(file: IO[bytes], member: Member, place: Place, kind: Kind) -> tuple[Item, bytes | None]:
     """The item and its preview."""
     try:
         content = read_member(file, member)
@@ -225,7 +248,20 @@ def _described(content: bytes, member: Member, place: Place, kind: Kind) -> tupl
         described = kind.describe(content, member.path)
     except Corrupt as error:
         return _record(member, place, digest, None, f"The file {error}."), None
-    return _record(member, place, digest, described, None), described.preview
+    return _record(member, place, digest, _annotated(described, place), None), described.preview
+
+
+def _annotated(described: Described, place: Place) -> Described:
+    """With the annotations of an image, whose boxes can only be checked and measured by its size."""
+    if place.annotations is None:
+        return described
+    width, height = described.info["width"], described.info["height"]
+    place.metadata |= place.annotations.metadata(width, height)
+    return replace(
+        described,
+        features={**described.features, "annotations": place.annotations.count},
+        issues=[*described.issues, *place.annotations.issues(width, height)],
+    )
 
 
 def _record(member: Member, place: Place, sha256: str, described: Described | None, problem: str | None) -> Item:
@@ -243,7 +279,7 @@ def _record(member: Member, place: Place, sha256: str, described: Described | No
         "metadata": place.metadata,
         "info": None if described is None else described.info,
         "features": {} if described is None else described.features,
-        "texts": {} if described is None else dict(described.texts),
+        "texts": {} if described is None else {**place.texts, **described.texts},
         "issues": issues,
         "byte_offset": member.offset,
         "stored_size": member.stored_size,
@@ -268,14 +304,14 @@ def _read_parts(raw: RawFile, filename: str, parts: Iterator[Part], pack: Path, 
             if part.content is None:
                 offset, size = part.place or (0, raw.size)
                 member = Member(part.key, size, offset, size)
-                items.add(*_item(source, member, place, kind))
+                items.add(*read_item(source, member, place, kind))
                 continue
             member = Member(part.key, len(part.content), out.tell(), len(part.content), in_pack=True)
             out.write(part.content)
             items.add(*_described(part.content, member, place, kind))
 
 
-def _check_readable(items: Items, filename: str, kind: Kind) -> None:
+def check_readable(items: Items, filename: str, kind: Kind) -> None:
     first = ", ".join(map(repr, items.first_corrupt))
     if items.count == items.corrupt:
         why = (

@@ -14,8 +14,8 @@ import polars as pl
 
 from workers.ml import limits as table_limits
 from workers.ml.items import limits
-from workers.ml.items.layouts import group_of
 from workers.ml.items.near_duplicates import HashIndex
+from workers.ml.items.places import group_of
 from workers.ml.parquet_writer import ParquetSink
 from workers.ml.reading.column_names import composed_name
 from workers.ml.reading.issues import Issue, IssueLog, short_repr
@@ -93,7 +93,8 @@ class Items:
         self._file.close()
         self._preview_file.close()
 
-    def add(self, item: Item, preview: bytes | None = None) -> None:
+    def add(self, item: Item, preview: bytes | None = None) -> int:
+        """Write the item, and return where its line begins."""
         self.count += 1
         if preview is not None:
             item["preview_offset"], item["preview_size"] = self._preview_file.tell(), len(preview)
@@ -114,7 +115,9 @@ class Items:
             self.feature_names |= dict.fromkeys(name for name, value in item["features"].items() if value is not None)
             self._compare(item)
         line = orjson.dumps(item, option=orjson.OPT_SERIALIZE_NUMPY)
+        offset = self._file.tell()
         self._file.write((orjson.dumps(_without_null_characters(item)) if b"\\u0000" in line else line) + b"\n")
+        return offset
 
     def _compare(self, item: Item) -> None:
         """Note an item whose bytes an earlier one has: between splits they leak, with two labels they contradict each other."""
