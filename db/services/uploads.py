@@ -78,8 +78,16 @@ _READABLE = {
         _ARCHIVES,
         "Send texts as .txt or .md, one file or an archive (.zip, .tar, .tar.gz, .tar.zst) of them, or a table with a column of texts.",
     ),
+    Modality.MULTIMODAL: (
+        _ARCHIVES,
+        "Send an archive (.zip, .tar, .tar.gz, .tar.zst) of a table and of the files that a column of it names.",
+    ),
 }
 """Extensions of `_KINDS` that a dataset of this modality takes, and what to send; other datasets take tables."""
+_ALONE = dict.fromkeys(
+    (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xls"), "a table without the files that it names"
+)
+"""What a MULTIMODAL dataset does not take in addition."""
 _HEX = frozenset("0123456789abcdef")
 
 INGEST = jobs.declare(
@@ -186,8 +194,9 @@ def _validated(new: NewUpload, modality: Modality) -> dict[str, Any]:
     readable, advice = _READABLE.get(modality, (frozenset[str](), _TABLES))
     filename = checks.name(new.filename.replace("\\", "/").rsplit("/", 1)[-1], "filename", length=255)
     extension = PurePosixPath(filename.lower()).suffix
-    if extension in _KINDS and extension not in readable:
-        checks.add("filename", message=f"A file that ends in {extension} is {_KINDS[extension]}, which cannot be read. {advice}")
+    kinds = _KINDS | _ALONE if modality is Modality.MULTIMODAL else _KINDS
+    if extension in kinds and extension not in readable:
+        checks.add("filename", message=f"A file that ends in {extension} is {kinds[extension]}, which cannot be read. {advice}")
     content_type = checks.name(new.content_type or DEFAULT_CONTENT_TYPE, "contentType")
     if not content_type.isascii():
         checks.add("contentType", message="A media type is plain ASCII, for instance text/csv.")

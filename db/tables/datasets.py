@@ -38,10 +38,10 @@ class Modality(StrEnum):
     MULTIMODAL = "multimodal"
 
 
-READABLE_MODALITIES = (Modality.TABULAR, Modality.SIGNAL, Modality.IMAGE, Modality.AUDIO, Modality.TEXT)
+READABLE_MODALITIES = (Modality.TABULAR, Modality.SIGNAL, Modality.IMAGE, Modality.AUDIO, Modality.TEXT, Modality.MULTIMODAL)
 """The kinds of data of which a file can be ingested."""
 
-MODALITIES_WITH_ITEMS = (Modality.SIGNAL, Modality.IMAGE, Modality.AUDIO, Modality.TEXT)
+MODALITIES_WITH_ITEMS = (Modality.SIGNAL, Modality.IMAGE, Modality.AUDIO, Modality.TEXT, Modality.MULTIMODAL)
 """The kinds of data whose versions have items."""
 
 

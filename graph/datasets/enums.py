@@ -47,7 +47,7 @@ describe(
     AUDIO="Sound recordings: WAV, FLAC, Ogg (Vorbis or Opus) and MP3, in an archive or one alone.",
     VIDEO="Videos. Not available yet.",
     SIGNAL="Samples over time, such as vibration: CSV, NPY, NPZ, MAT, WAV and SEG-Y, in an archive or one alone.",
-    MULTIMODAL="Several of these combined. A pipeline may be; a dataset cannot be yet.",
+    MULTIMODAL="Several of these combined: an archive with a table, and with the files that a column of it names. A pipeline may have steps of every kind.",
 )
 describe(
     ProblemType,

@@ -107,7 +107,9 @@ class DatasetItem(Node, prefix="item", found_by=items.by_id, scope=Scope.READ):
     info: strawberry.Private[Mapping[str, Any] | None]
     found_issues: strawberry.Private[list[Mapping[str, Any]]]
     key: str = strawberry.field(description="Its path in the archive, without a folder that all files share; or its name in the file.")
-    label: str | None = strawberry.field(description="The class that its folder or the manifest of the archive files it under.")
+    label: str | None = strawberry.field(
+        description="The class that its folder, a manifest or a file beside it files it under; of an image with annotations, their most frequent category."
+    )
     split: str | None = strawberry.field(
         description="The split that it is filed under: `train`, `validation`, `test`, or as a manifest says."
     )
@@ -115,7 +117,11 @@ class DatasetItem(Node, prefix="item", found_by=items.by_id, scope=Scope.READ):
     size_bytes: BigInt = strawberry.field(description="Its size in bytes, unpacked.")
     sha256: str = strawberry.field(description="The SHA-256 of its bytes in hexadecimal; empty if they could not be unpacked.")
     content_type: str = strawberry.field(description="Its media type.")
-    metadata: JSON = strawberry.field(description="What a manifest says of it beyond label, split and severity, as an object.")
+    metadata: JSON = strawberry.field(
+        description="What a manifest, or a file beside it, says of it beyond label, split and severity, as an object. Of an image annotated as in COCO or YOLO:"
+        " `annotations` (the first 100, each with `category`, `bbox` as left, top, width and height in pixels, and `area`), `annotationCount`,"
+        " `categories` with the number of each, and `captions`. Of a MULTIMODAL version: the `column` and the `row` of the table that name it first."
+    )
     features: JSON = strawberry.field(
         description="What was computed of it, by name: its columns in the table of the version. Those of further channels end in `_2`, `_3` and so on."
         " Of a signal with a sampling rate, `envelope_frequency` is that of repeated impacts in Hz, as damaged bearings make, `envelope_prominence` how"
@@ -144,7 +150,8 @@ class DatasetItem(Node, prefix="item", found_by=items.by_id, scope=Scope.READ):
         return item_links.url(state_settings(), item_links.LinkedPart.CONTENT, self.uuid, expires_in)
 
     @strawberry.field(
-        metadata=costs(entries=1), description="What is wrong with it. With CORRUPT_ITEM, it has no row in the table of the version."
+        metadata=costs(entries=1),
+        description="What is wrong with it. With CORRUPT_ITEM, it has no row in the table of the version, or no features in it if the version is MULTIMODAL.",
     )
     def issues(self) -> list[ValidationIssue]:
         return [ValidationIssue.of(issue) for issue in self.found_issues]

@@ -19,7 +19,7 @@ AVAILABLE: dict[type[Enum], set[Any]] = {
     JobKind: set(declared_kinds()),
     StepType: {StepType[definition["type"]] for definition in DEFINITIONS},
     FileFormat: {*FileFormat},
-    Modality: {*READABLE_MODALITIES, Modality.MULTIMODAL},  # as of a pipeline
+    Modality: {*READABLE_MODALITIES},
 }
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from workers.ml.errors import BadInput
-from workers.ml.items.kinds import kind_of
+from workers.ml.items.kinds import has_items, kind_of
+from workers.ml.items.multimodal import read_joined
 from workers.ml.items.reading import ItemsResult, read_items
+from workers.ml.items.records import Items
 from workers.ml.parquet_writer import ParquetSink
 from workers.ml.part_checkpoints import PartCheckpoints
 from workers.ml.part_state import PartCheckpointSettings
@@ -90,7 +92,7 @@ def ingest(spec: IngestSpec, reporter: Reporter) -> IngestResult:
     target = Path(spec["folder"]) / "processed.parquet"
     table = spec.get("table")
     items: ItemsResult | None = None
-    if kind_of(spec.get("modality"), spec["filename"]) is not None:
+    if has_items(spec.get("modality"), spec["filename"]):
         with stage(reporter, READ, 0.0, _READ_PERCENT) as reading:
             table, items = _read_items(spec, target, reading)
             reading.output = {"format": table["format"], "items": items["count"], "rows": table["rows"], "issues": table["issue_count"]}
@@ -154,19 +156,12 @@ def _issues(spec: IngestSpec, table: TableSummary, profile: ProfileReport) -> Is
 def _read_items(spec: IngestSpec, target: Path, reading: Stage) -> tuple[TableSummary, ItemsResult]:
     """Read the items of the file, and write the table of their features."""
     raw = _open_raw(spec)
-    kind = kind_of(spec.get("modality"), spec["filename"], spec.get("reading"))
-    assert kind is not None
-
-    def progress(share: float, step: str) -> None:
-        reading.progress(_READ_PERCENT * share, step)
-
     try:
-        format_name, items, result = read_items(raw, spec["filename"], Path(spec["folder"]), kind, progress)
+        format_name, items, result, rows = _write_items(spec, raw, target, reading)
     except BadInput as error:
         _check_digest(raw, spec, cause=error)
         raise
     _check_digest(raw, spec)
-    rows = items.write_table(target)
     reading.progress(_READ_PERCENT, "Read")
     table: TableSummary = {
         "format": format_name,
@@ -177,6 +172,20 @@ def _read_items(spec: IngestSpec, target: Path, reading: Stage) -> tuple[TableSu
         "issue_count": items.issues.count,
     }
     return table, result
+
+
+def _write_items(spec: IngestSpec, raw: RawFile, target: Path, reading: Stage) -> tuple[str, Items, ItemsResult, int]:
+    folder = Path(spec["folder"])
+
+    def progress(share: float, step: str) -> None:
+        reading.progress(_READ_PERCENT * share, step)
+
+    options = spec.get("reading")
+    kind = kind_of(spec.get("modality"), spec["filename"], options)
+    if kind is None:
+        return read_joined(raw, spec["filename"], folder, target, ReadingOptions.of(options), (options or {}).get("sampleRate"), progress)
+    format_name, items, result = read_items(raw, spec["filename"], folder, kind, progress)
+    return format_name, items, result, items.write_table(target)
 
 
 def _open_raw(spec: IngestSpec) -> RawFile:

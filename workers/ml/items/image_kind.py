@@ -77,13 +77,16 @@ class ImageKind:
     def parts(self, raw: RawFile, filename: str, issues: IssueLog) -> tuple[str, Iterator[Part]] | None:  # noqa: ARG002 - the protocol's signature
         """A single image is the one item."""
         head = raw.head(16)
-        is_image = head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-        if not is_image:
+        if not is_image(head):
             return None
         return _format_of(head), iter([Part(filename)])
 
     def summary(self) -> dict[str, Any]:
         return {}
+
+
+def is_image(head: bytes) -> bool:
+    return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
 def _format_of(head: bytes) -> str:

@@ -20,6 +20,11 @@ _KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], Kind]]] = {
 }
 
 
+def has_items(modality: str | None, filename: str) -> bool:
+    """Whether a file of this modality has items. Those of a MULTIMODAL one are of several kinds, and lie beside a table."""
+    return modality == "MULTIMODAL" or kind_of(modality, filename) is not None
+
+
 def kind_of(modality: str | None, filename: str, reading: Mapping[str, Any] | None = None) -> Kind | None:
     """How the items of a file of this modality are read, with the options of the upload; None for one without items, as a table of texts is."""
     if modality == "TEXT" and PurePosixPath(filename).suffix.lower() in TABLES:
