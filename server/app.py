@@ -47,6 +47,7 @@ from server.metrics import measure_process
 from server.oauth.providers import Providers
 from server.oauth.routes import routes as oauth_routes
 from server.observability import ObservabilityMiddleware, record_rejection
+from server.plain_queries import PATH, PlainQueries
 from server.protocol import csrf
 from server.protocol.http_errors import error_body
 from server.protocol.security_headers import SecurityHeaders
@@ -54,6 +55,8 @@ from server.settings import ServerSettings, server_settings
 from server.token_usage import TokenUsage
 
 if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
     from server.tracing import Spans
 
 
@@ -105,7 +108,8 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
         if spans is not None:
             spans.close()
 
-    view = ObservabilityMiddleware(GraphQLView(settings, state), server_timing=settings.server_timing, spans=spans)
+    graphql_view = GraphQLView(settings, state)
+    view = ObservabilityMiddleware(graphql_view, server_timing=settings.server_timing, spans=spans)
     cors = Middleware(
         CORSMiddleware,
         allow_origins=settings.allowed_origins,
@@ -114,7 +118,7 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
         expose_headers=[REQUEST_ID_HEADER, "retry-after"],
         max_age=3600,
     )
-    app = Starlette(
+    app = _Application(
         middleware=[Middleware(SecurityHeaders, hsts=settings.hsts_seconds), *([cors] if settings.allowed_origins else [])],
         routes=[
             Route("/", _redirect_to_graphql),
@@ -131,8 +135,26 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
         exception_handlers={HTTPException: _error_response},
         lifespan=lifespan,
     )
+    if spans is None:
+        app.plain_queries = PlainQueries(graphql_view, settings, app.state, app.answer)
     app.router.redirect_slashes = False  # it would redirect to the host that the request names, and by http behind a proxy that ends TLS
     return app
+
+
+class _Application(Starlette):
+    """Starlette, but for the queries that need nothing of it."""
+
+    plain_queries: PlainQueries | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.plain_queries is not None and scope["type"] == "http" and scope["path"] == PATH and not scope.get("root_path"):
+            await self.plain_queries(scope, receive, send)
+        else:
+            await self.answer(scope, receive, send)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer by routes."""
+        await super().__call__(scope, receive, send)
 
 
 async def _redirect_to_graphql(request: Request) -> RedirectResponse:

@@ -46,10 +46,12 @@ from server.settings import ServerSettings
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from starlette.datastructures import State
+
     from db.core.viewer import Viewer
-    from db.core.work import Database
     from db.settings import StateSettings
     from db.streams.feed import Feed
+    from server.observability import OperationRecorder
     from server.token_usage import TokenUsage
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -106,7 +108,7 @@ class GraphQLView(GraphQL[RequestServices, None]):
         except (Unavailable, DatabaseNotMigrated) as error:
             response = self._error_response(request, HttpError(503, "UNAVAILABLE", error.message, {"Retry-After": "1"}))
         except Exception as error:  # noqa: BLE001 - rendered and logged as an operation's unexpected error is
-            response = self._error_response(request, _to_http_error(error, request.state.request_id))
+            response = self._error_response(request, to_http_error(error, request.state.request_id))
         if response is not None:
             response.headers[REQUEST_ID_HEADER] = request.state.request_id
             await response(scope, receive, send)
@@ -156,7 +158,7 @@ class GraphQLView(GraphQL[RequestServices, None]):
             operation_extensions=graphql_request.extensions,
         )
         # A mutation is not cancelled: it may be committing, and the client could not know the outcome.
-        result = await (cancel_on_disconnect(request, execution) if type_ is OperationType.QUERY else execution)
+        result = await (cancel_on_disconnect(request.scope["state"], execution) if type_ is OperationType.QUERY else execution)
         response = self._result_response(result, accept, context)
         self._set_cookie(request, response, services.cookie)
         return response
@@ -178,7 +180,7 @@ class GraphQLView(GraphQL[RequestServices, None]):
         if instead_of_stream and status < 400:  # the source field raised the error, so the result has a path
             status = 400
         body = responses.encode(result, request_id=context.request_id, limit=self.settings.max_response_bytes)
-        return Response(body, status, {"Content-Type": f"{media_type}; charset=utf-8", **_COMMON_HEADERS, **headers})
+        return Response(body, status, {**result_headers(media_type), **headers})
 
     async def _stream(
         self,
@@ -227,7 +229,7 @@ class GraphQLView(GraphQL[RequestServices, None]):
         request.state.recorder.rejection_code = error.code
         body = error_body(error.code, str(error), request.state.request_id)
         media_type = Accept(", ".join(request.headers.getlist("accept"))).json or JSON
-        return Response(body, error.status, {"Content-Type": f"{media_type}; charset=utf-8", **_COMMON_HEADERS, **error.headers})
+        return Response(body, error.status, {**result_headers(media_type), **error.headers})
 
     async def _authenticate(self, request: Request, services: RequestServices, *, is_long_lived: bool = False) -> Viewer | None:
         usage: TokenUsage = request.app.state.token_usage
@@ -243,19 +245,38 @@ class GraphQLView(GraphQL[RequestServices, None]):
 
     async def get_context(self, request: Request | WebSocket, response: Any) -> RequestServices:  # noqa: ARG002 - Strawberry's signature
         """Return what the operations of a request, or of a websocket, share."""
-        state = request.app.state
-        database: Database = state.database
+        client = ClientInfo(request.client.host if request.client else None, request.headers.get("user-agent"), request.headers.get("host"))
+        return self.services(
+            request.app.state,
+            request.state.recorder,
+            client,
+            shows_cost=COST_HEADER in request.headers,
+            plan_requested=PLAN_HEADER in request.headers,
+            cookie=SessionCookie(lambda: self.cookie_site(request).refusal(request.method, request.headers))
+            if isinstance(request, Request)
+            else SessionCookie(),
+        )
+
+    def services(
+        self,
+        state: State,
+        recorder: OperationRecorder,
+        client: ClientInfo,
+        *,
+        shows_cost: bool = False,
+        plan_requested: bool = False,
+        cookie: SessionCookie | None = None,
+    ) -> RequestServices:
+        """The services of the application, whose state this is, for a request or a websocket."""
         return RequestServices(
-            database,
+            state.database,
             state.objects,
             state.feed,
             state.gate,
-            request.state.recorder,
+            recorder,
             introspection=self.settings.introspection,
             execution_timeout=self.settings.operation_timeout,
-            client=ClientInfo(
-                request.client.host if request.client else None, request.headers.get("user-agent"), request.headers.get("host")
-            ),
+            client=client,
             sign_ins=state.sign_ins,
             password_changes=state.password_changes,
             registrations=state.registrations,
@@ -266,12 +287,10 @@ class GraphQLView(GraphQL[RequestServices, None]):
             account_deletions=state.account_deletions,
             restorations=state.restorations,
             passkeys=state.passkeys,
-            shows_cost=COST_HEADER in request.headers,
-            plan_requested=PLAN_HEADER in request.headers,
+            shows_cost=shows_cost,
+            plan_requested=plan_requested,
             shows_plan_to_all=self.settings.show_plans,
-            cookie=SessionCookie(lambda: self.cookie_site(request).refusal(request.method, request.headers))
-            if isinstance(request, Request)
-            else SessionCookie(),
+            cookie=cookie or SessionCookie(),
         )
 
     def decode_json(self, data: str | bytes) -> object:
@@ -282,7 +301,13 @@ class GraphQLView(GraphQL[RequestServices, None]):
             raise JSONDecodeError(str(error), "", 0) from None
 
 
-def _to_http_error(error: Exception, request_id: str) -> HttpError:
+def result_headers(media_type: str) -> dict[str, str]:
+    """The headers of every result in this type."""
+    return {"Content-Type": f"{media_type}; charset=utf-8", **_COMMON_HEADERS}
+
+
+def to_http_error(error: Exception, request_id: str) -> HttpError:
+    """What an unexpected error is answered with; it is logged."""
     (graphql_error,) = to_client_errors([GraphQLError(str(error), original_error=error)], phase="execute", request_id=request_id)
     code = str((graphql_error.extensions or {})["code"])
     return HttpError(503 if code in {"TIMEOUT", "UNAVAILABLE"} else 500, code, graphql_error.message)

@@ -7,7 +7,8 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -87,22 +88,42 @@ class OperationNames:
 _OPERATION_NAMES = OperationNames()
 
 
+class _Series(NamedTuple):
+    """The series that operations of one type, name and outcome are counted in: finding them by their labels takes longer than counting."""
+
+    operations: Counter
+    seconds: Histogram
+    cost: Histogram
+
+
+@cache
+def _series(type_: str, name: str, outcome: str) -> _Series:
+    return _Series(OPERATIONS.labels(type_, name, outcome), OPERATION_SECONDS.labels(type_, name), OPERATION_COST.labels(type_))
+
+
+@cache
+def responses_with(status: int) -> Counter:
+    """The counter of responses with this status."""
+    return RESPONSES.labels(str(status))
+
+
 def record_operation(observation: Observation) -> None:
     """Count an operation that ended."""
     name = _OPERATION_NAMES.label(observation)
-    outcome = "failed" if observation.is_server_error else "refused" if observation.error_codes else "ok"
-    OPERATIONS.labels(observation.type, name, outcome).inc()
+    outcome = "ok" if not observation.error_codes else "failed" if observation.is_server_error else "refused"
+    series = _series(observation.type, name, outcome)
+    series.operations.inc()
     STATEMENTS.inc(observation.statements)
     if observation.unplanned_reason is not None:
         UNPLANNED.labels(observation.unplanned_reason).inc()
     for code in observation.error_codes:
         ERRORS.labels(code).inc()
     if observation.cost is not None:
-        OPERATION_COST.labels(observation.type).observe(observation.cost)
+        series.cost.observe(observation.cost)
     if observation.type == "subscription":
         EVENTS.inc(observation.events)
     else:
-        OPERATION_SECONDS.labels(observation.type, name).observe(observation.seconds)
+        series.seconds.observe(observation.seconds)
 
 
 def _pool_gauge(name: str, description: str) -> Gauge:
@@ -126,7 +147,7 @@ def current_registry() -> CollectorRegistry:
 @asynccontextmanager
 async def measure_process(database: Database) -> AsyncGenerator[None]:
     """Measure this process's event loop and connection pool until the block ends."""
-    measurement = asyncio.create_task(_measure(database.engine.pool), name="measurement of the process")
+    measurement = asyncio.create_task(_measure(database), name="measurement of the process")
     try:
         yield
     finally:
@@ -135,11 +156,12 @@ async def measure_process(database: Database) -> AsyncGenerator[None]:
             await measurement
 
 
-async def _measure(pool: Pool) -> None:
+async def _measure(database: Database) -> None:
+    pool: Pool = database.engine.pool
     checked_out: Callable[[], int] = getattr(pool, "checkedout", lambda: 0)
     size: Callable[[], int] = getattr(pool, "size", lambda: 0)
     while True:
-        CONNECTIONS_USED.set(checked_out())
+        CONNECTIONS_USED.set(checked_out() - len(database.kept))
         CONNECTIONS_MAX.set(size())
         CONNECTIONS_MOST.set(size())
         due = time.monotonic() + LAG_INTERVAL

@@ -114,6 +114,14 @@ class RowsByKey(_KeyedRows, RecordBatch):
     async def records(self, database: Database, viewer: Viewer, keys: Sequence[Any], names: Sequence[str]) -> Mapping[Any, Record]:
         return {record[-1]: record for record in await self._read(database, viewer, keys, names)}
 
+    async def shared_records(self, database: Database, viewer: Viewer, key: Any, names: Sequence[str]) -> Mapping[Any, Record]:
+        """The record of one key, read together with those that other requests of the viewer want at the same moment."""
+
+        async def read(keys: Sequence[Any]) -> Mapping[Any, Record]:
+            return await self.records(database, viewer, keys, names)
+
+        return await database.shared_reads.rows((self, tuple(names), viewer), key, read)
+
     async def texts(
         self, database: Database, viewer: Viewer, keys: Sequence[Any], row_text: RowText, arguments: Mapping[str, Any]
     ) -> Mapping[Any, str] | None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, PoolProxiedConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
+from db.core.kept_connections import KeptConnections
 from db.errors import StateError, Unavailable
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -78,12 +79,17 @@ class _CheckedOut(ABC, Generic[C]):
     cost more.
     """
 
-    def __init__(self, watchdog: ConnectionWatchdog, limit: asyncio.Semaphore | None) -> None:
+    def __init__(self, watchdog: ConnectionWatchdog, kept: KeptConnections, limit: asyncio.Semaphore | None) -> None:
         self._watchdog = watchdog
+        self._kept = kept
         self._limit = limit
         self._driver_connection: Any = None
         self._is_terminated = False
         self._probe_task: asyncio.Task[None] | None = None
+
+    def _take_kept(self) -> C | None:
+        """A connection that an earlier read has left."""
+        return None
 
     @abstractmethod
     async def _connect(self) -> C: ...
@@ -108,7 +114,7 @@ class _CheckedOut(ABC, Generic[C]):
         if self._limit is not None:
             await self._limit.acquire()
         try:
-            connection = await self._connect()
+            connection = self._take_kept() or await self._kept.check_out(self._connect)
             try:
                 self._watchdog.raise_if_unavailable()
                 self._driver_connection = _driver_connection_of(connection)
@@ -155,8 +161,10 @@ class _CheckedOut(ABC, Generic[C]):
 class CheckedOutConnection(_CheckedOut[AsyncConnection]):
     """A connection of SQLAlchemy's."""
 
-    def __init__(self, watchdog: ConnectionWatchdog, engine: AsyncEngine, limit: asyncio.Semaphore | None = None) -> None:
-        super().__init__(watchdog, limit)
+    def __init__(
+        self, watchdog: ConnectionWatchdog, kept: KeptConnections, engine: AsyncEngine, limit: asyncio.Semaphore | None = None
+    ) -> None:
+        super().__init__(watchdog, kept, limit)
         self._connection = engine.connect()
 
     async def _connect(self) -> AsyncConnection:
@@ -172,10 +180,25 @@ class CheckedOutDriverConnection(_CheckedOut[PoolProxiedConnection]):
     SQLAlchemy's connection around it would take as long as the statement.
     """
 
-    def __init__(self, watchdog: ConnectionWatchdog, engine: AsyncEngine, limit: asyncio.Semaphore | None = None) -> None:
-        super().__init__(watchdog, limit)
+    def __init__(self, watchdog: ConnectionWatchdog, kept: KeptConnections, engine: AsyncEngine, limit: asyncio.Semaphore) -> None:
+        super().__init__(watchdog, kept, limit)
+        self._reads = limit
         self._engine = engine.sync_engine
         self._connection: PoolProxiedConnection | None = None
+
+    async def __aenter__(self) -> PoolProxiedConnection:
+        self._watchdog.raise_if_unavailable()
+        connection = None if self._reads.locked() else self._take_kept()
+        if connection is None:
+            return await super().__aenter__()
+        await self._reads.acquire()  # at once, since it was not locked
+        self._driver_connection = connection.driver_connection
+        self._probe_timer = asyncio.get_running_loop().call_later(FIRST_PROBE_DELAY, self._start_probing)
+        return connection
+
+    def _take_kept(self) -> PoolProxiedConnection | None:
+        self._connection = self._kept.take()
+        return self._connection
 
     async def _connect(self) -> PoolProxiedConnection:
         self._connection = await greenlet_spawn(self._check_out_of_pool)
@@ -190,7 +213,7 @@ class CheckedOutDriverConnection(_CheckedOut[PoolProxiedConnection]):
             raise
 
     async def _release(self) -> None:
-        if self._connection is not None:
+        if self._connection is not None and not self._kept.keep(self._connection):
             await greenlet_spawn(self._connection.close)
 
 

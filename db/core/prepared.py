@@ -155,6 +155,9 @@ def _rights(viewer: Viewer) -> Viewer:
     return replace(viewer, id=_ANY_VIEWER, key_id=_ANY_KEY, scopes=viewer.scopes & _SCOPES, teams=teams)
 
 
+_UNKNOWN: Final = object()
+
+
 class PreparedSelects:
     """A cache of prepared selects. A key stands for one way to build a statement; the viewer's rights are a part of it."""
 
@@ -190,9 +193,10 @@ class PreparedSelects:
         self._selects.clear()
 
     def _find(self, key: Hashable, make: Callable[[], PreparedSelect | None]) -> PreparedSelect | None:
-        if key in self._selects:
+        select = self._selects.get(key, _UNKNOWN)
+        if select is not _UNKNOWN:
             self._selects.move_to_end(key)
-            return self._selects[key]
+            return cast("PreparedSelect | None", select)
         select = self._selects[key] = make()
         if len(self._selects) > self._limit:
             self._selects.popitem(last=False)

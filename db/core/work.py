@@ -19,7 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from db.core.audit import INSERT_EVENTS, Origin, current_origin, event, ref
 from db.core.connection_watchdog import CheckedOutConnection, CheckedOutDriverConnection, ConnectionWatchdog
+from db.core.kept_connections import KeptConnections
 from db.core.prepared import PreparedSelect, Record, execute
+from db.core.shared_reads import SharedReads
 from db.core.viewer import Viewer
 from db.errors import DatabaseNotMigrated, StateError, Unavailable
 from db.settings import StateSettings
@@ -160,6 +162,8 @@ class Database:
         ] = []  # called in this process, before the notice reaches others
         self._reads = asyncio.Semaphore(read_concurrency)
         self._watchdog = ConnectionWatchdog(engine)
+        self.kept = KeptConnections(engine.sync_engine.pool)
+        self.shared_reads = SharedReads()
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @classmethod
@@ -183,7 +187,7 @@ class Database:
         try:
             yield database
         finally:
-            await _dispose(database.engine)
+            await _dispose(database)
 
     @asynccontextmanager
     async def dedicated_pool(self, connections: int) -> AsyncGenerator[Database]:
@@ -192,21 +196,24 @@ class Database:
         try:
             yield database
         finally:
-            await _dispose(database.engine)
+            await _dispose(database)
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection]:
         """Check out a connection for one short read in autocommit mode, under the read limit. Await nothing else while holding it."""
         with _translate_errors():
-            async with CheckedOutConnection(self._watchdog, self._autocommit, self._reads) as connection:
+            async with CheckedOutConnection(self._watchdog, self.kept, self._autocommit, self._reads) as connection:
                 yield connection
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[AsyncConnection]:
         """Check out a connection in autocommit mode for a longer time, such as for session-level locks. Not for reads."""
         with _translate_errors():
-            async with self._autocommit.connect() as connection:
+            connection = await self.kept.check_out(self._autocommit.connect().start)
+            try:
                 yield connection
+            finally:
+                await connection.__aexit__(None, None, None)
 
     async def rows(self, statement: Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         """Return the rows of one statement."""
@@ -216,13 +223,13 @@ class Database:
     async def records(self, select: PreparedSelect, values: Sequence[Any]) -> list[Record]:
         """Return the records of a prepared select."""
         with _translate_errors():  # as in `read`, without the cost of its generator
-            async with CheckedOutDriverConnection(self._watchdog, self.engine, self._reads) as connection:
+            async with CheckedOutDriverConnection(self._watchdog, self.kept, self.engine, self._reads) as connection:
                 return await execute(connection, self.engine.sync_engine, select, values)
 
     async def copy(self, table: str, columns: Sequence[str], records: Sequence[tuple[Any, ...]]) -> None:
         """COPY records into a table, committed at once. The driver is used directly and knows no column types of ours: pass database values."""
         with _translate_errors():
-            async with CheckedOutConnection(self._watchdog, self._autocommit) as connection:
+            async with CheckedOutConnection(self._watchdog, self.kept, self._autocommit) as connection:
                 await _copy(connection, table, columns, records)
 
     @asynccontextmanager
@@ -230,7 +237,7 @@ class Database:
         """A unit of work: committed when the block ends, rolled back when it raises. Notices are published after the commit."""
         with _translate_errors():
             async with (
-                CheckedOutConnection(self._watchdog, self.engine) as connection,
+                CheckedOutConnection(self._watchdog, self.kept, self.engine) as connection,
                 connection.begin(),
             ):  # the COMMIT too may stay unanswered
                 work = Work(connection, viewer, current_origin())
@@ -316,10 +323,11 @@ async def _close_or_terminate(connection: Any) -> None:
         connection.terminate()
 
 
-async def _dispose(engine: AsyncEngine) -> None:
+async def _dispose(database: Database) -> None:
     with suppress(TimeoutError):  # a server that does not answer must not delay the exit
         async with asyncio.timeout(DISPOSE_TIMEOUT):
-            await engine.dispose()
+            await database.kept.close()
+            await database.engine.dispose()
 
 
 _TOO_MANY_ARGUMENTS = (

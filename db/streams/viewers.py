@@ -41,6 +41,11 @@ class Viewers:
             self._put(key, viewer, now + LIFETIME)
         return viewer
 
+    def known(self, token: str) -> Viewer | None:
+        """The viewer of a token that was looked up within the last second; None if it has to be looked up."""
+        entry = self._entries.get(token_hash(token))
+        return entry[0] if entry is not None and time.monotonic() < entry[1] else None
+
     def forget(self, user_ids: Collection[UUID]) -> None:
         """Look up these users' tokens again: their keys or rights have changed."""
         self._generation += 1

@@ -1,4 +1,7 @@
-"""Extensions of every operation: its phases, its observation, and loaders that live for one event. Admission is in `limits.admission`."""
+"""Extensions of subscriptions and of a websocket's operations: their phases, their observation, and loaders that live for one event.
+
+Admission is in `limits.admission`. What comes by a request of its own is run by `graph.execution.operation_runner`.
+"""
 
 from __future__ import annotations
 
@@ -67,12 +70,16 @@ class ObservationExtension(SchemaExtension):
             yield
         finally:
             if not observation.hash:  # it was never executed
-                observation.identify(self.execution_context)
+                self._identify(observation)
             observation.seconds = time.perf_counter() - observation.started_at
             if context.rate_limit_status is not None:
                 observation.cost = context.rate_limit_status.cost
             if observer is not None:
                 observer.operation_ended(observation)
+
+    def _identify(self, observation: Observation) -> None:
+        operation = self.execution_context
+        observation.identify(operation.query, operation.graphql_document, operation._provided_operation_name)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the public name is the guess
 
     def get_results(self) -> dict[str, Any]:
         trace = self.observation.trace
@@ -88,7 +95,7 @@ class ObservationExtension(SchemaExtension):
 
     def on_execute(self) -> Iterator[None]:
         context: OperationContext = self.execution_context.context
-        self.observation.identify(self.execution_context)
+        self._identify(self.observation)
         if context.services.observer is not None:
             context.services.observer.execution_started(self.observation)
         with self.observation.phase("execute"):

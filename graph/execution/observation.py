@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from uuid import UUID
 
+from graphql import OperationDefinitionNode
+
 from db.core.networks import NO_CLIENT, ClientInfo
 
 if TYPE_CHECKING:
-    from strawberry.types import ExecutionContext
+    from graphql import DocumentNode
 
     from db.core.viewer import Viewer
     from graph.execution.planning.trace import ExecutionTrace
@@ -72,16 +74,16 @@ class Observation:
         """Whether an error is the server's fault."""
         return not SERVER_ERROR_CODES.isdisjoint(self.error_codes)
 
-    def identify(self, operation: ExecutionContext) -> None:
-        """Record the hash, name and type of the operation, as far as its document tells them."""
-        if operation.query:
-            self.hash = hashlib.sha256(operation.query.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_LENGTH]
-        if operation.graphql_document is not None:
-            self.name = operation.operation_name
-            try:
-                self.type = operation.operation_type.value
-            except RuntimeError:  # it names an operation that the document does not have
-                self.type = "unknown"
+    def identify(self, text: str | None, document: DocumentNode | None, name: str | None) -> None:
+        """Record the hash, name and type of the operation, as far as its document tells them. `name` is the one that the request has."""
+        if text:
+            self.hash = document_hash(text)
+        if document is not None:
+            operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+            named = [node for node in operations if node.name is not None and node.name.value == name] if name is not None else operations
+            first = named[0] if named else None
+            self.name = name if name is not None or first is None or first.name is None else first.name.value
+            self.type = "unknown" if first is None else first.operation.value
 
     @contextmanager
     def phase(self, name: str) -> Generator[None]:
@@ -91,6 +93,11 @@ class Observation:
             yield
         finally:
             self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - started_at
+
+
+def document_hash(text: str) -> str:
+    """The start of the SHA-256 of a document, in hexadecimal digits."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_LENGTH]
 
 
 class Observer(Protocol):

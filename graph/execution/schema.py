@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import strawberry
 from graphql import DocumentNode, GraphQLError, GraphQLObjectType, Undefined, parse
-from strawberry.types import ExecutionContext
+from strawberry.types import ExecutionContext, ExecutionResult
 from strawberry.types.execution import PreExecutionError
-from strawberry.types.graphql import OperationType
 
 from graph.execution.context import OperationContext
 from graph.execution.document_cache import DocumentCache
 from graph.execution.errors import to_client_errors
 from graph.execution.limits.admission import DocumentValidator
+from graph.execution.operation_runner import OperationRunner
 from graph.execution.phases import PhaseRunner
 from graph.execution.subscriptions import SubscriptionRunner
 from graph.execution.timeout import TimedExecutionContext
@@ -31,6 +31,7 @@ class Schema(strawberry.Schema):
         self._last_read: tuple[str, DocumentNode | GraphQLError] = "", DocumentNode(definitions=())
         self.document_validator = DocumentValidator(self._schema)
         self._subscriptions = SubscriptionRunner(self, self.read)
+        self._operations = OperationRunner(self._schema, self.document_validator, self.read, self.process_context_errors)
 
     def as_str(self) -> str:
         """Return the SDL; what GraphQL itself defines has a description there too, since linters of the SDL require one."""
@@ -81,12 +82,17 @@ class Schema(strawberry.Schema):
                 return PreExecutionError(data=None, errors=[error])
         return await super()._prepare_operation_async(context, extensions_runner)
 
-    async def execute(
-        self, query: str | None, *args: Any, allowed_operation_types: Iterable[OperationType] | None = None, **options: Any
-    ) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - the rest is passed on
-        """Return one result. A subscription is refused: it would run as a query whose only field has no value."""
-        allowed = set(allowed_operation_types or OperationType) - {OperationType.SUBSCRIPTION}
-        return await super().execute(query, *args, allowed_operation_types=allowed, **options)
+    async def execute(  # pyright: ignore[reportIncompatibleMethodOverride] - what we do not use is left out
+        self,
+        query: str,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Any = None,
+        *,
+        operation_name: str | None = None,
+        operation_extensions: dict[str, Any] | None = None,
+    ) -> ExecutionResult:
+        """Return the result of a query or a mutation. Raises `InvalidOperationTypeError` for a subscription."""
+        return await self._operations.run(query, variable_values, context_value, operation_name, operation_extensions)
 
     def _stream(
         self, execution_context: ExecutionContext, extensions_runner: Any, middleware_manager: Any, *args: Any, **options: Any
@@ -107,8 +113,11 @@ class Schema(strawberry.Schema):
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """Replace the errors of a result, wherever they arose, by what clients may see. Strawberry sends the same list."""
         context = None if execution_context is None else execution_context.context
-        phase = context.phase if isinstance(context, OperationContext) else "parse"
-        request_id = context.request_id if isinstance(context, OperationContext) else ""
+        self.process_context_errors(errors, context if isinstance(context, OperationContext) else None)
+
+    def process_context_errors(self, errors: list[GraphQLError], context: OperationContext | None) -> None:
+        """`process_errors` for the errors of an operation."""
+        phase, request_id = ("parse", "") if context is None else (context.phase, context.request_id)
         errors[:] = to_client_errors(errors, phase=phase, request_id=request_id)
-        if isinstance(context, OperationContext) and context.observation is not None:
+        if context is not None and context.observation is not None:
             context.observation.error_codes += [str((error.extensions or {}).get("code")) for error in errors]

@@ -15,9 +15,9 @@ from graph.execution.planning.builder import Unplannable
 from graph.execution.planning.plan import Planner
 from graph.execution.planning.trace import ExecutionTrace
 from graph.execution.scopes import field_error
+from graph.execution.variables import MAX_COERCION_ERRORS
 
 PLANNER = Planner()
-MAX_COERCION_ERRORS = 5  # about the variables of one operation
 
 
 class TimedExecutionContext(StrawberryGraphQLCoreExecutionContext):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -17,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from server.observability import record_rejection
 from server.protocol.disconnect import ON_DISCONNECT
 from server.protocol.http_errors import error_body
+from server.protocol.lazy_timer import LazyTimer
 from server.protocol.security_headers import SECURITY_HEADERS
 from server.protocol.sse import DROP, STREAMING
 from server.protocol.websocket_protocol import SEND_TIMEOUT, LimitedWebSocketProtocol
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+# In the scope's state: a function of status, lines of headers and body, which sends a whole response, see `LimitedHttpProtocol.respond`.
+RESPOND = "respond"
 
 LINGER_TIMEOUT = 2.0  # seconds of lingering close, in which the client may send ignored bytes and still read the response
 MAX_PIPELINED = 32  # pipelined requests that may wait behind the one in progress
@@ -68,7 +73,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, loop)
         self._factory = factory
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline = LazyTimer(self.loop, self._on_deadline)
+        self._keep_alive = LazyTimer(self.loop, self.timeout_keep_alive_handler)
         self._send_timer: asyncio.TimerHandle | None = None
         self._active_cycle: RequestResponseCycle | None = None
         self._in_head = False
@@ -89,7 +95,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             next(iter(factory.evictable)).evict()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._set_deadline(None)
+        self._deadline.close()
+        self._keep_alive.close()
         if self._send_timer is not None:
             self._send_timer.cancel()
         self._factory.evictable.pop(self, None)
@@ -135,14 +142,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         is_idle = self._active_cycle is None or self._active_cycle.response_complete
         if self._in_head or is_idle:
             self._head_bytes += len(data)
-        if is_idle and self._deadline is None:
+        if is_idle and not self._deadline.is_set:
             self._set_deadline(self._factory.limits.read_timeout)
         self._framing_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             if self._should_upgrade():
-                self._set_deadline(None)
+                self._deadline.close()
+                self._keep_alive.close()
                 self._factory.evictable.pop(self, None)
                 self.handle_websocket_upgrade()
                 protocol = self.transport.get_protocol()
@@ -174,10 +182,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._in_body = True
-        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self._factory.limits.max_head_bytes:
+        length, hosts = len(self.url), 0
+        for name, value in self.headers:
+            length += len(name) + len(value) + 4
+            hosts += name == b"host"
+        if length > self._factory.limits.max_head_bytes:
             raise _ParserError(_HEAD_TOO_LONG)
         assert self.parser is not None
-        hosts = sum(name == b"host" for name, _ in self.headers)
         version = self.parser.get_http_version()
         if hosts > 1 or (not hosts and version == "1.1"):
             raise _ParserError("The request must name its Host, once.")
@@ -227,18 +238,44 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if not cycle.more_body:
             self._factory.evictable.pop(self, None)
         cycle.transport = cast("asyncio.Transport", _LingeringTransport(self, cycle))
-        cycle.scope.setdefault("state", {})[DROP] = self.drop
+        state = cycle.scope.setdefault("state", {})
+        state[DROP] = self.drop
+        state[RESPOND] = partial(self.respond, cycle)
         self._set_deadline(self._factory.limits.read_timeout if cycle.more_body else None)
         super()._start_asgi_task(cycle, app)
 
     # Sending
 
+    def respond(self, cycle: RequestResponseCycle, status: int, header_lines: bytes, body: bytes) -> bool:
+        """Send a whole response, whose headers say how long it is. Return False, having done nothing, if it has to go by `send` instead."""
+        if cycle.disconnected or cycle.response_started or self.flow.write_paused:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        own_headers = b"".join([b"%s: %s\r\n" % header for header in cycle.default_headers])
+        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        cycle.transport.write(b"".join((STATUS_LINE[status], own_headers, header_lines, end, body)))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+        return True
+
     def on_response_complete(self) -> None:
         if self._is_lingering:
             self.server_state.total_requests += 1
             return
+        # What uvicorn's own does, but for its timer.
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
         cycle = self._active_cycle
-        super().on_response_complete()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._keep_alive.set(self.timeout_keep_alive)
         if self._active_cycle is cycle and not self.transport.is_closing():
             self._factory.evictable[self] = None
             unfinished = self._in_head or (cycle is not None and cycle.more_body)
@@ -297,12 +334,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _set_deadline(self, seconds: float | None) -> None:
         """Replace the deadline, or clear it with None."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._deadline = None if seconds is None else self.loop.call_later(seconds, self._on_deadline)
+        if seconds is None:
+            self._deadline.clear()
+        else:
+            self._deadline.set(seconds)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._keep_alive.clear()
 
     def _on_deadline(self) -> None:
-        self._deadline = None
         if self._active_cycle is not None and not self._active_cycle.response_complete:
             log.info("request_body_timed_out")
         self.drop()

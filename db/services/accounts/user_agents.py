@@ -5,6 +5,8 @@ A list of substrings instead of a library: those match some thousand regular exp
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 # In this order: browsers name the ones that they descend from.
 _BROWSERS = (
     ("Edg", "Edge"),
@@ -28,6 +30,7 @@ _DEVICES = (
 MAX_LENGTH = 500  # characters of a User-Agent that are kept
 
 
+@lru_cache(maxsize=1_000)
 def shortened(user_agent: str | None) -> str | None:
     """Return the text as it is stored: printable and of limited length; None if nothing is left."""
     return "".join(character for character in (user_agent or "")[:MAX_LENGTH] if character.isprintable()) or None

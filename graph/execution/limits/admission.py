@@ -188,22 +188,11 @@ class AdmissionExtension(SchemaExtension):
         length_error = list_length_error(cast("Any", execution.schema)._schema, operation, execution.variables)  # noqa: SLF001 - Strawberry has no public way to it
         if length_error is not None:
             return [length_error]
-        dry_run_document = _dry_run_document(document, operation, execution.variables)
+        dry_run_document = dry_run_of(document, operation, execution.variables)
         cost = validator.cost(
             validation_result, document, operation, execution.variables, settings, is_dry_run=dry_run_document is not None
         )
-        if context.observation is not None:
-            context.observation.cost = cost
-        gate = context.services.gate
-        is_dry_run = dry_run_document is not None
-        if gate is None:
-            context.rate_limit_status = unlimited_status(cost)
-        else:
-            context.rate_limit_status = await gate.take_points(
-                context.viewer, context.services.address, cost, is_dry_run=is_dry_run, prepaid_points=context.prepaid_points
-            )
-            if context.hash_to_register is not None and context.viewer is not None and execution.query:
-                await gate.documents.register(context.hash_to_register, execution.query, context.viewer.id)
+        await charge(context, execution.query, cost, is_dry_run=dry_run_document is not None)
         if dry_run_document is not None:
             execution.graphql_document = dry_run_document
         return ()
@@ -211,13 +200,28 @@ class AdmissionExtension(SchemaExtension):
     def get_results(self) -> dict[str, Any]:
         context: OperationContext = self.execution_context.context
         return (
-            {"cost": _cost_extension(context.rate_limit_status, context)}
+            {"cost": cost_extension(context.rate_limit_status, context)}
             if context.services.shows_cost and context.rate_limit_status is not None
             else {}
         )
 
 
-def _cost_extension(rate_limit_status: RateLimitStatus, context: OperationContext) -> dict[str, Any]:
+async def charge(context: OperationContext, text: str | None, cost: int, *, is_dry_run: bool) -> None:
+    """Take the points of an admitted operation, and register its document if the request asked for that. Raises a GraphQLError, RATE_LIMITED."""
+    if context.observation is not None:
+        context.observation.cost = cost
+    gate = context.services.gate
+    if gate is None:
+        context.rate_limit_status = unlimited_status(cost)
+        return
+    context.rate_limit_status = await gate.take_points(
+        context.viewer, context.services.address, cost, is_dry_run=is_dry_run, prepaid_points=context.prepaid_points
+    )
+    if context.hash_to_register is not None and context.viewer is not None and text:
+        await gate.documents.register(context.hash_to_register, text, context.viewer.id)
+
+
+def cost_extension(rate_limit_status: RateLimitStatus, context: OperationContext) -> dict[str, Any]:
     settings = graph_settings() if context.services.gate is None else context.services.gate.settings
     return {
         "requested": rate_limit_status.cost,
@@ -253,7 +257,7 @@ def _readable_error(error: GraphQLError) -> GraphQLError:
     return GraphQLError(message, error.nodes, error.source, error.positions, extensions=error.extensions)
 
 
-def _dry_run_document(document: DocumentNode, operation: OperationDefinitionNode, variables: dict[str, Any] | None) -> DocumentNode | None:
+def dry_run_of(document: DocumentNode, operation: OperationDefinitionNode, variables: dict[str, Any] | None) -> DocumentNode | None:
     """Return the operation reduced to `rateLimit`, if it selects `rateLimit(dryRun: true)` and does not skip it; else None."""
     if operation.operation is not OperationType.QUERY:
         return None
@@ -275,11 +279,18 @@ def _dry_run_document(document: DocumentNode, operation: OperationDefinitionNode
     return DocumentNode(definitions=(rate_limit_operation, *fragments.values()))
 
 
+def may_be_dry_run(document: DocumentNode, operation: OperationDefinitionNode) -> bool:
+    """Whether the operation selects `rateLimit` with `dryRun`, for some values of its variables."""
+    fragments = {fragment.name.value: fragment for fragment in document.definitions if isinstance(fragment, FragmentDefinitionNode)}
+    fields = _root_fields(operation.selection_set, fragments, set(), lambda _: None)
+    return any(field.name.value == "rateLimit" and field.arguments for field in fields)
+
+
 def _root_fields(
     selection_set: SelectionSetNode,
     fragments: Mapping[str, FragmentDefinitionNode],
     visited: set[str],
-    is_true: Callable[[ValueNode | None], bool],
+    is_true: Callable[[ValueNode | None], bool | None],
 ) -> Iterator[FieldNode]:
     """Yield the root fields that are not left out by @skip or @include, each fragment once."""
     for selection in selection_set.selections:

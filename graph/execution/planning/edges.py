@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import orjson
-from graphql import is_object_type
+from graphql import VariableNode, is_object_type
 
 from db.core.batch import RecordBatch, RowsByKey, RowsByParent
 from db.core.nested_text import NestedObject, NestedRows
@@ -199,7 +199,7 @@ class OneStep(BatchStep):
 
         async def read(wanted: Sequence[Any]) -> Mapping[Any, Any]:
             if isinstance(batch, RecordBatch) and names is not None:
-                return await batch.records(database, viewer, wanted, names)
+                return await self._records(batch, run, wanted, names)
             return await batch(database, viewer, wanted)
 
         known: dict[Any, Any] = run.rows_of((batch, names))
@@ -208,6 +208,9 @@ class OneStep(BatchStep):
             rows = await read_keys(read, unknown)
             known.update((key, rows.get(key)) for key in unknown)
         return known
+
+    async def _records(self, batch: RecordBatch, run: Run, keys: Sequence[Any], names: Sequence[str]) -> Mapping[Any, Any]:
+        return await batch.records(run.context.database, run.viewer, keys, names)
 
 
 class LookupStep(OneStep):
@@ -218,9 +221,21 @@ class LookupStep(OneStep):
         self.attribute = None
         self.is_text = False
         self._declaration = declaration
+        values = [argument.value for argument in field.nodes[0].arguments or ()]
+        self._variable = values[0].name.value if len(values) == 1 and isinstance(values[0], VariableNode) else None
 
     def _keys(self, run: Run, level: Level) -> Sequence[Any]:
-        return [self._declaration.wanted_key(self.field.python_arguments(run))] * len(level.sources)
+        return [self._declaration.wanted_key(self._arguments(run))] * len(level.sources)
+
+    async def _records(self, batch: RecordBatch, run: Run, keys: Sequence[Any], names: Sequence[str]) -> Mapping[Any, Any]:
+        if isinstance(batch, RowsByKey) and len(keys) == 1:
+            return await batch.shared_records(run.context.database, run.viewer, keys[0], names)
+        return await super()._records(batch, run, keys, names)
+
+    def _arguments(self, run: Run) -> dict[str, Any]:
+        """The arguments as Strawberry passes them, which is as they are where the id is a variable."""
+        value = None if self._variable is None else run.executor.variable_values.coerced.get(self._variable)
+        return {"id": value} if type(value) is str else self.field.python_arguments(run)
 
 
 class ManyStep(BatchStep):
