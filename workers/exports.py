@@ -16,6 +16,7 @@ from db.services import exports
 from db.services.jobs import Failure
 from db.tables import Artifact, Dataset, DatasetVersion, Export, Model, ModelVersion, StoredObject
 from db.tables.jobs import JobKind
+from workers.items import download_items, reads_contents
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.failures import BodyFailed
@@ -91,13 +92,16 @@ async def _fetch_model(attempt: Attempt, model_version_id: UUID) -> tuple[str, d
         raise BodyFailed(Failure("UNSUPPORTED", message, retryable=False))
     model, data = files[MODEL], await _load_version(attempt)
     name = f"Version {model.number} of the model {model.name!r}"
-    spec = {
+    spec: dict[str, Any] = {
         "model": await _download(attempt, model, "model.skops", name),
         "signature": await _download(attempt, files[SIGNATURE], "signature.json", name),
         "parquet": await _download(attempt, data, "data.parquet", f"version {data.number} of the dataset {data.name!r}"),
         "stem": f"{safe_name(model.name)}-v{model.number}",
         "name": name,
     }
+    version_id = attempt.job.dataset_version_id
+    if version_id is not None and reads_contents(spec["signature"]):
+        spec["items"] = await download_items(attempt, version_id)
     return MODEL_BODY, spec
 
 

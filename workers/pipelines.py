@@ -18,6 +18,7 @@ from db.services.jobs import Failure, target_of
 from db.tables import Artifact, Dataset, DatasetVersion, JobInput, Pipeline, PipelineSnapshot, Run, StoredObject
 from db.tables.jobs import JobKind
 from workers.datasets import PARQUET, store_profile
+from workers.items import download_items
 from workers.ml.steps.join import JOIN
 from workers.ml.steps.registry import STEPS
 from workers.registry import task
@@ -106,11 +107,17 @@ async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
             "job_id": f"job_{job.id.hex}",
         },
         "versions": versions,
+        "items": await download_items(attempt, job.dataset_version_id) if _reads_contents(definition) else None,
         **options,
     }
     result = await attempt.run_body(BODY, spec, span=(2, 95))
     attempt.progress(95, "Store")
     return result
+
+
+def _reads_contents(definition: dict[str, Any]) -> bool:
+    steps = (STEPS.get(node["step"]) for node in definition["nodes"])
+    return any(step is not None and step.content is not None for step in steps)
 
 
 async def _download_others(attempt: Attempt, definition: dict[str, Any]) -> dict[str, Any]:

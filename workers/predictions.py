@@ -16,6 +16,7 @@ from db.services.jobs import target_of
 from db.tables import Artifact, Dataset, DatasetVersion, JobDocument, Model, ModelVersion, StoredObject
 from db.tables.jobs import JobKind
 from workers.datasets import PARQUET, store_profile
+from workers.items import download_items, reads_contents
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
 
@@ -66,7 +67,8 @@ async def _predict_dataset(attempt: Attempt, model: dict[str, str]) -> Effects:
     source, folder = attempt.folder / "data.parquet", attempt.folder / "out"
     folder.mkdir()
     await attempt.download(data, source, f"The file of version {data.number} of the dataset {data.name!r}", USE_ANOTHER)
-    spec = {**model, "parquet": str(source), "columns": data.file_columns, "folder": str(folder)}
+    items = await download_items(attempt, job.dataset_version_id) if reads_contents(model["signature"]) else None
+    spec = {**model, "parquet": str(source), "columns": data.file_columns, "folder": str(folder), "items": items}
     result = await attempt.run_body(DATASET_BODY, spec, span=(5, 95))
     attempt.progress(95, "Store")
     prefix = f"datasets/{job.owner_id}/{target_of(job)}/{attempt.key}"

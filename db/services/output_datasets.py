@@ -53,7 +53,13 @@ async def load_inputs(work: Work, version_id: UUID, output_id: UUID | None) -> t
 
     Raises `NotFound` or `WrongState`.
     """
-    columns = (DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.status, DatasetVersion.columns.label("file_columns"))
+    columns = (
+        DatasetVersion.id,
+        DatasetVersion.dataset_id,
+        DatasetVersion.status,
+        DatasetVersion.item_count,
+        DatasetVersion.columns.label("file_columns"),
+    )
     version = await work.first(select(*columns).where(DatasetVersion.id == version_id, visible(DatasetVersion, work.viewer)))
     if version is None:
         raise NotFound(str(version_id))

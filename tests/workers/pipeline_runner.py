@@ -89,7 +89,8 @@ def column_schema(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def run(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options: Any) -> tuple[Mapping[str, Any], PipelineRecorder]:
-    """Return the result, which must survive JSON, and the recorder. Options: target, problem, seed, max_cells, checkpointing, report."""
+    """Return the result, which must survive JSON, and the recorder. Options: target, problem, seed, max_cells, checkpointing, report,
+    and `items`: the files of its items."""
     output = folder / "out"
     output.mkdir(exist_ok=True)
     frame.write_parquet(folder / "in.parquet")
@@ -108,6 +109,8 @@ def run(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options
         spec["max_cells"] = options["max_cells"]
     if "checkpointing" in options:
         spec["checkpointing"] = options["checkpointing"]
+    if "items" in options:
+        spec["items"] = options["items"]
     result = run_pipeline(spec, report)
     return json.loads(json.dumps(result, allow_nan=False)), report
 

@@ -21,6 +21,7 @@ from workers.ml.node import Node, ValueKind
 from workers.ml.reporting import Reporter
 
 if TYPE_CHECKING:
+    from workers.ml.contents.state import Contents
     from workers.ml.trainer import Trained
     from workers.ml.training_checkpoints import CheckpointSettings
 
@@ -58,7 +59,7 @@ class Derivation:
     """How a column is computed from others before the rows are split, which is not part of the model: its users compute it likewise.
 
     `document` tells it in `signature.json`, `code` is the polars expression for the model card, None if it takes another
-    table, and `words`, followed by the sources, tell people.
+    table or the contents of items, and `words`, followed by the sources, tell people.
     """
 
     name: str
@@ -66,6 +67,10 @@ class Derivation:
     document: dict[str, Any]
     code: str | None
     words: str
+
+    @property
+    def is_from_contents(self) -> bool:
+        return "content" in self.document
 
 
 @dataclass(frozen=True)
@@ -133,10 +138,13 @@ class Bundle:
     """Dataset versions that are joined, by id: their rows, and the types of their columns."""
     preparation: dict[str, str] = field(default_factory=dict)
     """What was done to each column by a step that chooses for itself, for the model card."""
+    contents: Contents | None = None
+    """The contents of the rows' items, if the version has items and a step works on them."""
     progress_span: tuple[float, float] = (0.0, 0.0)
     """The share of the body's progress, in percent, that the running node has."""
     _frame: pl.DataFrame | None = None
     _learning_rows: np.ndarray | None = None
+    _copied_rows: int = 0
     _dropped: dict[str, _Dropped] = field(default_factory=dict)
     _filter_nodes: dict[str, Node] = field(default_factory=dict)
 
@@ -151,6 +159,13 @@ class Bundle:
         if 0 <= self.seed < 2**31:
             return self.seed
         return int(np.random.SeedSequence(self.seed % 2**64).generate_state(1)[0]) >> 1
+
+    def contents_for(self, node: Node) -> Contents:
+        """Return the contents of the rows' items. Raises BadInput (NO_ITEMS)."""
+        if self.contents is None:
+            message = f"Step '{node.key}' works on the contents of items, and this version has none. Choose a version that was read from an archive of them."
+            raise BadInput("NO_ITEMS", message, path=["definition", "nodes", str(node.index), "step"])
+        return self.contents
 
     # ---- columns
 
@@ -236,9 +251,10 @@ class Bundle:
         needed, used = set(names), list[Derivation]()
         for derivation in reversed(self.derivations):
             if derivation.name in needed:
-                needed = needed - {derivation.name} | set(derivation.sources)
-                used.insert(0, derivation)
-        return used
+                needed.remove(derivation.name)
+                needed.update(derivation.sources)
+                used.append(derivation)
+        return used[::-1]
 
     def add_stage(
         self,
@@ -293,6 +309,18 @@ class Bundle:
             counts = self._frame.null_count().row(0, named=True) if names else {}
             self.columns = {name: replace(column, missing=counts[name]) for name, column in self.columns.items()}
         return self._frame
+
+    @property
+    def height(self) -> int:
+        """The number of rows in memory, without copies of them."""
+        return self.frame.height - self._copied_rows
+
+    def append_rows(self, rows: pl.DataFrame) -> int:
+        """Append copies of rows, which are in no part of the split, and return the number of the first."""
+        first = self.frame.height
+        self._frame = pl.concat([self.frame, rows], rechunk=False)
+        self._copied_rows += rows.height
+        return first
 
     def check_size(self, rows: int, columns: int, node: Node | None = None) -> None:
         """Raises BadInput (TOO_LARGE) for more than `max_cells` values."""

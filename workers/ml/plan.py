@@ -73,6 +73,7 @@ def make_plan(definition: dict[str, Any]) -> Plan:
     chain = [planned_nodes[index] for index in execution_order if steps[index].place != "after"]
     after = [planned_nodes[index] for index in execution_order if steps[index].place == "after"]
     _check_chain(chain, after, ancestors)
+    _check_contents(chain)
     return Plan(chain, after)
 
 
@@ -182,4 +183,23 @@ def _check_chain(chain: list[PipelineNode], after: list[PipelineNode], ancestors
             "UNSOUND_PIPELINE",
             "The pipeline has no step besides the dataset. Add a step that prepares columns, or one that trains.",
             path=["definition", "nodes"],
+        )
+
+
+def _check_contents(chain: list[PipelineNode]) -> None:
+    """What changes the contents of items has an effect only on what reads them later."""
+    unread: PipelineNode | None = None
+    for node in chain:
+        if node.step.content is not None:
+            unread = None if node.step.content.role == "read" else unread or node
+    if unread is not None:
+        readers = ", ".join(
+            key
+            for key, step in STEPS.items()
+            if step.content is not None and step.content.role == "read" and set(step.modalities) & set(unread.step.modalities)
+        )
+        raise BadInput(
+            "UNSOUND_PIPELINE",
+            f"No step after '{unread.key}' reads the contents that it changes. Link a step after it that does: {readers}.",
+            path=["definition", "nodes", str(unread.index)],
         )

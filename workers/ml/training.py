@@ -14,6 +14,9 @@ import polars as pl
 
 from workers.ml import problem
 from workers.ml.bundle import MAX_CELLS, Bundle, Column, kind_of
+from workers.ml.contents.places import ItemFiles, Items
+from workers.ml.contents.program import ITEM_COLUMN
+from workers.ml.contents.state import Contents
 from workers.ml.errors import BadInput
 from workers.ml.node_errors import RETRYABLE, as_bad_input, keep_model, optional, report_failure
 from workers.ml.plan import Plan, make_plan
@@ -50,7 +53,7 @@ class OtherVersion(TypedDict):
 
 class PipelineSpec(TypedDict):
     """`columns` are {name, type, nullable} as in the dataset version; `context` holds the names shown in the model card; `versions` are those that
-    steps join, by id."""
+    steps join, by id; `items` are the files of the version's items, if a step works on their contents."""
 
     definition: dict[str, Any]
     parquet: str
@@ -64,6 +67,7 @@ class PipelineSpec(TypedDict):
     checkpointing: NotRequired[CheckpointSettings]
     model: NotRequired[ModelSpec]
     versions: NotRequired[dict[str, OtherVersion]]
+    items: NotRequired[ItemFiles | None]
 
 
 class ModelResult(TypedDict):
@@ -125,6 +129,12 @@ def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
     is_training = plan.training is not None
     lazy, types = _read(spec["parquet"], spec["columns"], is_training=is_training)
     columns = {name: Column(name, types.get(name, str(dtype)), kind_of(dtype)) for name, dtype in lazy.collect_schema().items()}
+    contents = None
+    if (files := spec.get("items")) is not None:
+        contents = Contents(Items(files))
+        if len(contents.items) != (rows := int(lazy.select(pl.len()).collect().item())):
+            raise RuntimeError(f"The version has {rows} rows and {len(contents.items)} items.")
+        lazy = lazy.with_row_index(ITEM_COLUMN)
     bundle = Bundle(
         lazy,
         columns,
@@ -133,10 +143,13 @@ def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
         max_cells=spec.get("max_cells", MAX_CELLS),
         folder=Path(spec["folder"]),
         checkpoint_settings=spec.get("checkpointing"),
+        contents=contents,
         other_versions={
             id_: _read(other["parquet"], other["columns"], is_training=is_training) for id_, other in spec.get("versions", {}).items()
         },
     )
+    if contents is not None:
+        bundle.extra_columns.add(ITEM_COLUMN)
     for node in plan.nodes_at("split"):
         bundle.time_column, bundle.group_column = node.parameters.time_column, node.parameters.group_column
         named = (node.parameters.time_column, node.parameters.group_column, node.parameters.stratify_by)

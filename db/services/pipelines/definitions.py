@@ -114,7 +114,9 @@ def _check_node(checks: Checks, index: int, node: dict[str, Any], index_by_key: 
         return
     if modality is not Modality.MULTIMODAL and modality.name not in {name.upper() for name in step.modalities}:
         checks.add(
-            *path, "step", message=f"The step {step.key!r} does not work on {modality.name} data, but on {', '.join(step.modalities)}."
+            *path,
+            "step",
+            message=f"The step {step.key!r} does not work on {modality.name} data, but on {', '.join(step.modalities).upper()}.",
         )
     checks.issues.extend(parameter_issues(step, node["parameters"], *path, "parameters"))
 
@@ -345,10 +347,21 @@ def changed_columns(definition: Definition, steps: Steps) -> set[str]:
 
 
 def may_be_made(name: str, present: Iterable[str], definition: Definition, steps: Steps) -> bool:
-    """Whether a step that replaces columns by others (`x-makes-columns`) may make one of this name."""
+    """Whether a step that replaces columns by others (`x-makes-columns`), or that reads contents (`x-column-prefix`), may make one of this name."""
+    if any(name.startswith(f"{prefix}_") for prefix in _column_prefixes(definition, steps)):
+        return True
     makers = (steps.get(node["step"]) for node in definition["nodes"])
     is_part = any(name.startswith(f"{column}_") for column in present)
     return is_part and any(step is not None and step.parameter_schema.get("x-makes-columns") for step in makers)
+
+
+def _column_prefixes(definition: Definition, steps: Steps) -> Iterator[str]:
+    for node in definition["nodes"]:
+        schema: Any = {} if (step := steps.get(node["step"])) is None else step.parameter_schema
+        for name, member in schema.get("properties", {}).items():
+            prefix = node["parameters"].get(name, member.get("default")) if member.get("x-column-prefix") else None
+            if isinstance(prefix, str):
+                yield canonical_name(prefix)
 
 
 def formula_texts(step: Row[Any], parameters: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:

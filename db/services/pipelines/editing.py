@@ -14,8 +14,8 @@ from db.core.checks import Checks
 from db.core.policy import visible
 from db.core.unique import translate_unique_violation
 from db.core.work import Work
-from db.errors import Conflict, NameTaken, NotFound, WrongState
-from db.services.pipelines import definitions
+from db.errors import Conflict, Issue, NameTaken, NotFound, WrongState
+from db.services.pipelines import contents, definitions
 from db.tables import Pipeline, User
 from db.tables.datasets import Modality
 from db.tables.pipelines import PipelineStatus
@@ -47,7 +47,7 @@ async def create(work: Work, new: NewPipeline) -> UUID:
     definition = definitions.normalise(new.definition)
     checks.issues.extend(definitions.modality_issues(steps, new.modality) or definitions.soundness_issues(definition, steps, new.modality))
     checks.raise_if_invalid()
-    is_complete = not definitions.completeness_issues(definition, steps)
+    is_complete = not _missing(definition, steps)
     values = {
         "name": name,
         "description": new.description,
@@ -111,7 +111,7 @@ async def _validated_changes(work: Work, pipeline: Row[Any], values: dict[str, A
     definition = definitions.normalise(values.get("definition") or pipeline.definition)
     checks = Checks()
     checks.issues.extend(definitions.soundness_issues(definition, steps, pipeline.modality) if "definition" in values else [])
-    missing = definitions.completeness_issues(definition, steps)
+    missing = _missing(definition, steps)
     if requested_status is PipelineStatus.VALIDATED:
         checks.issues.extend(missing)
     checks.raise_if_invalid()
@@ -122,6 +122,11 @@ async def _validated_changes(work: Work, pipeline: Row[Any], values: dict[str, A
     elif status is PipelineStatus.DRAFT:
         result["validated_at"] = None
     return result
+
+
+def _missing(definition: definitions.Definition, steps: definitions.Steps) -> list[Issue]:
+    """Return what keeps a sound definition from being run."""
+    return definitions.completeness_issues(definition, steps) or contents.unread_issues(definition, steps)
 
 
 async def lock(work: Work, pipeline_id: UUID, *, to_run: bool = False) -> Row[Any]:

@@ -15,7 +15,7 @@ from db.core.checks import Checks, canonical_name
 from db.core.work import Work
 from db.errors import InvalidInput, WrongState, invalid
 from db.services import experiments, idempotency, jobs, models, output_datasets
-from db.services.pipelines import definitions, joins, suitability
+from db.services.pipelines import contents, definitions, joins, suitability
 from db.services.pipelines.editing import lock
 from db.settings import DEFAULT_PRIORITY, MAX_PRIORITY, state_settings
 from db.tables import DatasetProfile, DatasetVersion, ModelVersion, PipelineSnapshot
@@ -87,7 +87,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
     steps = await definitions.load_steps(work)
     applied, _ = definitions.apply_parameters(pipeline.definition, request.parameters)
     joined = await joins.load(work, applied, steps, dataset.owner_id, version.file_columns)
-    definition, training = _freeze(pipeline, joined, dataset, steps, request)
+    definition, training = _freeze(pipeline, joined, dataset, version, steps, request)
     model_name = canonical_name(request.model_name or pipeline.name)
     if training is not None and training.problem_type is not None:
         existing = await models.problem_type(work, pipeline.owner_id, model_name)
@@ -161,7 +161,7 @@ async def _load_inputs(work: Work, request: RunRequest) -> tuple[Row[Any], Row[A
 
 
 def _freeze(
-    pipeline: Row[Any], joined: joins.Joined, dataset: Row[Any], steps: definitions.Steps, request: RunRequest
+    pipeline: Row[Any], joined: joins.Joined, dataset: Row[Any], version: Row[Any], steps: definitions.Steps, request: RunRequest
 ) -> tuple[definitions.Definition, suitability.Training | None]:
     """Return the definition with the parameters applied, and its training. Raise for every failure that is known before the job runs."""
     if pipeline.status is PipelineStatus.ARCHIVED:
@@ -170,6 +170,8 @@ def _freeze(
     checks = Checks()
     checks.issues.extend(definitions.completeness_issues(definition, steps))
     checks.issues.extend(definitions.soundness_issues(definition, steps, pipeline.modality))
+    checks.issues.extend(contents.unread_issues(definition, steps))
+    checks.issues.extend(contents.version_issues(definition, steps, dataset, version))
     checks.issues.extend(joined.issues)
     checks.issues.extend(definitions.unknown_columns(definition, steps, [column["name"] for column in joined.columns]))
     checks.issues.extend(suitability.condition_issues(definition, steps, joined.columns))

@@ -8,7 +8,7 @@ from typing import Any
 
 from db.core.checks import Checks, composed
 from db.services.predictions.signatures import Input, Signature
-from db.tables.datasets import ColumnType
+from db.tables.datasets import ColumnType, Modality
 
 MAX_ROWS = 1_000
 MAX_ISSUES = 100
@@ -55,13 +55,21 @@ def check_rows(checks: Checks, rows: Sequence[Any], signature: Signature) -> lis
     return checked
 
 
-def check_columns(checks: Checks, columns: Sequence[Mapping[str, Any]], signature: Signature) -> None:
+def check_columns(
+    checks: Checks, columns: Sequence[Mapping[str, Any]], signature: Signature, modality: Modality, item_count: int | None
+) -> None:
     """Add an issue for each column of a version that the model cannot take, and for those that it needs and the version has not."""
     types = {composed(column["name"]): ColumnType[column["type"]] for column in columns}
-    absent = [each for each in signature.inputs if not types.keys() & {each.name, each.source}]
+    if signature.modalities and not (item_count and modality.name in signature.modalities):
+        message = f"The model reads the contents of {' or '.join(signature.modalities)} items, and the version has none. Choose a version of such a dataset."
+        checks.add("datasetVersionId", message=message)
+        return
+    absent = [each for each in signature.inputs if not each.is_read and not types.keys() & {each.name, each.source}]
     _check_absent(checks, "datasetVersionId", "The version does not have", absent, signature)
     told: set[str] = set()
     for each in signature.inputs:
+        if each.is_read:
+            continue
         if each.is_computed:
             message = f"The model takes the column {each.name!r}, which its pipeline computes from others. Predict with `predict`, which takes its values."
             checks.add("datasetVersionId", message=message)
@@ -84,7 +92,11 @@ def _check_absent(checks: Checks, field: str, subject: str, absent: Sequence[Inp
         names = list(dict.fromkeys(each.source or each.name for each in needed))
         more = f" and {len(names) - MAX_NAMED_COLUMNS:,} more" if len(names) > MAX_NAMED_COLUMNS else ""
         named = ", ".join(repr(name) for name in names[:MAX_NAMED_COLUMNS]) + more
-        checks.add(field, message=f"{subject} the column{'' if len(names) == 1 else 's'} {named}, which the model needs.")
+        way_out = ""
+        if any(each.is_read for each in needed):
+            kinds = " or ".join(signature.modalities)
+            way_out = f" The model reads them from the contents of items: use `predictDataset` on a version with {kinds} items, or give the values."
+        checks.add(field, message=f"{subject} the column{'' if len(names) == 1 else 's'} {named}, which the model needs.{way_out}")
 
 
 def _value_issue(row: Mapping[str, Any], each: Input) -> tuple[str, str | None]:

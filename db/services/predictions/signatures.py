@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -30,7 +31,8 @@ _cache: OrderedDict[str, Signature] = OrderedDict()
 @dataclass(frozen=True, slots=True)
 class Input:
     """A column that a model takes. `kind` is number or text. With a `source`, it is the `part` of that column of dates, or without a part
-    that column under another name. One that `is_computed` in another way, as by a formula, is to be given as it was computed.
+    that column under another name. One that `is_computed` in another way, as by a formula, is to be given as it was computed. One that `is_read` is computed
+    from the contents of items, where there are any.
 
     `is_nullable` if the model can predict without a value, None where the signature does not tell.
     """
@@ -41,30 +43,43 @@ class Input:
     part: str | None
     is_nullable: bool | None
     is_computed: bool = False
+    is_read: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """The columns that a model takes, and the one that it predicts, if any."""
+    """The columns that a model takes, and the one that it predicts, if any. `modalities` are those of the items whose contents it reads."""
 
     inputs: Sequence[Input]
     target: str | None
+    modalities: Sequence[str] = ()
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Signature:
-        return cls([_input(each) for each in document["inputs"]], document["output"].get("target"))
+        contents = document.get("contents", {})
+        read = {str(name) for names in contents.get("columns", {}).values() for name in names}
+        roots: dict[str, str] = {}  # of columns that are made of one other, or of themselves
+        for each in document.get("derived", ()):
+            if each["from"].keys() in ({"column"}, {"column", "clean"}):
+                column = str(each["from"]["column"])
+                roots[str(each["name"])] = roots.get(column, column)
+        inputs = [_input(each, read, roots) for each in document["inputs"]]
+        return cls(inputs, document["output"].get("target"), tuple(contents.get("modalities", ())))
 
 
-def _input(document: Mapping[str, Any]) -> Input:
+def _input(document: Mapping[str, Any], read: AbstractSet[str], roots: Mapping[str, str]) -> Input:
     origin = document.get("from", {})
-    is_known = origin.keys() <= {"column", "part"}
+    is_read = origin.keys() == {"content"} or origin.get("column") in read
+    is_known = is_read or origin.keys() <= {"column", "part", "clean"}
+    source = roots.get(document["name"], origin.get("column")) if "clean" in origin else origin.get("column")
     return Input(
         name=document["name"],
         kind=document["kind"],
-        source=origin.get("column") if is_known else None,
+        source=source if is_known else None,
         part=origin.get("part"),
         is_nullable=document.get("nullable"),
         is_computed=not is_known,
+        is_read=is_read,
     )
 
 

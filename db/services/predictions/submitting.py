@@ -132,7 +132,7 @@ async def _submit_dataset(work: Work, request: DatasetRequest, signature: Signat
     checks = Checks()
     if dataset.owner_id != model.owner_id:
         checks.add("datasetVersionId", message="Model and dataset belong to different users; both must belong to one.")
-    check_columns(checks, version.file_columns, signature)
+    check_columns(checks, version.file_columns, signature, dataset.modality, version.item_count)
     checks.raise_if_invalid()
     name = f"{model.name} v{model.number}"
     if request.output_dataset_id is not None:

@@ -10,6 +10,7 @@ from workers.ml.scoring import METRICS
 from workers.ml.trainer import THREADS, Trained
 
 MAX_FEATURES = 100
+MAX_NAMES = 20
 PREDICTION_NOUNS = {"CLASSIFICATION": "classes", "REGRESSION": "a number", "CLUSTERING": "clusters", "OTHER": "outliers"}
 PREDICTIONS = {
     "CLASSIFICATION": "labels",
@@ -49,7 +50,7 @@ def _data(bundle: Bundle, trained: Trained, context: dict[str, Any]) -> str:
         lines.append(["dataset", _escape_markdown(context["dataset_name"])])
     if context.get("version_number") is not None:
         lines.append(["version", str(context["version_number"])])
-    lines.append(["rows used", f"{bundle.frame.height:,}"])
+    lines.append(["rows used", f"{bundle.height:,}"])
     if bundle.unlabelled_rows:
         lines.append(["rows ignored (no target value)", f"{bundle.unlabelled_rows:,}"])
     lines += [["split", data_split.strategy], *([[f"{subset} rows", f"{len(data_split.rows(subset)):,}"] for subset in SUBSETS])]
@@ -112,7 +113,8 @@ def _type(bundle: Bundle, name: str) -> str:
     derivation = next((each for each in reversed(bundle.derivations) if each.name == name), None)
     if derivation is None:
         return bundle.columns[name].type
-    return f"{bundle.columns[name].type}, {derivation.words} {', '.join(f'`{_escape_code(source)}`' for source in derivation.sources)}"
+    sources = ", ".join(f"`{_escape_code(source)}`" for source in derivation.sources)
+    return f"{bundle.columns[name].type}, {_escape_markdown(derivation.words) if derivation.is_from_contents else derivation.words} {sources}".rstrip()
 
 
 def _use(bundle: Bundle, trained: Trained, versions: dict[str, str]) -> str:
@@ -126,9 +128,13 @@ def _use(bundle: Bundle, trained: Trained, versions: dict[str, str]) -> str:
     derivations = bundle.derivations_of(trained.features)
     note = " and the columns that the code below computes" if any(each.code for each in derivations) else ""
     derived = "".join(f"\nrows = rows.with_columns(({each.code}).alias({each.name!r}))" for each in derivations if each.code)
-    joined = [each.name for each in derivations if each.code is None]
-    if joined:
-        note += f" and the columns {', '.join(f'`{_escape_code(name)}`' for name in joined[:MAX_FEATURES])} of another version"
+    for names, origin in (
+        ([each.name for each in derivations if each.code is None and not each.is_from_contents], "of another version"),
+        ([each.name for each in derivations if each.is_from_contents], "that the steps read from items (`contents` in `signature.json`)"),
+    ):
+        if names:
+            more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
+            note += f" and the columns {', '.join(f'`{_escape_code(name)}`' for name in names[:MAX_NAMES])}{more} {origin}"
     return f"""`model.skops` holds one scikit-learn `Pipeline` that takes the raw feature columns{note} (in any order, additional columns are ignored) as a polars
 or pandas DataFrame and predicts {labels}. Pass booleans as 0 and 1, durations and times of day in seconds, missing numbers as null or NaN, and missing text as null.
 Loading a skops file runs no code; the types below are the only ones it may hold besides those that skops trusts by default.

@@ -18,8 +18,11 @@ def signature(bundle: Bundle, trained: Trained) -> dict[str, Any]:
     which the model takes where the input is `nullable`.
 
     An input that the dataset does not have as such has `from`. {column, part}: it is the year, month, day, weekday (1 is Monday), hour, minute
-    and so on of that column; {column, cast}: the column in another type; {column}: the column under another name; {formula, columns}: what the
-    formula gives. `derived`, {name, from}, lists all computations in order, those of columns which only others are computed from included.
+    and so on of that column; {column, cast}: the column in another type; {column, clean}: the column as `clean_text` with these
+    parameters makes it; {column}: the column under another name; {formula, columns}: what the
+    formula gives; {content}: what the step of this key reads from the contents of an item. `derived`, {name, from}, lists all computations in order, those
+    of columns which only others are computed from included, and those from contents not: `contents` has {steps, columns}, the steps in order, and
+    the names of the columns that each makes.
     """
     derivations = bundle.derivations_of(trained.features)
     sources = {derivation.name: derivation.document for derivation in derivations}
@@ -43,8 +46,14 @@ def signature(bundle: Bundle, trained: Trained) -> dict[str, Any]:
         output["classes"] = np.asarray(trained.pipeline.classes_).tolist()
     elif trained.problem == "CLUSTERING":
         output["clusters"] = _cluster_count(trained.estimator)
-    derived = [{"name": derivation.name, "from": derivation.document} for derivation in derivations]
-    return {"inputs": inputs, "output": output, **({"derived": derived} if derived else {})}
+    derived = [{"name": derivation.name, "from": derivation.document} for derivation in derivations if not derivation.is_from_contents]
+    reads_contents = bundle.contents is not None and any(derivation.is_from_contents for derivation in derivations)
+    return {
+        "inputs": inputs,
+        "output": output,
+        **({"derived": derived} if derived else {}),
+        **({"contents": bundle.contents.document()} if bundle.contents is not None and reads_contents else {}),
+    }
 
 
 def _cluster_count(estimator: Any) -> int:

@@ -13,15 +13,18 @@ import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import polars as pl
 
 from workers.ml.artifacts.trust import load_model
-from workers.ml.bundle import as_features
+from workers.ml.contents.places import ItemFiles
 from workers.ml.errors import BadInput
 from workers.ml.exports.source import ExportResult, written
+from workers.ml.prediction.contents import ContentReader
+from workers.ml.prediction.features import FeatureReader, composed_names
+from workers.ml.prediction.predictor import PipelinePredictor
 from workers.ml.reporting import Reporter
 
 OPSETS = {"": 18, "ai.onnx.ml": 3}
@@ -40,6 +43,8 @@ class ModelExportSpec(TypedDict):
     stem: str
     name: str
     """Of the model and its version, for messages."""
+    items: NotRequired[ItemFiles | None]
+    """The files of the version's items, if the model reads their contents."""
 
 
 def export_model(spec: ModelExportSpec, reporter: Reporter) -> ExportResult:
@@ -53,7 +58,7 @@ def export_model(spec: ModelExportSpec, reporter: Reporter) -> ExportResult:
     missing = _constants(pipeline, {each["name"] for each in inputs if each["kind"] == "text"})
     content = _convert(pipeline, inputs, names, spec["name"])
     reporter.progress(60, "Verify the model")
-    rows = _verify(pipeline, content, _sample(spec, inputs), names, missing, spec["name"])
+    rows = _verify(pipeline, content, _sample(spec, pipeline, signature), names, missing, spec["name"])
     reporter.log(f"The ONNX model predicts what the model predicts for {rows:,} rows that it was trained on.")
     folder = Path(spec["folder"])
     model_path, description = folder / "model.onnx", folder / "signature.json"
@@ -181,15 +186,14 @@ def _without_text_imputers(pipeline: Any, texts: set[str], names: Mapping[str, s
     return Pipeline([("features", features), *pipeline.steps[1:]])
 
 
-def _sample(spec: ModelExportSpec, inputs: list[dict[str, Any]]) -> pl.DataFrame:
-    """The first rows as the model takes them, with what it computes of dates."""
-    columns = [
-        getattr(pl.col(each["from"]["column"]).dt, each["from"]["part"])().cast(pl.Int32).alias(each["name"])
-        if "from" in each
-        else pl.col(each["name"])
-        for each in inputs
-    ]
-    return as_features(pl.scan_parquet(spec["parquet"]).head(READ_ROWS).select(columns).collect())
+def _sample(spec: ModelExportSpec, pipeline: Any, signature: Mapping[str, Any]) -> pl.DataFrame:
+    """The first rows as predictions take them: with parts of dates, other names, cleaned texts and what is read from items."""
+    frame = composed_names(pl.scan_parquet(spec["parquet"]).head(READ_ROWS).collect())
+    if (files := spec.get("items")) is not None:
+        frame = frame.head(VERIFIED_ROWS)
+        of_rows, found = ContentReader(signature["contents"], files).read(frame.height)
+        frame = frame[of_rows].with_columns(found)
+    return FeatureReader(signature, PipelinePredictor(pipeline, signature["output"]["problem_type"])).read(frame).features
 
 
 def _verify(pipeline: Any, content: bytes, sample: pl.DataFrame, names: Mapping[str, str], missing: Mapping[str, str], name: str) -> int:

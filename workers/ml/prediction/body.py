@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
+from workers.ml.contents.places import ItemFiles
 from workers.ml.errors import BadInput
 from workers.ml.json_values import json_value
+from workers.ml.prediction.contents import ContentReader
 from workers.ml.prediction.dataset import DatasetPredictions, write_predictions
 from workers.ml.prediction.features import FeatureReader, frame_of
 from workers.ml.prediction.loading import load_predictor
@@ -35,11 +37,13 @@ class RowsSpec(ModelFiles):
 
 
 class DatasetSpec(ModelFiles):
-    """`columns` are {name, type, nullable} of the Parquet file, as in its version; what is written goes to `folder`."""
+    """`columns` are {name, type, nullable} of the Parquet file, as in its version; what is written goes to `folder`. `items` are the files of its items, if
+    the model takes columns that are read from their contents."""
 
     parquet: str
     columns: list[dict[str, Any]]
     folder: str
+    items: NotRequired[ItemFiles | None]
 
 
 def predict_rows(spec: RowsSpec, reporter: Reporter) -> dict[str, Any]:
@@ -71,7 +75,8 @@ def predict_dataset(spec: DatasetSpec, reporter: Reporter) -> DatasetPredictions
     reporter.progress(1, "Load the model")
     with thread_pools().limit(limits=THREADS):
         predictor = load_predictor(Path(spec["model"]), signature)
-        return write_predictions(Path(spec["parquet"]), spec["columns"], Path(spec["folder"]), signature, predictor, reporter)
+        contents = None if (files := spec.get("items")) is None else ContentReader(signature["contents"], files)
+        return write_predictions(Path(spec["parquet"]), spec["columns"], Path(spec["folder"]), signature, predictor, reporter, contents)
 
 
 def _answers(predictions: Predictions, score: str | None) -> list[dict[str, Any]]:

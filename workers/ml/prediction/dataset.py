@@ -16,6 +16,7 @@ from workers.ml.bundle import unique
 from workers.ml.dataset_output import preview_rows
 from workers.ml.errors import BadInput
 from workers.ml.json_values import json_value
+from workers.ml.prediction.contents import ContentReader
 from workers.ml.prediction.features import Batch, FeatureReader, composed_names
 from workers.ml.prediction.metrics import measure
 from workers.ml.prediction.predictor import Predictions, Predictor
@@ -69,9 +70,18 @@ class OutputColumns:
 
 
 def write_predictions(
-    source: Path, columns: Sequence[Mapping[str, Any]], folder: Path, signature: Mapping[str, Any], predictor: Predictor, reporter: Reporter
+    source: Path,
+    columns: Sequence[Mapping[str, Any]],
+    folder: Path,
+    signature: Mapping[str, Any],
+    predictor: Predictor,
+    reporter: Reporter,
+    contents: ContentReader | None = None,
 ) -> DatasetPredictions:
-    """Write `data.parquet` into the folder. Raises BadInput (NO_PREDICTIONS) if the model can predict none of the rows."""
+    """Write `data.parquet` into the folder; where the model divides items into parts, with a row for each part.
+
+    Raises BadInput (NO_PREDICTIONS) if the model can predict none of the rows, and those of `ContentReader.read`.
+    """
     from workers.ml.profiling import profile_parquet
 
     reader = FeatureReader(signature, predictor)
@@ -82,12 +92,20 @@ def write_predictions(
         predicted = 0
         written_schema = pa.schema([*schema, *(pa.field(name, type_) for name, type_ in output.fields())])
         with pq.ParquetWriter(target, written_schema, compression="zstd") as writer:
-            done = 0
-            for rows in _batches(file, _batch_rows(len(written_schema))):
-                batch = reader.read(_read_columns(rows, reader))
+            done = written = 0
+            for rows in _batches(file, _batch_rows(len(written_schema) + (0 if contents is None else contents.width))):
+                done += rows.num_rows
+                if contents is None:
+                    frame = _read_columns(rows, reader)
+                else:
+                    of_rows, found = contents.read(rows.num_rows)
+                    rows = rows.take(pa.array(of_rows))  # noqa: PLW2901 - a row for each part of an item
+                    given = _read_columns(rows, reader)
+                    frame = given.with_columns(found.select(reader.column_names(found.columns)))
+                batch = reader.read(frame)
                 predictions = predictor.predict(batch.features) if batch.can_predict.any() else None
                 writer.write_batch(pa.RecordBatch.from_arrays([*rows.columns, *output.arrays(batch, predictions)], schema=written_schema))
-                done, predicted = done + rows.num_rows, predicted + int(batch.can_predict.sum())
+                written, predicted = written + rows.num_rows, predicted + int(batch.can_predict.sum())
                 reporter.progress(2 + (PREDICTED_PERCENT - 2) * done / max(total, 1), f"Predict: {done:,} of {total:,} rows")
     issues = reader.issues.to_list()
     for issue in issues:
@@ -95,16 +113,16 @@ def write_predictions(
     if total and not predicted:
         reasons = " ".join(str(issue["message"]) for issue in issues[:3])
         raise BadInput("NO_PREDICTIONS", f"The model cannot predict any of the {total:,} rows. {reasons} Choose another version.")
-    answer: dict[str, Any] = {"rows": total, "predicted": predicted, "issues": issues, "columns": _named(output, predictor.score)}
+    answer: dict[str, Any] = {"rows": written, "predicted": predicted, "issues": issues, "columns": _named(output, predictor.score)}
     if predictor.classes is not None:
         answer["classes"] = [json_value(each) for each in predictor.classes.tolist()]
     if (truth := signature["output"].get("target")) in schema.names:
         reporter.progress(PREDICTED_PERCENT, "Measure")
         answer |= measure(target, str(truth), output.prediction, output.probabilities, predictor.classes)
-    made = [{"name": name, "type": _column_type(type_), "nullable": predicted < total} for name, type_ in output.fields()]
+    made = [{"name": name, "type": _column_type(type_), "nullable": predicted < written} for name, type_ in output.fields()]
     return {
         "parquet": str(target),
-        "row_count": total,
+        "row_count": written,
         "column_count": len(written_schema),
         "columns": [*map(dict, columns), *made],
         "preview": preview_rows(target),

@@ -14,6 +14,7 @@ from workers.ml.bundle import MAX_FEATURE_VALUE, as_features, kind_of
 from workers.ml.errors import BadInput
 from workers.ml.prediction.issues import MAX_VALUES, IssueCode, IssueLog
 from workers.ml.prediction.predictor import Predictor
+from workers.ml.steps.clean_text import cleaned
 from workers.ml.steps.columns import composed
 
 
@@ -43,6 +44,7 @@ class FeatureReader:
     def __init__(self, signature: Mapping[str, Any], predictor: Predictor) -> None:
         self.inputs = [Input(each["name"], each["kind"], **_origin(each.get("from", {}))) for each in signature["inputs"]]
         self.issues = IssueLog()
+        self._cleanings = _cleanings(signature)
         self._nullable = predictor.takes_missing({each.name: each.kind for each in self.inputs})
         self._categories = {
             each.name: pl.Series(categories, dtype=pl.String if each.kind == "text" else pl.Float64)
@@ -54,17 +56,32 @@ class FeatureReader:
 
     def column_names(self, names: Sequence[str]) -> list[str]:
         """Return those of the columns that the model reads. `names` are composed."""
-        wanted = {name for each in self.inputs for name in (each.name, each.source)}
+        wanted = {name for each in self.inputs for name in (each.name, each.source)} | {each.source for each in self._cleanings}
         return [name for name in names if name in wanted]
+
+    def text_names(self) -> set[str | None]:
+        """The names of columns that are read as texts."""
+        texts = {name for each in self.inputs if each.kind == "text" for name in (each.name, each.source)}
+        return texts | {each.source for each in self._cleanings if each.name in texts}
 
     def read(self, frame: pl.DataFrame) -> Batch:
         """Read the next rows. Raises BadInput (WRONG_COLUMN_TYPE)."""
         self._told.clear()
+        frame = self._clean(frame)
         unpredictable = np.zeros(frame.height, dtype=bool)
         series = [self._feature(frame, each, unpredictable) for each in self.inputs]
         features = pl.DataFrame(series)
         self._first += frame.height
         return Batch(features.filter(pl.Series(~unpredictable)) if unpredictable.any() else features, ~unpredictable)
+
+    def _clean(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Clean texts as in training. Numbers, which `_text` converts, have nothing to clean."""
+        for each in self._cleanings:
+            if each.source in frame.columns:
+                is_text = each.options is not None and kind_of(frame[each.source].dtype) == "text"
+                value = cleaned(pl, each.source, each.options) if is_text and each.options is not None else pl.col(each.source)
+                frame = frame.with_columns(value.alias(each.name))
+        return frame
 
     def _feature(self, frame: pl.DataFrame, each: Input, unpredictable: np.ndarray) -> pl.Series:
         """Return one feature. Mark the rows in `unpredictable` that the model cannot predict without it."""
@@ -112,9 +129,30 @@ class FeatureReader:
             self.issues.rows(code, name, self._first + int(rows.argmax()), int(rows.sum()), is_predicted=is_predicted, values=examples)
 
 
+@dataclass(frozen=True)
+class _Cleaning:
+    """How a column is made of another, or of itself: by `clean_text` with these options, or without options under another name."""
+
+    name: str
+    source: str
+    options: Mapping[str, str] | None
+
+
+def _cleanings(signature: Mapping[str, Any]) -> list[_Cleaning]:
+    """Return how texts are cleaned, in order; none for a model that takes no cleaned text."""
+    origins = [(each["name"], each["from"]) for each in signature.get("derived", ())]
+    if not any("clean" in origin for _, origin in origins):
+        return []
+    return [
+        _Cleaning(name, origin["column"], origin.get("clean"))
+        for name, origin in origins
+        if origin.keys() in ({"column"}, {"column", "clean"})
+    ]
+
+
 def _origin(document: Mapping[str, Any]) -> Mapping[str, str | None]:
     """Return the source of an input. What a pipeline computes in another way is taken as it was computed, under its own name."""
-    is_known = document.keys() <= {"column", "part"}
+    is_known = document.keys() <= {"column", "part", "clean"}
     return {"source": document.get("column"), "part": document.get("part")} if is_known else {}
 
 
@@ -141,7 +179,7 @@ def frame_of(rows: Sequence[Mapping[str, Any]], reader: FeatureReader, target: s
     for name in names:
         if name not in used and name != target:
             reader.issues.column("UNKNOWN_COLUMN", name)
-    texts = {name for each in reader.inputs if each.kind == "text" for name in (each.name, each.source)}
+    texts = reader.text_names()
     dates = {each.source for each in reader.inputs if each.part is not None}
     return pl.DataFrame([_series(name, [row.get(name) for row in rows], is_text=name in texts, is_date=name in dates) for name in used])
 

@@ -89,7 +89,7 @@ def _encode(bundle: Bundle, node: PipelineNode, encoder: Any) -> dict[str, Any]:
     columns = [column for column in bundle.columns_to_transform(node, node.parameters.columns, kinds) if column.name in bundle.columns]
     category_counts, renamed = encode_columns(bundle, node, columns, encoder, node.step.key)
     reported_counts = dict(list(category_counts.items())[:MAX_REPORTED_COLUMNS])
-    output = {"rows": bundle.frame.height, "columns": len(bundle.columns), "encoded_columns": len(columns), "categories": reported_counts}
+    output = {"rows": bundle.height, "columns": len(bundle.columns), "encoded_columns": len(columns), "categories": reported_counts}
     return {**output, **({"renamed": dict(list(renamed.items())[:MAX_REPORTED_COLUMNS])} if renamed else {})}
 
 

@@ -64,7 +64,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         bundle.add_stage(node, [column for column in columns if column.kind == kind], _imputer(parameters, kind), fills=True)
     filled = [column.name for column in columns if column.missing]
     return {
-        "rows": bundle.frame.height,
+        "rows": bundle.height,
         "columns": len(bundle.columns),
         "filled": fill_values(bundle, node, filled[:MAX_REPORTED_COLUMNS]),
         "filled_columns": len(filled),

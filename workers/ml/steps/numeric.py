@@ -75,7 +75,7 @@ def log(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     names = [column.name for column in columns]
     if names:
         bundle.fit_transformer(names, node)
-    return {"rows": bundle.frame.height, "columns": len(bundle.columns), "transformed_columns": len(names)}
+    return {"rows": bundle.height, "columns": len(bundle.columns), "transformed_columns": len(names)}
 
 
 def bin_numbers(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def bin_numbers(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
                 edges = fitted.bin_edges_[0]
                 features = [f"{column.name}_{low:.6g}_to_{high:.6g}" for low, high in pairwise(edges)]
                 renamed |= bundle.name_features(column.name, features, node)
-    output = {"rows": bundle.frame.height, "columns": len(bundle.columns), "bins": dict(list(counts.items())[:20])}
+    output = {"rows": bundle.height, "columns": len(bundle.columns), "bins": dict(list(counts.items())[:20])}
     return {**output, **({"renamed": renamed} if renamed else {})}
 
 

@@ -119,7 +119,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     categories, renamed = encode_columns(bundle, node, texts, encoder, "one_hot_encode")
     _describe(bundle, numbers, values, categories, parameters)
     return {
-        "rows": bundle.frame.height,
+        "rows": bundle.height,
         "columns": len(bundle.columns),
         "prepared": dict(list(bundle.preparation.items())[:MAX_REPORTED_COLUMNS]),
         "prepared_columns": len(bundle.preparation),

@@ -77,7 +77,7 @@ def sample(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
             order = order[np.argsort(positions, kind="stable")]
         return rows[np.sort(order[:wanted])]
 
-    return _apply(bundle, node, choose)
+    return apply_choice(bundle, node, choose)
 
 
 def balance(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def balance(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
             chosen += [whole, rng.choice(members, size - len(whole), replace=False)]
         return np.sort(np.concatenate(chosen), kind="stable")
 
-    return _apply(bundle, node, choose)
+    return apply_choice(bundle, node, choose)
 
 
 def outliers(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def outliers(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         with np.errstate(invalid="ignore"):
             return rows[~_is_outlier(values, parameters, bundle.random_state)]
 
-    return _apply(bundle, node, choose)
+    return apply_choice(bundle, node, choose)
 
 
 def _is_outlier(values: np.ndarray, parameters: OutlierParameters, seed: int) -> np.ndarray:
@@ -149,7 +149,7 @@ def _is_outlier(values: np.ndarray, parameters: OutlierParameters, seed: int) ->
     return ((present < low) | (present > high)).any(axis=1)
 
 
-def _apply(bundle: Bundle, node: PipelineNode, choose: RowChoice) -> dict[str, Any]:
+def apply_choice(bundle: Bundle, node: PipelineNode, choose: RowChoice) -> dict[str, Any]:
     """Raises BadInput (NO_TRAINING)."""
     if bundle.problem is None:
         raise BadInput(

@@ -40,7 +40,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     names = [column.name for column in columns]
     if names:
         bundle.fit_transformer(names, node)
-    return {"rows": bundle.frame.height, "columns": len(bundle.columns), "scaled_columns": len(names)}
+    return {"rows": bundle.height, "columns": len(bundle.columns), "scaled_columns": len(names)}
 
 
 SCALE = Step(

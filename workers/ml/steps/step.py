@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from workers.ml.node import Node, ValueKind
+from workers.ml.contents.content import ContentNode, ContentOperation
+from workers.ml.node import ValueKind
 
 if TYPE_CHECKING:
     from workers.ml.bundle import Bundle
     from workers.ml.trainer import Trainer
 
 StepType = Literal["DATASET", "TRANSFORM", "FILTER", "AUGMENT", "SPLIT", "TRAIN", "EVALUATE"]
+# Every kind of data that is read becomes a table, so what works on tables works on all.
+EVERY_MODALITY = ("TABULAR", "SIGNAL", "IMAGE", "AUDIO", "TEXT", "MULTIMODAL")
 # When a step runs. Rows are filtered and split ("source", "choose", "split") before anything is fitted on them ("fit", "train"), so that no
 # transform sees a held-out row, wherever the split is placed. "rows" chooses among the training rows those that are learned from.
 Place = Literal["source", "choose", "split", "rows", "fit", "train", "after"]
@@ -27,15 +30,10 @@ class Parameters(BaseModel):
 
 
 @dataclass(frozen=True)
-class PipelineNode(Node):
+class PipelineNode(ContentNode):
     """One node of a definition with validated parameters."""
 
     step: Step
-    parameters: Any
-
-    @property
-    def step_key(self) -> str:
-        return self.step.key
 
 
 StepFunction = Callable[["Bundle", PipelineNode], dict[str, Any]]
@@ -50,7 +48,7 @@ class Step:
     `chooses` says what happens to the columns that the parameter `columns` names. `takes` are the kinds of values that the step works on by
     default, for a training step the only ones that it learns from; `gives` is the kind that it turns them into. `makes_columns` marks a step that replaces a
     column by others, whose names begin with its name and an underscore. `trusted_types` are the types, by full name, that it adds to a model
-    file besides ours; restoring one must not run what the file says.
+    file besides ours; restoring one must not run what the file says. `content` is what the step does with the contents of items.
     """
 
     key: str
@@ -60,7 +58,7 @@ class Step:
     parameters: type[Parameters]
     place: Place
     run: StepFunction
-    modalities: tuple[str, ...] = ("TABULAR",)
+    modalities: tuple[str, ...] = EVERY_MODALITY
     trainer: Trainer | None = None
     requires_target: bool = False
     problem_types: tuple[str, ...] = field(default=())
@@ -71,6 +69,7 @@ class Step:
     gives: ValueKind | None = None
     makes_columns: bool = False
     trusted_types: tuple[str, ...] = ()
+    content: ContentOperation | None = None
 
     @property
     def parameter_schema(self) -> dict[str, Any]:
@@ -78,8 +77,10 @@ class Step:
 
         `x-place`: source, choose, split, rows, fit, train or after (see `Place`); `x-inputs`: minimum number of incoming links; `x-requires-target`:
         it needs a target column, from its own `target` or the dataset's; `x-problem-types`: the problem types it supports; `x-chooses`,
-        `x-takes`, `x-gives` and `x-makes-columns`: see the class. Within the parameters: `x-column`: it names a column, or several;
-        `x-new-column`: it names a column that the step makes; `x-renames`: a list of {column, name}; `x-formula`: it is a formula (see
+        `x-takes`, `x-gives` and `x-makes-columns`: see the class; `x-content`: the role of its operation on the contents of items: change, divide,
+        read or augment. Within the parameters: `x-column`: it names a column, or several;
+        `x-new-column`: it names a column that the step makes; `x-column-prefix`: it is what the names of such columns begin with, before an
+        underscore; `x-renames`: a list of {column, name}; `x-formula`: it is a formula (see
         `db.core.formulas`); `x-version`: the id of a dataset version that the job reads as well;
         `x-other-column`: it names columns of that; `x-gives-by-value`: the kind that the columns get, by its value; `x-needs-validation-rows`: it
         needs them with any value, or with the listed ones, and `x-gives-validation-rows`: it holds some out if above 0; `x-operators`: the
@@ -100,4 +101,5 @@ class Step:
             **({"x-takes": list(self.takes)} if self.takes else {}),
             **({"x-gives": self.gives} if self.gives else {}),
             **({"x-makes-columns": True} if self.makes_columns else {}),
+            **({"x-content": self.content.role} if self.content else {}),
         }

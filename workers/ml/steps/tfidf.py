@@ -57,7 +57,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         terms = transformer.transformers_[0][1][-1]["terms"].get_feature_names_out()
         counts[column.name] = len(terms)
         renamed |= bundle.name_features(column.name, [f"{column.name}_{term}" for term in terms], node)
-    output = {"rows": bundle.frame.height, "columns": len(bundle.columns), "terms": counts}
+    output = {"rows": bundle.height, "columns": len(bundle.columns), "terms": counts}
     return {**output, **({"renamed": dict(list(renamed.items())[:20])} if renamed else {})}
 
 

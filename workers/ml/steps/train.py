@@ -94,7 +94,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         note=note,
     )
     output: dict[str, Any] = {
-        "rows": bundle.frame.height,
+        "rows": bundle.height,
         "training_rows": len(bundle.learning_rows()),
         "columns": len(features),
         "features": output_width(transformer),

@@ -1,0 +1,70 @@
+"""Whether steps on the contents of items (`x-content` of their schemas) fit their pipeline and the version that it is run on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Row
+
+from db.errors import Issue
+from db.services.pipelines.definitions import Definition, Steps
+
+
+def unread_issues(definition: Definition, steps: Steps) -> list[Issue]:
+    """Return an issue for the first step that changes contents which no later step reads. The definition is sound."""
+    unread: int | None = None
+    for index in _chain(definition, steps):
+        role = _role(definition["nodes"][index], steps)
+        if role is not None:
+            unread = None if role == "read" else index if unread is None else unread
+    if unread is None:
+        return []
+    node = definition["nodes"][unread]
+    modalities = set(steps[node["step"]].modalities)
+    readers = ", ".join(
+        key for key, step in sorted(steps.items()) if step.parameter_schema.get("x-content") == "read" and modalities & set(step.modalities)
+    )
+    message = (
+        f"No step after {node['key']!r} reads the contents that it changes. Link a step after it that does: {readers or 'none is known'}."
+    )
+    return [Issue(("definition", "nodes", str(unread)), message)]
+
+
+def version_issues(definition: Definition, steps: Steps, dataset: Row[Any], version: Row[Any]) -> list[Issue]:
+    """Return an issue for each step whose items the version does not have."""
+    issues: list[Issue] = []
+    for index, node in enumerate(definition["nodes"]):
+        if _role(node, steps) is None:
+            continue
+        path = ("definition", "nodes", str(index), "step")
+        modalities = [name.upper() for name in steps[node["step"]].modalities]
+        if dataset.modality.name not in modalities:
+            message = f"{node['key']!r} works on the contents of {' and '.join(modalities)} items, and the dataset holds {dataset.modality.name} data. "
+            issues.append(Issue(path, message + "Remove the step, or choose a version of such a dataset."))
+        elif not version.item_count:
+            message = f"{node['key']!r} works on the contents of items, and the version has none, only their table. "
+            issues.append(Issue(path, message + "Remove the step, or choose a version that was read from the items."))
+    return issues
+
+
+def _role(node: dict[str, Any], steps: Steps) -> str | None:
+    step = steps.get(node["step"])
+    return None if step is None else step.parameter_schema.get("x-content")
+
+
+def _chain(definition: Definition, steps: Steps) -> Iterator[int]:
+    """Yield the nodes from the dataset to the training; nothing leads past it but what evaluates."""
+    indexes = {node["key"]: index for index, node in enumerate(definition["nodes"])}
+    evaluating = {
+        node["key"]
+        for node in definition["nodes"]
+        if node["step"] in steps and steps[node["step"]].parameter_schema.get("x-place") == "after"
+    }
+    following = {link["source"]: link["target"] for link in definition["links"] if link["target"] not in evaluating}
+    key = next(iter(following.keys() - set(following.values())), None)
+    for _ in range(len(indexes)):
+        if key is None or key not in indexes:
+            return
+        yield indexes[key]
+        key = following.get(key)

@@ -1,0 +1,177 @@
+"""Steps on the contents of images."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from workers.ml.contents.content import ContentOperation
+from workers.ml.steps.contents import AugmentParameters, columns_name, content_step
+from workers.ml.steps.step import Parameters
+
+_IMAGES = ("IMAGE",)
+_Pixels = Annotated[int, Field(ge=1, le=4_096)]
+_COPIED = "Validation and test rows stay as they are. It comes before the step that reads the images."
+
+
+class ResizeParameters(Parameters):
+    width: _Pixels = Field(default=32, title="Width", description="The width in pixels of every image.")
+    height: _Pixels = Field(default=32, title="Height", description="The height in pixels of every image.")
+    fit: Literal["stretch", "pad", "cover"] = Field(
+        default="stretch",
+        title="Fit",
+        description="What happens to images of other proportions: `stretch` distorts them; `pad` adds black at two sides; `cover` cuts off at two sides.",
+    )
+    method: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = Field(
+        default="bilinear", title="Method", description="How pixels are interpolated; all but `nearest` average over what they shrink."
+    )
+
+
+class CropParameters(Parameters):
+    width: _Pixels = Field(title="Width", description="The width in pixels that is kept.")
+    height: _Pixels = Field(title="Height", description="The height in pixels that is kept.")
+    left: int | None = Field(
+        default=None, ge=0, le=65_535, title="Left", description="Pixels left of what is kept. Without it and `top`, the centre is kept."
+    )
+    top: int | None = Field(default=None, ge=0, le=65_535, title="Top", description="Pixels above what is kept.")
+
+
+class NormaliseParameters(Parameters):
+    method: Literal["range", "standard"] = Field(
+        default="range",
+        title="Method",
+        description="`range`: the darkest pixel of each image becomes 0, the lightest 1; `standard`: its mean becomes 0, its standard deviation 1.",
+    )
+
+
+class GrayscaleParameters(Parameters):
+    """No parameters."""
+
+
+class FlipParameters(AugmentParameters):
+    directions: list[Literal["horizontal", "vertical", "both"]] = Field(
+        default=["horizontal"],
+        min_length=1,
+        max_length=3,
+        title="Directions",
+        description="How the first copy of an image is flipped, the second and so on in turn. Leave out directions in which it means something else, as a 6 is a 9.",
+    )
+
+
+class RotateParameters(AugmentParameters):
+    angles: list[Annotated[float, Field(ge=-360, le=360)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=20,
+        title="Angles",
+        description="Degrees, counterclockwise, by which the first copy is turned, the second and so on in turn; by default a random angle for each copy.",
+    )
+    max_angle: float = Field(
+        default=15.0, gt=0, le=180, title="Maximum angle", description="Random angles are at most so many degrees to either side."
+    )
+
+
+class PixelParameters(Parameters):
+    name: str = columns_name("pixel")
+
+
+class HogParameters(Parameters):
+    orientations: int = Field(
+        default=9, ge=2, le=36, title="Orientations", description="How many angles from 0 to 180 degrees are told apart."
+    )
+    cell: int = Field(default=8, ge=2, le=128, title="Cell", description="Pixels of the side of a cell, of which a histogram is made.")
+    block: int = Field(
+        default=2, ge=1, le=8, title="Block", description="Cells of the side of a block, over which contrasts are evened out."
+    )
+    name: str = columns_name("hog")
+
+
+def _make(function: str, *, without: tuple[str, ...] = ()) -> Any:
+    """A function of `workers.ml.contents.images` with the step's parameters; it is imported where it is used, since the API imports the steps."""
+
+    def make(parameters: Parameters) -> Any:
+        from workers.ml.contents import images
+
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in parameters if name not in without}
+        return partial(getattr(images, function), **values)
+
+    return make
+
+
+def _make_crop(parameters: CropParameters) -> Any:
+    from workers.ml.contents import images  # see _make
+
+    if parameters.left is None and parameters.top is None:
+        return partial(images.crop_center, width=parameters.width, height=parameters.height)
+    return partial(images.crop_box, left=parameters.left or 0, top=parameters.top or 0, width=parameters.width, height=parameters.height)
+
+
+RESIZE = content_step(
+    "resize_image",
+    title="Resize image",
+    description="Scales every image to one size, so that images of several sizes can be compared pixel by pixel.",
+    parameters=ResizeParameters,
+    modalities=_IMAGES,
+    content=ContentOperation("change", _make("resize")),
+)
+CROP = content_step(
+    "crop_image",
+    title="Crop image",
+    description="Keeps a rectangle of every image: its centre, or one at a given place.",
+    parameters=CropParameters,
+    modalities=_IMAGES,
+    content=ContentOperation("change", _make_crop),
+)
+NORMALISE = content_step(
+    "normalise_image",
+    title="Normalise image",
+    description="Evens out how light and how rich in contrast images are, each by itself.",
+    parameters=NormaliseParameters,
+    modalities=_IMAGES,
+    content=ContentOperation("change", _make("normalise")),
+)
+GRAYSCALE = content_step(
+    "grayscale",
+    title="Grayscale",
+    description="Makes one band of red, green and blue, by how light they look. Grey images stay.",
+    parameters=GrayscaleParameters,
+    modalities=_IMAGES,
+    content=ContentOperation("change", _make("grayscale")),
+)
+FLIP = content_step(
+    "flip_image",
+    title="Flip image",
+    description=f"Learns from flipped copies of the training images as well. {_COPIED}",
+    parameters=FlipParameters,
+    modalities=_IMAGES,
+    content=ContentOperation("augment", _make("flip", without=("copies",))),
+    type="AUGMENT",
+)
+ROTATE = content_step(
+    "rotate_image",
+    title="Rotate image",
+    description=f"Learns from turned copies of the training images as well; the border goes on beyond the edges. {_COPIED}",
+    parameters=RotateParameters,
+    modalities=_IMAGES,
+    content=ContentOperation("augment", _make("rotate", without=("copies",))),
+    type="AUGMENT",
+)
+PIXELS = content_step(
+    "image_pixels",
+    title="Image pixels",
+    description="Makes a column of each pixel and band, from 0 for black to 1. All images need one size: link a resize_image step before.",
+    parameters=PixelParameters,
+    modalities=_IMAGES,
+    content=ContentOperation("read", _make("pixels", without=("name",))),
+)
+HOG = content_step(
+    "image_hog",
+    title="Image HOG",
+    description="Makes columns of histograms of oriented gradients: which way edges run in each part of an image. They hardly depend on how light it is. All images "
+    "need one size: link a resize_image step before.",
+    parameters=HogParameters,
+    modalities=_IMAGES,
+    content=ContentOperation("read", _make("hog", without=("name",))),
+)
