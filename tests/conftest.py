@@ -25,6 +25,7 @@ from uuid import UUID
 import pytest
 import structlog
 import uvicorn
+import uvloop
 from sqlalchemy import event, update
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
@@ -32,7 +33,6 @@ from starlette.applications import Starlette
 
 from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
-from db.migrations import upgrade
 from db.services import accounts
 from db.settings import StateSettings, state_settings
 from db.stores.objects import ObjectStore
@@ -45,6 +45,7 @@ from tests.server.console_page import (
     browser,  # noqa: F401 # pyright: ignore[reportUnusedImport] - fixtures that pytest finds here, once for all files
     built_console,  # noqa: F401 # pyright: ignore[reportUnusedImport] - as above
 )
+from tests.template_database import create_database
 from tests.unplanned import (
     only_planned_operations,  # noqa: F401 # pyright: ignore[reportUnusedImport] - fixtures that pytest finds here
     unplanned_report,  # noqa: F401 # pyright: ignore[reportUnusedImport] - as above
@@ -73,6 +74,9 @@ structlog.configure(
 
 if TYPE_CHECKING:
     from tests.prefork import ForkedProcess
+
+# The event loop of production, which takes less CPU.
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # pyright: ignore[reportDeprecated] - Python 3.14 has no other way for all loops of a process
 
 # Until the tests are collected: imports make hardly any garbage, and its collector would walk through all that is imported again and again.
 gc.disable()
@@ -168,25 +172,12 @@ def seed(request: pytest.FixtureRequest) -> int:
 def settings(worker_id: str) -> StateSettings:
     """Settings of this test process's own database, Redis and bucket, with the schema in place."""
     number = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 15
-    name = f"trellis_{worker_id}"
-    base = os.environ["TRELLIS_DATABASE_URL"]
-
-    async def make() -> None:
-        async with Database.open(StateSettings(database_url=base)) as opened, opened.read() as connection:
-            await connection.exec_driver_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-            await connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
-
     with asyncio.Runner() as runner:
-        runner.run(make())
-    os.environ["TRELLIS_DATABASE_URL"] = base.rsplit("/", 1)[0] + f"/{name}"
+        os.environ["TRELLIS_DATABASE_URL"] = runner.run(create_database(os.environ["TRELLIS_DATABASE_URL"], f"trellis_{worker_id}"))
     os.environ["TRELLIS_REDIS_URL"] = os.environ["TRELLIS_REDIS_URL"].rsplit("/", 1)[0] + f"/{number}"
     os.environ["TRELLIS_S3_BUCKET"] = f"trellis-{worker_id}"
     os.environ["TRELLIS_SESSION_REVALIDATION_INTERVAL"] = "1"
     state_settings.cache_clear()
-    upgrade(os.environ["TRELLIS_DATABASE_URL"])
-    from workers.catalogue import project_steps_sync  # slow import: only tests that need the database pay for it
-
-    project_steps_sync(os.environ["TRELLIS_DATABASE_URL"])
     return state_settings()
 
 

@@ -51,6 +51,8 @@ SETTINGS = {
 }
 # For tests: a crash of the machine may lose all data, a crash of PostgreSQL none.
 NON_DURABLE_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
+# Of initdb. A password is hashed for each connection, which takes the client milliseconds.
+NON_DURABLE_OPTIONS = ("--no-sync", "--set=scram_iterations=1")
 
 
 class Postgres(Service):
@@ -149,7 +151,7 @@ class Postgres(Service):
                     "--locale-provider=builtin",
                     "--builtin-locale=C.UTF-8",
                     "--locale=C",
-                    *(() if self.durable else ("--no-sync",)),
+                    *(() if self.durable else NON_DURABLE_OPTIONS),
                     descriptors=(descriptor, password_descriptor),
                 )
             self._run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -24,6 +24,7 @@ from graph.schema import schema
 from tests import selection
 from tests.client import Client
 from tests.conftest import ClientFactory
+from tests.exhaustive import exhaustive
 from tests.factories import platform
 from tests.house.test_isolation import AnyIds, Place, input_value
 from tests.server.test_sockets import bearer, open_websocket, receive_message, send_subscribe
@@ -32,7 +33,8 @@ SCHEMA = schema._schema
 SCOPES = scopes(schema)
 NODE_TYPES = {type_.name: type_ for type_ in selection.node_types(SCHEMA)}
 AT_ONCE = 16  # fields in one operation, each below a root field of its own, so that none makes another null
-KEYS = [*(frozenset({scope}) for scope in ApiScope), *(ALL_SCOPES - {scope} for scope in ApiScope)]
+ALONE = [frozenset({scope}) for scope in ApiScope]
+ALL_OTHERS = [ALL_SCOPES - {scope} for scope in ApiScope]
 
 MakeKey = Callable[..., Awaitable[Client]]
 
@@ -64,7 +66,10 @@ def node_fields() -> Iterator[tuple[str, str, str]]:
             yield type_.name, name, f"{name}{selection.arguments_text(type_, name)}{below}"
 
 
-async def test_each_field_is_open_to_exactly_the_keys_that_have_its_scope(ada: Client, make_key: MakeKey, database: Database) -> None:
+@pytest.mark.parametrize("keys", [[ALONE[0], *ALL_OTHERS], exhaustive(ALONE[1:])], ids=["all but one", "one"])
+async def test_each_field_is_open_to_exactly_the_keys_that_have_its_scope(
+    ada: Client, make_key: MakeKey, database: Database, keys: Sequence[Collection[ApiScope]]
+) -> None:
     await platform.fill(database, "ada", 1)
     await platform.add_states(database, "ada")
     ids = {prefix: found[0] for prefix, found in (await platform.ids_by_prefix(database, "ada")).items()}
@@ -95,23 +100,28 @@ async def test_each_field_is_open_to_exactly_the_keys_that_have_its_scope(ada: C
                 below = answer["data"] and answer["data"][f"f{number}"]
                 assert not below or set(below.values()) == {None}, (place, below)
 
-    for granted in KEYS:
+    for granted in keys:
         key = await make_key(*(scope.name for scope in granted), url=ada.url)
         chunks = [fields[start : start + AT_ONCE] for start in range(0, len(fields), AT_ONCE)]
         for start in range(0, len(chunks), 4):
             await asyncio.gather(*(check(key, granted, chunk) for chunk in chunks[start : start + 4]))
 
 
-async def test_each_root_field_is_open_to_exactly_the_keys_that_have_its_scope(make_client: ClientFactory, make_key: MakeKey) -> None:
+@pytest.mark.parametrize("keys", ["two", exhaustive("all")])
+async def test_each_root_field_is_open_to_exactly_the_keys_that_have_its_scope(
+    make_client: ClientFactory, make_key: MakeKey, keys: str
+) -> None:
+    """Tried with a key that has its scope alone and one that has all others; in the exhaustive tests, with each key."""
     boss = await make_client("boss", UserRole.ADMIN)  # whose role allows all of them
-    for granted in KEYS:
+    for granted in (*ALONE, *ALL_OTHERS):
         key = await make_key(*(scope.name for scope in granted), owner="boss@example.org", url=boss.url)
         for operation, type_ in (("query", SCHEMA.query_type), ("mutation", SCHEMA.mutation_type)):
             assert type_ is not None
             for name, field in type_.fields.items():
                 scope = SCOPES[f"{type_.name}.{name}"]
                 assert scope is not None
-                if scope is Scope.PUBLIC:
+                of_scope = scope.api_scope or ApiScope.READ
+                if scope is Scope.PUBLIC or not (keys == "all" or granted in ({of_scope}, ALL_SCOPES - {of_scope})):
                     continue
                 document, values = _minimal(operation, name, field)
                 codes = missing(await key.post(document, **values))

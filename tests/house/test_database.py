@@ -191,9 +191,8 @@ async def test_outputs_of_jobs_survive_the_change_of_their_table(history_url: st
         assert [row._mapping for row in await opened.rows(by_key)] == before
 
 
-async def test_a_delete_takes_the_output_with_it_or_is_refused(history_url: str) -> None:
-    await _migrate(upgrade, history_url, "head")
-    async with Database.open(StateSettings(database_url=history_url)) as opened, opened.engine.connect() as connection:
+async def test_a_delete_takes_the_output_with_it_or_is_refused(clean: None, database: Database) -> None:
+    async with database.engine.connect() as connection:
         for statement in _output_rows()[:-4]:
             await connection.exec_driver_sql(statement)
         outputs = {

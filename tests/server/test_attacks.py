@@ -10,7 +10,6 @@ import http.client
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ import pytest
 from db.settings import StateSettings
 from tests.exhaustive import exhaustive
 from tests.graph import attacks as documents
+from tests.prefork import prefork_server
 from tests.server.attacks import ATTACKS, REQUEST_TIMEOUT
 from tests.server.serving import QUERY, post_request, raw_connection
 
@@ -50,22 +50,21 @@ async def target(
     path = tmp_path_factory.mktemp("attacks") / "api.log"
     overrides = {"TRELLIS_REQUEST_TIMEOUT": str(REQUEST_TIMEOUT), "TRELLIS_MAX_CONNECTIONS": "500", "TRELLIS_RATE_LIMIT_ANONYMOUS": "0"}
     environment = {**os.environ, **overrides, "TRELLIS_LOG_FORMAT": "json"}
-    with path.open("wb") as log:
-        arguments = [sys.executable, "-m", "server.cli", "api", "--host", "127.0.0.1", "--port", str(port)]
-        process = subprocess.Popen(arguments, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            async with asyncio.timeout(60):
-                while process.poll() is None and b"application_started" not in path.read_bytes():
-                    try:
-                        socket.create_connection(("127.0.0.1", port), 1).close()
-                        break
-                    except OSError:
-                        await asyncio.sleep(0.1)
-            assert process.poll() is None, path.read_text()
-            yield f"http://127.0.0.1:{port}", path
-        finally:
-            process.terminate()
-            await asyncio.to_thread(process.wait, 20)
+    arguments = [sys.executable, "-m", "server.cli", "api", "--host", "127.0.0.1", "--port", str(port)]
+    process = prefork_server().start(arguments, environment, path)
+    try:
+        async with asyncio.timeout(60):
+            while process.poll() is None and b"application_started" not in path.read_bytes():
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    await asyncio.sleep(0.1)
+        assert process.poll() is None, path.read_text()
+        yield f"http://127.0.0.1:{port}", path
+    finally:
+        process.terminate()
+        await asyncio.to_thread(process.wait, 20)
 
 
 class Bystander(threading.Thread):

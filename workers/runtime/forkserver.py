@@ -255,14 +255,14 @@ class Forkserver:
             if refresh_descendants:
                 child.descendants = process_tree.descendants(child.pid)
             members = [child.pid, *child.descendants]
-            if process_tree.memory_upper_bound(members) > child.memory_limit / 2:
+            if len(members) > MAX_PROCESSES:  # first: it takes long to measure so many
+                child.reason = child.reason or "processes"
+                self._kill(child, signal.SIGKILL)
+            elif process_tree.memory_upper_bound(members) > child.memory_limit / 2:
                 pause = FAST_SAMPLE_INTERVAL
                 if process_tree.exceeds_memory(members, child.memory_limit):
                     child.reason = child.reason or "memory"
                     self._kill(child, signal.SIGKILL)
-            if len(members) > MAX_PROCESSES:
-                child.reason = child.reason or "processes"
-                self._kill(child, signal.SIGKILL)
         self._sample_at = now + pause
 
     def _kill(self, child: ChildProcess, signum: int) -> None:
