@@ -69,6 +69,7 @@ of_owner = listing.under(Job.owner_id)
 of_dataset = listing.under(Job.dataset_id)
 of_version = listing.under(Job.dataset_version_id)
 of_pipeline = listing.under(Job.pipeline_id)
+of_snapshot = listing.under(Job.snapshot_id)
 
 
 def _predictions(viewer: Viewer) -> Rows:

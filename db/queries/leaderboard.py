@@ -244,4 +244,6 @@ def _join(near: Page | None, far: Page | None, page_slice: Slice) -> Page:
 
 listing = Leaderboard(runs.runs, Orders(Run), FILTERS)
 of_owner = listing.under(Run.owner_id)
+of_dataset = listing.under(Run.dataset_id)
+of_version = listing.under(Run.dataset_version_id)
 of_experiment = Leaderboard(runs.with_deleted, Orders(Run), FILTERS, Run.experiment_id)

@@ -20,7 +20,7 @@ from db.core.prepared_rows import PreparedRows
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.tables import Model, ModelAliasEvent, ModelVersion
+from db.tables import Model, ModelAliasEvent, ModelDataset, ModelVersion
 
 PRODUCTION = "production"
 
@@ -59,6 +59,16 @@ def _has_alias(condition: Equals) -> Iterator[ColumnElement[bool]]:
 
 listing = Listing(models, Orders(Model), Filters(Model, alias=_has_alias))
 of_owner = listing.under(Model.owner_id)
+
+
+def _with_datasets(viewer: Viewer) -> Rows:
+    return models(viewer).join(ModelDataset, ModelDataset.model_id == Model.id)
+
+
+_FIRST_TRAINED = Sort("trained_at", ModelDataset.created_at, ModelDataset.model_id)
+
+of_dataset = Listing(_with_datasets, lambda _: _FIRST_TRAINED, parent=ModelDataset.dataset_id)
+"""The models with a version that was trained on the dataset, by the first of these trainings."""
 
 
 def versions(viewer: Viewer) -> Rows:

@@ -17,7 +17,7 @@ from db.core.prepared_rows import PreparedRows
 from db.core.sql import Rows
 from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database
-from db.tables import Pipeline, PipelineSnapshot, StepDefinition
+from db.tables import Pipeline, PipelineInput, PipelineSnapshot, StepDefinition
 
 COLUMNS = (
     Pipeline.id,
@@ -57,6 +57,16 @@ def _has_step(condition: Equals) -> Iterator[ColumnElement[bool]]:
 
 listing = Listing(pipelines, Orders(Pipeline), Filters(Pipeline, step_key=_has_step))
 of_owner = listing.under(Pipeline.owner_id)
+
+
+def _with_inputs(viewer: Viewer) -> Rows:
+    return pipelines(viewer).join(PipelineInput, PipelineInput.pipeline_id == Pipeline.id)
+
+
+_FIRST_RUN = Sort("run_at", PipelineInput.created_at, PipelineInput.pipeline_id)
+
+of_dataset = Listing(_with_inputs, lambda _: _FIRST_RUN, parent=PipelineInput.dataset_id)
+"""The pipelines that were run on a version of the dataset, or joined one, by the first time."""
 
 
 def _definitions(viewer: Viewer) -> Rows:

@@ -37,6 +37,7 @@ class NewRun:
     owner_id: UUID
     experiment_id: UUID
     job_id: UUID
+    dataset_id: UUID | None
     dataset_version_id: UUID | None
     seed: int
     hyperparameters: dict[str, Any]
@@ -101,6 +102,7 @@ async def add_run(work: Work, new: NewRun) -> UUID:
         hyperparameters=new.hyperparameters,
         config=new.config,
         job_id=new.job_id,
+        dataset_id=new.dataset_id,
         dataset_version_id=new.dataset_version_id,
     )
     return await work.scalar(insertion.returning(Run.id))
@@ -127,6 +129,7 @@ async def copy_run(work: Work, old: Row[Any], new: Row[Any]) -> None:
             owner_id=run.owner_id,
             experiment_id=run.experiment_id,
             job_id=new.id,
+            dataset_id=run.dataset_id,
             dataset_version_id=run.dataset_version_id,
             seed=run.seed,
             hyperparameters=run.hyperparameters,

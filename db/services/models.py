@@ -17,7 +17,7 @@ from db.core.work import Work
 from db.errors import Conflict, NotFound
 from db.services import outputs
 from db.services.outputs import Result, StoredFile, WrittenOutput
-from db.tables import Model, ModelAliasEvent, ModelVersion, Run, RunMetric
+from db.tables import Model, ModelAliasEvent, ModelDataset, ModelVersion, Run, RunMetric
 from db.tables.datasets import ProblemType
 from db.tables.models import ModelFormat
 
@@ -126,6 +126,8 @@ async def add_version(work: Work, job: Row[Any], run: Row[Any], result: Result, 
         dataset_version_id=job.dataset_version_id,
     )
     output = WrittenOutput(await work.scalar(statement.returning(ModelVersion.id)))
+    # The model's row is locked, so no other transaction inserts the same.
+    await work.run(upsert(ModelDataset).values(model_id=model_id, dataset_id=job.dataset_id).on_conflict_do_nothing())
     await outputs.add_artifacts(work, job, files, output.duplicate_keys, model_version_id=output.id)
     await work.run(update(Run).where(Run.id == run.id).values(hyperparameters=result["hyperparameters"]))
     await outputs.add_outputs(work, job, [(ModelVersion, output.id)])

@@ -38,9 +38,9 @@ from db.tables.jobs import (
     Worker,
 )
 from db.tables.mail import EmailMessage
-from db.tables.models import Artifact, Model, ModelAliasEvent, ModelVersion
+from db.tables.models import Artifact, Model, ModelAliasEvent, ModelDataset, ModelVersion
 from db.tables.oauth import OAuthFlow, OAuthIdentity
-from db.tables.pipelines import Pipeline, PipelineSnapshot, StepDefinition
+from db.tables.pipelines import Pipeline, PipelineInput, PipelineSnapshot, StepDefinition
 from db.tables.proposals import SchemaProposal
 from db.tables.schedules import ImportSchedule
 from db.tables.usage import ApiMetric, ApiRequest
@@ -81,11 +81,13 @@ __all__ = [
     "MetricPoint",
     "Model",
     "ModelAliasEvent",
+    "ModelDataset",
     "ModelVersion",
     "OAuthFlow",
     "OAuthIdentity",
     "OwnerTurn",
     "Pipeline",
+    "PipelineInput",
     "PipelineSnapshot",
     "Registration",
     "Run",

@@ -82,7 +82,10 @@ class Experiment(Table, policy=Owned()):
 
 
 class Run(Table, policy=Owned()):
-    """One training. A trigger on `jobs` keeps status and times equal to the job's. `hyperparameter_paths` are for filters alone."""
+    """One training. A trigger on `jobs` keeps status and times equal to the job's. `hyperparameter_paths` are for filters alone.
+
+    `dataset_id` is that of the version: no index on the version would have the runs of a dataset in their order.
+    """
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -90,9 +93,11 @@ class Run(Table, policy=Owned()):
         UniqueConstraint("experiment_id", "number"),
         UniqueConstraint("job_id"),
         filter_index("runs", "experiment_id"),
+        filter_index("runs", "dataset_id"),
+        filter_index("runs", "dataset_version_id"),
         filter_index("runs", "status"),
         Index("ix_runs_number", "number", "id"),
-        Index("ix_runs_owner_id_number", "owner_id", "number", "id"),
+        *(Index(f"ix_runs_{column}_number", column, "number", "id") for column in ("owner_id", "dataset_id", "dataset_version_id")),
         Index("ix_runs_owner_id_status", "owner_id", "status", text("created_at DESC"), text("id DESC")),
         Index("ix_runs_hyperparameters", "hyperparameters", postgresql_using="gin", postgresql_ops={"hyperparameters": "jsonb_path_ops"}),
         Index("ix_runs_hyperparameter_paths", "hyperparameter_paths", postgresql_using="gin"),
@@ -111,7 +116,8 @@ class Run(Table, policy=Owned()):
     notes: Mapped[str | None]
     seed: Mapped[int] = bigint_column()
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"))
-    dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"), index=True)
+    dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id", ondelete="RESTRICT"))
+    dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"))
     created_at: Mapped[datetime] = now_column()
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]

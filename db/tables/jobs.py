@@ -89,7 +89,7 @@ class Job(Table, policy=Owned()):
         filter_index("jobs", "owner_id", "status"),
         *(
             filter_index("jobs", column)
-            for column in ("kind", "status", "queue", "dataset_id", "dataset_version_id", "pipeline_id", "model_version_id")
+            for column in ("kind", "status", "queue", "dataset_id", "dataset_version_id", "pipeline_id", "snapshot_id", "model_version_id")
         ),
         # With `created_at` behind the order, jobs outside of a period are left out before their rows are read.
         Index("ix_jobs_priority", text("priority DESC"), text("id DESC"), "created_at"),
@@ -128,7 +128,7 @@ class Job(Table, policy=Owned()):
     dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id", ondelete="RESTRICT"))
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"))
     pipeline_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipelines.id", ondelete="RESTRICT"))
-    snapshot_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipeline_snapshots.id", ondelete="RESTRICT"), index=True)
+    snapshot_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipeline_snapshots.id", ondelete="RESTRICT"))
     model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT", use_alter=True))
     worker_id: Mapped[UUID | None] = mapped_column(ForeignKey("workers.id", ondelete="RESTRICT"), index=True)
     lease_until: Mapped[datetime | None]

@@ -83,6 +83,17 @@ class ModelVersion(Table, policy=Through("model_id")):
     created_at: Mapped[datetime] = now_column()
 
 
+class ModelDataset(Table, policy=Through("model_id")):
+    """A dataset that versions of a model were trained on, and since when: the models of a dataset in their order."""
+
+    __tablename__ = "model_datasets"
+    __table_args__ = (Index("ix_model_datasets_dataset_id", "dataset_id", text("created_at DESC"), text("model_id DESC")),)
+
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True)
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    created_at: Mapped[datetime] = now_column()
+
+
 class ModelAliasEvent(Table, policy=Through("model_id")):
     """A period in which an alias pointed to a version. The current one has `superseded_at` null; the others are its history."""
 

@@ -22,7 +22,7 @@ from db.core.base import (
     unique_name_index,
     uuid_primary_key,
 )
-from db.core.policy import Owned, Shared
+from db.core.policy import Owned, Shared, Through
 from db.tables.datasets import Modality
 
 
@@ -92,6 +92,17 @@ class PipelineSnapshot(Table, policy=Owned()):
     pipeline_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipelines.id", ondelete="SET NULL"))
     sha256: Mapped[str]
     definition: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    created_at: Mapped[datetime] = now_column()
+
+
+class PipelineInput(Table, policy=Through("pipeline_id")):
+    """A dataset of which a pipeline was run on a version, or joined one, and since when: the pipelines of a dataset in their order."""
+
+    __tablename__ = "pipeline_inputs"
+    __table_args__ = (Index("ix_pipeline_inputs_dataset_id", "dataset_id", text("created_at DESC"), text("pipeline_id DESC")),)
+
+    pipeline_id: Mapped[UUID] = mapped_column(ForeignKey("pipelines.id", ondelete="CASCADE"), primary_key=True)
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
     created_at: Mapped[datetime] = now_column()
 
 

@@ -20,7 +20,7 @@ from graph.core.loading import identity
 from graph.core.paging import Connection
 from graph.core.permissions import Scope
 from graph.core.scalars import JSON, BigInt, Duration
-from graph.datasets.types import DatasetVersion
+from graph.datasets.types import Dataset, DatasetVersion
 from graph.experiments.enums import Goal, RunStatus
 from graph.experiments.inputs import ExperimentFilter, ExperimentOrder, RunFilter, RunOrder
 from graph.experiments.metrics import MetricSeries, MetricSummary
@@ -138,5 +138,17 @@ extend(
     connection(
         leaderboard.of_owner, filtered_by=RunFilter, ordered_by=RunOrder, description="The runs of all experiments that the user owns."
     ),
+)
+extend(
+    Dataset,
+    "runs",
+    Connection[Run],
+    connection(leaderboard.of_dataset, filtered_by=RunFilter, ordered_by=RunOrder, description="The runs that trained on its versions."),
+)
+extend(
+    DatasetVersion,
+    "runs",
+    Connection[Run],
+    connection(leaderboard.of_version, filtered_by=RunFilter, ordered_by=RunOrder, description="The runs that trained on it."),
 )
 extend(Job, "run", Run | None, one(runs.of_job, description="The run that records its training; null for a job that does not train."))

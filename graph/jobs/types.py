@@ -168,3 +168,9 @@ extend(
     Connection[Job],
     connection(jobs.of_pipeline, filtered_by=JobFilter, ordered_by=JobOrder, description="The jobs that ran it."),
 )
+extend(
+    PipelineSnapshot,
+    "jobs",
+    Connection[Job],
+    connection(jobs.of_snapshot, description="The jobs that ran exactly this definition, newest first."),
+)

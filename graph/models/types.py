@@ -21,7 +21,7 @@ from graph.core.permissions import Scope
 from graph.core.scalars import JSON, BigInt
 from graph.datasets.enums import ProblemType
 from graph.datasets.files import Artifact
-from graph.datasets.types import DatasetVersion
+from graph.datasets.types import Dataset, DatasetVersion
 from graph.experiments.metrics import MetricSummary
 from graph.experiments.types import Run
 from graph.jobs.outputs import job_output
@@ -155,6 +155,15 @@ extend(
     "models",
     Connection[Model],
     connection(models.of_owner, filtered_by=ModelFilter, ordered_by=ModelOrder, description="The models that the user owns."),
+)
+extend(
+    Dataset,
+    "models",
+    Connection[Model],
+    connection(
+        models.of_dataset,
+        description="The models with a version that was trained on one of its versions: those first trained on it most recently come first.",
+    ),
 )
 extend(
     Run,

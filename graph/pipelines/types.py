@@ -18,6 +18,7 @@ from graph.core.paging import Connection
 from graph.core.permissions import Scope
 from graph.core.scalars import JSON
 from graph.datasets.enums import Modality
+from graph.datasets.types import Dataset
 from graph.pipelines.enums import PipelineStatus, StepType
 from graph.pipelines.inputs import PipelineFilter, PipelineOrder
 
@@ -119,4 +120,13 @@ extend(
     "pipelines",
     Connection[Pipeline],
     connection(pipelines.of_owner, filtered_by=PipelineFilter, ordered_by=PipelineOrder, description="The pipelines that the user owns."),
+)
+extend(
+    Dataset,
+    "pipelines",
+    Connection[Pipeline],
+    connection(
+        pipelines.of_dataset,
+        description="The pipelines that were run on one of its versions, or joined one: those first run most recently come first.",
+    ),
 )

@@ -120,11 +120,16 @@ _ROWS = (
           CASE WHEN i % 2000 = 7 THEN 'pending' WHEN hashint8(i) & 15 = 1 THEN 'failed' WHEN hashint8(i) & 63 = 2 THEN 'cancelled'
             ELSE 'completed' END AS status) derived""",
     "INSERT INTO job_inputs (job_id, dataset_version_id) SELECT id, dataset_version_id FROM jobs",
+    """INSERT INTO pipeline_inputs (pipeline_id, dataset_id, created_at)
+      SELECT pg_temp.id(3, i, :pipelines), pg_temp.id(2, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :datasets END, :datasets), pg_temp.at(i, :pipelines)
+      FROM generate_series(0, :pipelines - 1) i""",
     """INSERT INTO job_events (job_id, sequence, attempt, type, status, progress, created_at)
       SELECT pg_temp.id(8, i, :jobs), n, 0, CASE n WHEN 1 THEN 'created' ELSE 'progress' END, 'pending', 0, pg_temp.at(i, :jobs)
       FROM generate_series(0, :jobs - 1) i, LATERAL generate_series(1, CASE i WHEN 0 THEN :jobs / 10 ELSE 2 END) n""",
-    """INSERT INTO runs (id, owner_id, experiment_id, number, status, hyperparameters, seed, created_at, completed_at)
-      SELECT pg_temp.id(9, i, :runs), pg_temp.owner(e, :owners), pg_temp.id(5, e, :experiments), i + 1,
+    """INSERT INTO runs (id, owner_id, experiment_id, dataset_id, dataset_version_id, number, status, hyperparameters, seed, created_at, completed_at)
+      SELECT pg_temp.id(9, i, :runs), pg_temp.owner(e, :owners), pg_temp.id(5, e, :experiments),
+        pg_temp.id(2, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :datasets END, :datasets),
+        pg_temp.id(7, CASE WHEN i % 50 = 0 THEN 0 ELSE i % (:jobs / 5) END, :jobs / 5), i + 1,
         CASE WHEN i % 20000 = 7 THEN 'running' WHEN hashint8(i) & 15 = 1 THEN 'failed' ELSE 'completed' END,
         jsonb_build_object('train', jsonb_build_object('alpha', i % 100, 'rare', i % 20000), 'model', CASE i % 2 WHEN 0 THEN 'ridge' ELSE 'lasso' END),
         i, pg_temp.at(i, :runs), pg_temp.at(i, :runs)
@@ -140,6 +145,9 @@ _ROWS = (
       SELECT pg_temp.id(10, i, :jobs), pg_temp.id(6, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :models END, :models), i + 1, 'ridge', 'scikit-learn',
         'regression', pg_temp.at(i, :jobs)
       FROM generate_series(0, :jobs - 1) i""",
+    """INSERT INTO model_datasets (model_id, dataset_id, created_at)
+      SELECT pg_temp.id(6, i, :models), pg_temp.id(2, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :datasets END, :datasets), pg_temp.at(i, :models)
+      FROM generate_series(0, :models - 1) i""",
     """INSERT INTO model_alias_events (model_id, model_version_id, name)
       SELECT pg_temp.id(6, m, :models), pg_temp.id(10, m, :jobs), CASE WHEN m % 2000 = 1 THEN 'rare' ELSE 'production' END
       FROM generate_series(1, :models - 1) m WHERE m % 50 <> 0 AND (m % 3 = 0 OR m % 2000 = 1)""",

@@ -34,6 +34,9 @@ SELECT j.id, 1, 'data', 0, 'dataset', 'completed', 100 FROM jobs j JOIN users u 
 INSERT INTO job_inputs (job_id, dataset_version_id)
 SELECT j.id, j.dataset_version_id FROM jobs j JOIN users u ON u.id = j.owner_id WHERE u.username = :owner;
 
+INSERT INTO pipeline_inputs (pipeline_id, dataset_id)
+SELECT j.pipeline_id, j.dataset_id FROM jobs j JOIN users u ON u.id = j.owner_id WHERE u.username = :owner AND j.kind = 'train';
+
 INSERT INTO job_events (job_id, sequence, attempt, type, status, progress)
 SELECT j.id, s, least(s - 1, 1), (ARRAY['created', 'started', 'completed'])[s], (ARRAY['pending', 'running', 'completed'])[s], (s - 1) * 50
 FROM jobs j JOIN users u ON u.id = j.owner_id, generate_series(1, 3) s WHERE u.username = :owner;

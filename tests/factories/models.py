@@ -22,6 +22,10 @@ SELECT m.id, 1, 'Ridge', 'scikit-learn', '{"python": "3.13.1", "scikit-learn": "
   r.job_id, r.id, r.snapshot_id, r.dataset_version_id
 FROM numbered_runs r JOIN numbered_models m USING (i);
 
+INSERT INTO model_datasets (model_id, dataset_id)
+SELECT v.model_id, d.dataset_id FROM model_versions v JOIN dataset_versions d ON d.id = v.dataset_version_id JOIN models m ON m.id = v.model_id
+JOIN users u ON u.id = m.owner_id WHERE u.username = :owner;
+
 INSERT INTO model_alias_events (model_id, model_version_id, name)
 SELECT v.model_id, v.id, 'production' FROM model_versions v JOIN models m ON m.id = v.model_id JOIN users u ON u.id = m.owner_id
 WHERE u.username = :owner;

@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Row, Select, Table, Uuid, bindparam, func, insert, literal, select, true
+from sqlalchemy import Row, Select, Table, Uuid, any_, bindparam, func, insert, literal, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.work import Work
 from db.services import credits, quota
 from db.services.jobs.kinds import spec_of
 from db.services.jobs.transitions import notify_change
 from db.settings import DEFAULT_PRIORITY, state_settings
-from db.tables import Job, JobEvent, JobInput
+from db.tables import DatasetVersion, Job, JobEvent, JobInput, PipelineInput
 from db.tables.jobs import JobEventType, JobKind
 from db.tables.jobstates import JobStatus
 
@@ -60,9 +61,12 @@ def _submit_statement() -> Select[*tuple[Any, ...]]:
         "progress": literal(0),
     }
     created = insert(_EVENTS).from_select(list(event_values), select(*event_values.values())).cte("created")
-    versions = func.unnest(bindparam("p_inputs", type_=ARRAY(Uuid)))
-    inputs = insert(_INPUTS).from_select(["job_id", "dataset_version_id"], select(job.c.id, versions)).cte("inputs")
-    return select(job, use.c.used_bytes, use.c.quota_bytes).join(use, true()).add_cte(created, inputs)
+    versions = bindparam("p_inputs", type_=ARRAY(Uuid))
+    inputs = insert(_INPUTS).from_select(["job_id", "dataset_version_id"], select(job.c.id, func.unnest(versions))).cte("inputs")
+    datasets = select(job.c.pipeline_id, DatasetVersion.dataset_id).distinct().join(DatasetVersion, DatasetVersion.id == any_(versions))
+    of_pipeline = upsert(PipelineInput).from_select(["pipeline_id", "dataset_id"], datasets.where(job.c.pipeline_id.is_not(None)))
+    pipeline_inputs = of_pipeline.on_conflict_do_nothing().cte("pipeline_inputs")
+    return select(job, use.c.used_bytes, use.c.quota_bytes).join(use, true()).add_cte(created, inputs, pipeline_inputs)
 
 
 _JOBS, _EVENTS, _INPUTS = (cast("Table", table.__table__) for table in (Job, JobEvent, JobInput))

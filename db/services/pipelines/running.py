@@ -127,6 +127,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
                 owner_id=pipeline.owner_id,
                 experiment_id=await _experiment_id(work, request, pipeline.owner_id),
                 job_id=job.id,
+                dataset_id=dataset.id,
                 dataset_version_id=version.id,
                 seed=seed,
                 hyperparameters=dict(training.parameters),
