@@ -61,6 +61,7 @@ VALUES: Mapping[str, Sequence[Any]] = {
     "PipelineFilter.stepKey": ("dataset", "rare", "none"),
     "ModelFilter.problemType": PROBLEMS,
     "ModelFilter.alias": ("production", "rare", "none"),
+    "ModelFilter.algorithm": ("ridge", "rare", "none"),
     "JobFilter.kind": (["TRAIN"], ["PROFILE"], ["PURGE"], ["TRAIN", "INGEST"]),
     "JobFilter.status": (["COMPLETED"], ["PENDING"], ["RUNNING"], ["PENDING", "FAILED"]),
     "JobFilter.queue": (["tabular"], ["signal"], ["audio"], ["signal", "upload"]),

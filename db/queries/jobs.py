@@ -28,6 +28,7 @@ COLUMNS = (
     Job.kind,
     Job.status,
     Job.queue,
+    Job.dispatch_no,
     Job.priority,
     Job.progress,
     Job.current_step,

@@ -57,7 +57,12 @@ def _has_alias(condition: Equals) -> Iterator[ColumnElement[bool]]:
     yield exists().where(ModelAliasEvent.model_id == Model.id, *_is_current_alias(condition.value))
 
 
-listing = Listing(models, Orders(Model), Filters(Model, alias=_has_alias))
+def _has_algorithm(condition: Equals) -> Iterator[ColumnElement[bool]]:
+    """One of the model's versions was trained by this algorithm."""
+    yield exists().where(ModelVersion.model_id == Model.id, ModelVersion.algorithm == condition.value)
+
+
+listing = Listing(models, Orders(Model), Filters(Model, alias=_has_alias, algorithm=_has_algorithm))
 of_owner = listing.under(Model.owner_id)
 
 

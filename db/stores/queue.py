@@ -21,6 +21,8 @@ from arq.typing import WorkerCoroutine
 from arq.utils import timestamp_ms
 from redis.asyncio import ConnectionPool
 
+from db.core.queues import entry_id
+
 logging.getLogger("arq").setLevel(logging.WARNING)  # it logs two lines an entry, and an entry is not the work
 
 PREFIX = "trellis:queue:"
@@ -49,7 +51,7 @@ async def enqueue(redis: ArqRedis, queue: str, dispatches: Sequence[tuple[UUID, 
     pipe: Any = redis.pipeline(transaction=True)
     now = timestamp_ms()
     for position, (job_id, dispatch_no) in enumerate(dispatches):
-        entry = _entry_id(job_id, dispatch_no)
+        entry = entry_id(job_id, dispatch_no)
         pipe.psetex(job_key_prefix + entry, EXPIRES_MS, serialize_job(FUNCTION_NAME, (job_id.hex,), {}, None, now, serializer=orjson.dumps))
         pipe.zadd(PREFIX + queue, {entry: first_score + position / 1000})
     await pipe.execute()
@@ -98,10 +100,6 @@ async def remove(redis: ArqRedis, queue: str, entries: Sequence[str]) -> None:
         pipe.zrem(PREFIX + queue, *entries)
         pipe.delete(*(prefix + entry for entry in entries for prefix in (job_key_prefix, in_progress_key_prefix, retry_key_prefix)))
         await pipe.execute()
-
-
-def _entry_id(job_id: UUID, dispatch_no: int) -> str:
-    return f"{job_id.hex}:{dispatch_no}"
 
 
 class QueueReader(Worker):

@@ -61,7 +61,11 @@ class ModelVersion(Table, policy=Through("model_id")):
 
     __tablename__ = "model_versions"
     output_kind = "mversion"
-    __table_args__ = (UniqueConstraint("model_id", "number"), CheckConstraint("number > 0", name="number_is_positive"))
+    __table_args__ = (
+        UniqueConstraint("model_id", "number"),
+        Index("ix_model_versions_algorithm", "algorithm", "model_id"),
+        CheckConstraint("number > 0", name="number_is_positive"),
+    )
 
     id: Mapped[UUID] = uuid_primary_key()
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id", ondelete="RESTRICT"))

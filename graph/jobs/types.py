@@ -9,6 +9,7 @@ from uuid import UUID
 
 import strawberry
 
+from db.core.queues import entry_id
 from db.queries import accounts, datasets, jobevents, jobs, pipelines, versions
 from db.tables.jobstates import WAITING
 from graph.accounts.types import Profile, User
@@ -40,6 +41,7 @@ class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
     snapshot_id: strawberry.Private[UUID | None]
     model_version_id: strawberry.Private[UUID | None]
     estimated_completed_at: strawberry.Private[datetime | None]
+    dispatch_no: strawberry.Private[int]
     kind: JobKind = strawberry.field(description="What it does.")
     status: JobStatus = strawberry.field(description="Its current status.")
     progress: int = strawberry.field(description="Its progress in percent, 0 to 100; 100 only once it has completed.")
@@ -83,6 +85,12 @@ class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
     )
     attempts: list[JobAttempt] = many(jobs.attempts, metadata=costs(entries=3), description="Its attempts, the first one first.")
     events: Connection[JobEvent] = connection(jobevents.of_job, description="Its events, the first one first.")
+
+    @strawberry.field(
+        description="The id of its last entry in the queue in Redis, to find it in the logs of workers; null until it is dispatched. Each dispatch has another."
+    )
+    def queue_job_id(self) -> str | None:
+        return entry_id(self.uuid, self.dispatch_no) if self.dispatch_no else None
 
     @strawberry.field(description="Why it failed or, while it waits for a retry, why its last attempt failed.")
     def error(self) -> JobError | None:

@@ -14,6 +14,9 @@ class ModelFilter(Filter):
     name: StringFilter | None = strawberry.field(description="The model's name.")
     problem_type: list[ProblemType] | None = strawberry.field(description="The task of the model.")
     alias: str | None = strawberry.field(description="The alias that one of its versions has now, such as `production`.")
+    algorithm: str | None = strawberry.field(
+        description="The algorithm of one of its versions, such as `RandomForestClassifier`; case matters."
+    )
     created_at: DateTimeFilter | None = strawberry.field(description="When it was created.")
     owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
 

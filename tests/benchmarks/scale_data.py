@@ -142,7 +142,8 @@ _ROWS = (
       SELECT pg_temp.id(9, i, :runs), key, step, step, step, pg_temp.at(i, :runs)
       FROM generate_series(0::bigint, :runs / 4 - 1) i, unnest(ARRAY['accuracy', 'loss', 'mae', 'auc']) key, generate_series(1, 5) step""",
     """INSERT INTO model_versions (id, model_id, number, algorithm, framework, problem_type, created_at)
-      SELECT pg_temp.id(10, i, :jobs), pg_temp.id(6, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :models END, :models), i + 1, 'ridge', 'scikit-learn',
+      SELECT pg_temp.id(10, i, :jobs), pg_temp.id(6, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :models END, :models), i + 1,
+        CASE WHEN i % 2000 = 1 THEN 'rare' ELSE 'ridge' END, 'scikit-learn',
         'regression', pg_temp.at(i, :jobs)
       FROM generate_series(0, :jobs - 1) i""",
     """INSERT INTO model_datasets (model_id, dataset_id, created_at)

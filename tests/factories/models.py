@@ -75,12 +75,22 @@ def _alias(name: str) -> Example:
     return Example(name, "aliases { name }", fits)
 
 
+def _algorithm(name: str) -> Example:
+    def fits(model: Row) -> bool:
+        return any(edge["node"]["algorithm"] == name for edge in model["versions"]["edges"])
+
+    return Example(name, "versions { edges { node { algorithm } } }", fits)
+
+
 FACTORY = Factory(
     ids={"model": Model, "mversion": ModelVersion},
     after=("datasets", "experiments"),
     rows=_ROWS,
     states=_STATES,
     story=_tell,
-    examples={"ModelFilter.alias": (_alias("production"), _alias("staging"), _alias("nothing"))},
+    examples={
+        "ModelFilter.alias": (_alias("production"), _alias("staging"), _alias("nothing")),
+        "ModelFilter.algorithm": (_algorithm("Ridge"), _algorithm("ridge")),
+    },
     arguments={"Model.alias(name)": '"production"'},
 )
