@@ -200,6 +200,8 @@ async def parents_of(url: str) -> dict[str, Parents]:
                 "SELECT v.id FROM model_versions v JOIN models m ON m.id = v.model_id WHERE m.owner_id = $1 ORDER BY v.id LIMIT 1"
             )
             ids["modelVersion"] = f"mversion_{(await connection.fetchval(model_version, owner)).hex}"
+            snapshot = await connection.fetchval("SELECT id FROM pipeline_snapshots WHERE owner_id = $1 ORDER BY id LIMIT 1", owner)
+            ids["pipelineSnapshot"] = f"snapshot_{snapshot.hex}"
             key = await connection.fetchval("SELECT id FROM api_keys WHERE user_id = $1 ORDER BY id LIMIT 1", owner)
             ids["apiKey"] = f"apikey_{key.hex}"
             found[viewer] = Parents(ids)
