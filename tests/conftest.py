@@ -100,7 +100,7 @@ os.environ["TRELLIS_SECRET_KEY"] = "the secret key of the tests, which is no sec
 os.environ["TRELLIS_MAINTENANCE_RUN_IMPORT_SCHEDULES"] = "0"
 os.environ["TRELLIS_MAINTENANCE_SEAL_AUDIT"] = os.environ["TRELLIS_MAINTENANCE_VERIFY_AUDIT"] = "0"
 
-# Step definitions and workers outlive a test: they belong to the running code, not to anybody's data.
+# Step definitions, workers and what ships outlive a test: they belong to the running code, not to anybody's data.
 _DELETE_ALL = """
 DO $$ DECLARE name text; BEGIN
   PERFORM set_config('session_replication_role', 'replica', true);
@@ -109,7 +109,11 @@ DO $$ DECLARE name text; BEGIN
     WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
       AND c.relname NOT IN ('alembic_version', 'step_definitions', 'workers')
   LOOP
-    EXECUTE format('DELETE FROM %I', name);
+    EXECUTE format('DELETE FROM %I', name) || CASE name
+      WHEN 'users' THEN ' WHERE kind <> ''system'''
+      WHEN 'pipelines' THEN ' WHERE owner_id NOT IN (SELECT id FROM users WHERE kind = ''system'')'
+      WHEN 'user_counters' THEN ' WHERE owner_id NOT IN (SELECT id FROM users WHERE kind = ''system'')'
+      ELSE '' END;
   END LOOP;
 END $$"""
 

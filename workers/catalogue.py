@@ -1,4 +1,4 @@
-"""Writes the step definitions of the code to the table that the API reads and validates steps against."""
+"""Writes the step definitions of the code to the table that the API reads and validates steps against, and the templates that ship."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
+from db.services.pipelines import publish_templates
 from db.settings import StateSettings
 from db.tables import StepDefinition
 from db.tables.pipelines import StepType
@@ -17,7 +18,7 @@ from workers.ml.steps import DEFINITIONS
 
 
 async def project_steps(database: Database) -> None:
-    """Upsert all step definitions. A step removed from the code keeps its row, marked retired. Safe to run concurrently."""
+    """Upsert all step definitions and templates. A step removed from the code keeps its row, marked retired. Safe to run concurrently."""
     rows = [_row(position, definition) for position, definition in enumerate(DEFINITIONS)]
     statement = upsert(StepDefinition).values(sorted(rows, key=lambda step: step["key"]))
     updated_columns = {
@@ -29,6 +30,7 @@ async def project_steps(database: Database) -> None:
             StepDefinition.key.not_in([step["key"] for step in rows]), StepDefinition.retired_at.is_(None)
         )
         await work.run(retire.values(retired_at=func.now()))
+        await publish_templates(work)
 
 
 def _row(position: int, definition: dict[str, Any]) -> dict[str, Any]:

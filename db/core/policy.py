@@ -35,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import visitors
 
 from db.core.sql import Rows
-from db.core.viewer import Viewer
+from db.core.viewer import SHIPPED_ACCOUNT, Viewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +192,19 @@ def visible(entity: Any, viewer: Viewer) -> ColumnElement[bool]:
     """The condition that keeps the rows of a mapped class, or of `aliased(...)` of one, that the viewer may see."""
     rows: FromClause = inspect(entity).selectable
     return POLICIES[table_of(rows).name].condition(rows, viewer)
+
+
+def visible_or_shipped(entity: Any, viewer: Viewer) -> ColumnElement[bool]:
+    """`visible`, and what ships with the product: for look-ups by id and edges. Lists are of `visible` rows that are not `is_shipped`."""
+    return or_(visible(entity, viewer), is_shipped(entity))
+
+
+def is_shipped(entity: Any) -> ColumnElement[bool]:
+    """The condition that a row of an `Owned` table ships with the product."""
+    rows: FromClause = inspect(entity).selectable
+    policy = POLICIES[table_of(rows).name]
+    assert isinstance(policy, Owned)
+    return rows.c[policy.column] == literal_column(f"'{SHIPPED_ACCOUNT}'::uuid", Uuid())
 
 
 def table_of(rows: FromClause) -> Table:

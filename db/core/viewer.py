@@ -142,3 +142,5 @@ class Viewer:
 
 
 SYSTEM = Viewer(UUID(int=0), UserRole.ADMIN)
+SHIPPED_ACCOUNT = UUID("00000000-0000-7000-8000-000000000001")
+"""The one SYSTEM account. It owns what ships with the product, which everybody may see and nobody change."""

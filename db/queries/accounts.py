@@ -14,7 +14,7 @@ from sqlalchemy import ARRAY, BigInteger, ColumnElement, Text, and_, bindparam, 
 from db.core.batch import rows_by_key
 from db.core.criteria import Equals, Filters, Orders
 from db.core.listing import Listing
-from db.core.policy import visible
+from db.core.policy import is_shipped, visible, visible_or_shipped
 from db.core.prepared import SELECTS, record_columns
 from db.core.sql import Rows, equals_any
 from db.core.viewer import ALL_SCOPES, SYSTEM, AccountKind, ApiScope, UserRole, UserTier, Viewer
@@ -48,8 +48,8 @@ COLUMNS = (
 
 
 def users(viewer: Viewer) -> Rows:
-    """The users a viewer may see, deleted ones included, since edges still lead to them."""
-    return select(*COLUMNS).where(visible(User, viewer))
+    """The users a viewer may see, deleted ones included, since edges still lead to them, and the account of what ships."""
+    return select(*COLUMNS).where(visible_or_shipped(User, viewer))
 
 
 by_id = rows_by_key(users, User.id)
@@ -77,7 +77,13 @@ def _is_active(condition: Equals) -> Iterator[ColumnElement[bool]]:
 
 FILTERS = Filters(User, is_active=_is_active)
 
-listing = Listing(live, Orders(User), FILTERS)
+
+def listed(viewer: Viewer) -> Rows:
+    """The users that lists show."""
+    return select(*COLUMNS).where(visible(User, viewer), User.deleted_at.is_(None), ~is_shipped(User))
+
+
+listing = Listing(listed, Orders(User), FILTERS)
 
 COUNTED = ("datasets", "pipelines", "models", "experiments", "jobs")
 """The tables whose live rows are counted for each user."""
@@ -90,7 +96,7 @@ def _counts(viewer: Viewer) -> Rows:
     )
     columns = (number.label(kind) for kind, number in zip(COUNTED, numbers, strict=True))
     statement = select(User.id, *columns).outerjoin(UserCounter, UserCounter.owner_id == User.id)
-    return statement.where(visible(User, viewer)).group_by(User.id)
+    return statement.where(visible_or_shipped(User, viewer)).group_by(User.id)
 
 
 counts_by_user = rows_by_key(_counts, User.id)

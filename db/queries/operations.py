@@ -13,7 +13,7 @@ from db.core.base import Table
 from db.core.criteria import Filters
 from db.core.listing import Listing
 from db.core.page import Sort
-from db.core.policy import visible
+from db.core.policy import is_shipped, visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -56,7 +56,7 @@ def worker_totals() -> Rows:
 
 def user_rows(viewer: Viewer) -> Rows:
     """The users that are not deleted, disabled ones included."""
-    return select(*accounts.COLUMNS, User.disabled_at).where(visible(User, viewer), User.deleted_at.is_(None))
+    return select(*accounts.COLUMNS, User.disabled_at).where(visible(User, viewer), User.deleted_at.is_(None), ~is_shipped(User))
 
 
 def _tokens(viewer: Viewer) -> Rows:

@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Text, bindparam, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from db.core.batch import rows_by_key
+from db.core.batch import rows_by_key, rows_by_parent
 from db.core.criteria import Equals, Filters, Orders
 from db.core.listing import Listing
 from db.core.page import Sort
-from db.core.policy import visible
+from db.core.policy import is_shipped, visible, visible_or_shipped
 from db.core.prepared_rows import PreparedRows
 from db.core.sql import Rows
 from db.core.viewer import SYSTEM, Viewer
@@ -29,6 +29,7 @@ COLUMNS = (
     Pipeline.status,
     Pipeline.version,
     Pipeline.is_template,
+    Pipeline.task_key,
     Pipeline.created_at,
     Pipeline.updated_at,
     Pipeline.validated_at,
@@ -37,17 +38,27 @@ COLUMNS = (
 
 
 def with_deleted(viewer: Viewer) -> Rows:
-    """The pipelines a viewer may see, deleted ones included, since edges still lead to them."""
-    return select(*COLUMNS).where(visible(Pipeline, viewer))
+    """The pipelines a viewer may see, deleted ones included, since edges still lead to them, and the templates that ship."""
+    return select(*COLUMNS).where(visible_or_shipped(Pipeline, viewer))
 
 
 def pipelines(viewer: Viewer) -> Rows:
-    """The pipelines that lists and lookups by id find: those not deleted."""
+    """The pipelines that lookups by id find: those not deleted."""
     return with_deleted(viewer).where(Pipeline.deleted_at.is_(None))
+
+
+def listed(viewer: Viewer) -> Rows:
+    """The pipelines that lists show. The templates that ship are listed by their tasks alone."""
+    return select(*COLUMNS).where(visible(Pipeline, viewer), Pipeline.deleted_at.is_(None), ~is_shipped(Pipeline))
+
+
+def _shipped(_viewer: Viewer) -> Rows:
+    return select(*COLUMNS).where(is_shipped(Pipeline), Pipeline.deleted_at.is_(None))
 
 
 by_id = rows_by_key(with_deleted, Pipeline.id)
 live_by_id = rows_by_key(pipelines, Pipeline.id)
+templates_of_task = rows_by_parent(_shipped, Pipeline.task_key, Pipeline.name)
 
 
 def _has_step(condition: Equals) -> Iterator[ColumnElement[bool]]:
@@ -55,12 +66,12 @@ def _has_step(condition: Equals) -> Iterator[ColumnElement[bool]]:
     yield Pipeline.step_keys.contains(bindparam(None, [condition.value], type_=ARRAY(Text), unique=True))
 
 
-listing = Listing(pipelines, Orders(Pipeline), Filters(Pipeline, step_key=_has_step))
+listing = Listing(listed, Orders(Pipeline), Filters(Pipeline, step_key=_has_step))
 of_owner = listing.under(Pipeline.owner_id)
 
 
 def _with_inputs(viewer: Viewer) -> Rows:
-    return pipelines(viewer).join(PipelineInput, PipelineInput.pipeline_id == Pipeline.id)
+    return listed(viewer).join(PipelineInput, PipelineInput.pipeline_id == Pipeline.id)
 
 
 _FIRST_RUN = Sort("run_at", PipelineInput.created_at, PipelineInput.pipeline_id)
@@ -70,7 +81,7 @@ of_dataset = Listing(_with_inputs, lambda _: _FIRST_RUN, parent=PipelineInput.da
 
 
 def _definitions(viewer: Viewer) -> Rows:
-    return select(Pipeline.id, Pipeline.definition).where(visible(Pipeline, viewer))
+    return select(Pipeline.id, Pipeline.definition).where(visible_or_shipped(Pipeline, viewer))
 
 
 definition_of_pipeline = rows_by_key(_definitions, Pipeline.id)

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 
 from db.core.batch import rows_by_key
-from db.core.policy import visible
+from db.core.policy import visible_or_shipped
 from db.core.sql import Rows
 from db.core.viewer import UserTier, Viewer
 from db.settings import state_settings
@@ -72,7 +72,7 @@ QUOTA: ColumnElement[int | None] = func.coalesce(User.storage_quota_bytes, _OF_T
 
 def _uses(viewer: Viewer) -> Rows:
     columns = (User.id, User.storage_bytes.label("used_bytes"), PENDING.label("pending_bytes"), QUOTA.label("quota_bytes"))
-    return select(*columns).where(visible(User, viewer))
+    return select(*columns).where(visible_or_shipped(User, viewer))
 
 
 use_by_user = rows_by_key(_uses, User.id)

@@ -51,6 +51,9 @@ class StepType(StrEnum):
 class Pipeline(Table, policy=Owned()):
     """An editable graph of steps. `definition` is {"nodes": [{key, step, parameters}], "links": [{source, target}]}.
 
+    The templates that ship belong to the SYSTEM account; their `version` is that of the code, and `task_key` is their task in `db.services.ml_tasks`,
+    which copies keep.
+
     `step_keys`, the steps of its nodes, is for filters alone. PostgreSQL knows how frequent each is: it walks the list's own index for a frequent step, and
     the index of the steps for a rare one.
     """
@@ -72,6 +75,7 @@ class Pipeline(Table, policy=Owned()):
     status: Mapped[PipelineStatus] = enum_column("status", PipelineStatus)
     version: Mapped[int] = mapped_column(server_default="1")
     is_template: Mapped[bool] = mapped_column(server_default="false")
+    task_key: Mapped[str | None]
     definition: Mapped[dict[str, Any]] = mapped_column(JSONB)
     step_keys: Mapped[list[str]] = mapped_column(ARRAY(Text), Computed("trellis_step_keys(definition)", persisted=True))
     created_by_id: Mapped[UUID | None] = created_by_column()

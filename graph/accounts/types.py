@@ -151,10 +151,10 @@ class Membership:
 
 @strawberry.type(
     description="An account, which may own datasets, pipelines, jobs, models and experiments: a person's, or a team's. You see yourself and your"
-    " teams; admins see everyone."
+    " teams; admins see everyone. The account of what ships with Trellis is seen by all, and never listed."
 )
 class User(Node, prefix="user", found_by=accounts.live_by_id, scope=Scope.READ):
-    kind: AccountKind = strawberry.field(description="Whether it is a person or a team.")
+    kind: AccountKind = strawberry.field(description="Whether it is a person, a team, or the account of what ships with Trellis.")
     email: str = strawberry.field(
         description="Their e-mail address. A team has none that receives mail: it is its username at `teams.invalid`.",
         metadata=scoped(Scope.ACCOUNT),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from db.services.ml_tasks import MlTaskType
 from db.tables.pipelines import PipelineStatus, StepType
 from graph.core.enums import describe
 
-__all__ = ["PipelineStatus", "StepType"]
+__all__ = ["MlTaskType", "PipelineStatus", "StepType"]
 
 describe(
     PipelineStatus,
@@ -26,4 +27,16 @@ describe(
     EVALUATE="Evaluates the model.",
     EXPLAIN="Explains the predictions of the model. Not available yet.",
     EXPORT="Writes the result as a file. Not available yet.",
+)
+describe(
+    MlTaskType,
+    "What a task learns.",
+    CLASSIFICATION="Which of several classes something is of.",
+    REGRESSION="A number.",
+    CLUSTERING="Groups of what is alike, none of which are known before.",
+    RECONSTRUCTION="What is missing in a signal or an image.",
+    ANOMALY_DETECTION="What differs from most.",
+    NER="The names in a text, and what they are names of.",
+    OBJECT_DETECTION="Where things are in an image, and which.",
+    SEGMENTATION="Which parts of an image, or of a signal, belong together.",
 )

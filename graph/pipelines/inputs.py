@@ -86,14 +86,30 @@ class UpdatePipelineInput:
     description: Maybe[str | None] = strawberry.field(description="Free text that describes its purpose.")
     definition: Maybe[PipelineDefinitionInput | None] = strawberry.field(description="Replaces the whole definition; it cannot be cleared.")
     status: Maybe[PipelineStatus | None] = strawberry.field(description="ARCHIVED archives it; VALIDATED requires a complete definition.")
+    is_template: Maybe[bool | None] = strawberry.field(description="Whether it is marked as a template; it cannot be cleared.")
 
     def changes(self) -> dict[str, Any]:
         """Return the given fields; None clears one."""
-        fields = {"name": self.name, "description": self.description, "status": self.status}
+        fields = {"name": self.name, "description": self.description, "status": self.status, "is_template": self.is_template}
         changes: dict[str, Any] = {name: change.value for name, change in fields.items() if change is not None}
         if self.definition is not None:
             changes["definition"] = None if self.definition.value is None else self.definition.value.to_document()
         return changes
+
+
+@strawberry.input(description="The pipeline to copy, and what becomes of the copy.")
+class CopyPipelineInput:
+    id: ID = strawberry.field(description="The pipeline: one that you may see, or a template of an entry of `mlTasks`.")
+    name: str | None = strawberry.field(
+        default=None, description="The name of the copy, unique among its owner's pipelines; that of the original if left out."
+    )
+    owner_id: ID | None = strawberry.field(
+        default=None, description="Who is to own the copy: a team in which you are MEMBER or ADMIN; you if left out."
+    )
+    idempotency_key: str | None = strawberry.field(
+        default=None,
+        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day.",
+    )
 
 
 @strawberry.input(description="A pipeline and what to run it on.")

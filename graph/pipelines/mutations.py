@@ -16,7 +16,7 @@ from graph.core.edges import one
 from graph.core.ids import decode, decode_optional, owner_key
 from graph.core.permissions import Scope, mutation
 from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NameTaken, NotFound, QuotaExceeded, WrongState
-from graph.pipelines.inputs import CreatePipelineInput, RunPipelineInput, UpdatePipelineInput
+from graph.pipelines.inputs import CopyPipelineInput, CreatePipelineInput, RunPipelineInput, UpdatePipelineInput
 from graph.pipelines.types import Pipeline
 
 if TYPE_CHECKING:
@@ -37,6 +37,16 @@ class CreatePipelinePayload:
 class UpdatePipelinePayload:
     pipeline_id: strawberry.Private[UUID]
     pipeline: Pipeline = one(pipeline_queries.by_id, key="pipeline_id", description="The updated pipeline.")
+
+
+@strawberry.type(description="The pipeline was copied.")
+class CopyPipelinePayload:
+    pipeline_id: strawberry.Private[UUID]
+    pipeline: Pipeline = one(
+        pipeline_queries.by_id,
+        key="pipeline_id",
+        description="The copy, at version 1 and no template. Later changes of the original do not reach it.",
+    )
 
 
 @strawberry.type(description="A job was submitted to run the pipeline.")
@@ -62,6 +72,10 @@ CreatePipelineResult = Annotated[
 UpdatePipelineResult = Annotated[
     UpdatePipelinePayload | NotFound | NameTaken | InvalidInput | Conflict | WrongState,
     strawberry.union("UpdatePipelineResult", description="The possible results of `updatePipeline`."),
+]
+CopyPipelineResult = Annotated[
+    CopyPipelinePayload | NotFound | NameTaken | InvalidInput | Conflict,
+    strawberry.union("CopyPipelineResult", description="The possible results of `copyPipeline`."),
 ]
 RunPipelineResult = Annotated[
     RunPipelinePayload | NotFound | InvalidInput | WrongState | Conflict | QuotaExceeded | InsufficientCredits,
@@ -89,13 +103,24 @@ class PipelineMutations:
             pipeline_id = await pipelines.create(work, new_pipeline)
         return CreatePipelinePayload(pipeline_id=pipeline_id)
 
-    @mutation(description="Change a pipeline: its name, description, definition or status.")
+    @mutation(description="Change a pipeline: its name, description, definition, status or whether it is a template.")
     async def update_pipeline(
         self, info: Info, input: Annotated[UpdatePipelineInput, strawberry.argument(description="The changes.")]
     ) -> UpdatePipelineResult:
         async with info.context.work() as work:
             pipeline_id = await pipelines.update(work, decode("pipeline", input.id), input.expected_version, input.changes())
         return UpdatePipelinePayload(pipeline_id=pipeline_id)
+
+    @mutation(
+        description="Copy a pipeline into your account or a team's: to change it, or to run a template that ships. Its task is kept, its runs are not."
+    )
+    async def copy_pipeline(
+        self, info: Info, input: Annotated[CopyPipelineInput, strawberry.argument(description="What to copy.")]
+    ) -> CopyPipelineResult:
+        pipeline_id, owner_id = decode("pipeline", input.id), owner_key(input.owner_id)
+        async with info.context.work() as work:
+            copy_id = await pipelines.copy(work, pipeline_id, input.name, owner_id, input.idempotency_key)
+        return CopyPipelinePayload(pipeline_id=copy_id)
 
     @mutation(
         scope=Scope.RUN,

@@ -7,6 +7,7 @@ from typing import Annotated
 import strawberry
 
 from db.queries import pipelines
+from db.services.ml_tasks import TASKS
 from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.edges import listing, lookup
@@ -14,7 +15,7 @@ from graph.core.paging import Connection
 from graph.core.permissions import query
 from graph.datasets.enums import Modality
 from graph.pipelines.inputs import PipelineFilter, PipelineOrder
-from graph.pipelines.types import Pipeline, StepDefinition
+from graph.pipelines.types import MlTask, Pipeline, StepDefinition
 
 
 @strawberry.type
@@ -32,3 +33,12 @@ class PipelineQueries:
     ) -> list[StepDefinition]:
         steps = [StepDefinition.of(row) for row in await pipelines.steps(info.context.database)]
         return [step for step in steps if not modality or modality in step.modalities]
+
+    @query(
+        metadata=costs(entries=10),
+        description="The tasks of machine learning that the steps can do, each with templates to copy and run: a place to begin.",
+    )
+    def ml_tasks(
+        self, modality: Annotated[Modality | None, strawberry.argument(description="Return only tasks on this kind of data.")] = None
+    ) -> list[MlTask]:
+        return [MlTask.of(task) for task in TASKS.values() if modality in (None, task.modality)]

@@ -10,16 +10,18 @@ from uuid import UUID
 import strawberry
 
 from db.queries import accounts, pipelines
+from db.services import ml_tasks
 from graph.accounts.types import Profile, User
 from graph.core.costs import costs
-from graph.core.edges import connection, extend, one
+from graph.core.edges import connection, extend, many, one
 from graph.core.ids import Node
 from graph.core.paging import Connection
 from graph.core.permissions import Scope
 from graph.core.scalars import JSON
 from graph.datasets.enums import Modality
 from graph.datasets.types import Dataset
-from graph.pipelines.enums import PipelineStatus, StepType
+from graph.experiments.enums import Goal
+from graph.pipelines.enums import MlTaskType, PipelineStatus, StepType
 from graph.pipelines.inputs import PipelineFilter, PipelineOrder
 
 
@@ -41,6 +43,35 @@ class StepDefinition:
             description=row.description,
             modalities=[Modality(modality.lower()) for modality in row.modalities],
             parameter_schema=row.parameter_schema,
+        )
+
+
+@strawberry.type(description="A task of machine learning on one kind of data, and where to begin with it.")
+class MlTask:
+    key: str = strawberry.field(description="Its name, such as `tabular_classification`.")
+    title: str = strawberry.field(description="Its name for display.")
+    description: str = strawberry.field(description="What is predicted or found, and from what.")
+    modality: Modality = strawberry.field(description="The kind of data that it is about.")
+    type: MlTaskType = strawberry.field(description="What is learned.")
+    primary_metric: str = strawberry.field(description="The metric to compare its runs by, such as `f1_macro`.")
+    goal: Goal = strawberry.field(description="Whether greater or smaller values of that metric are better.")
+    templates: list[Pipeline] = many(
+        pipelines.templates_of_task,
+        key="key",
+        metadata=costs(entries=3),
+        description="Pipelines that ship for it, ordered by name. Copy one with `copyPipeline` and run the copy.",
+    )
+
+    @classmethod
+    def of(cls, task: ml_tasks.MlTask) -> Self:
+        return cls(
+            key=task.key,
+            title=task.title,
+            description=task.description,
+            modality=task.modality,
+            type=task.type,
+            primary_metric=task.primary_metric,
+            goal=task.goal,
         )
 
 
@@ -80,6 +111,7 @@ class PipelineDefinition:
 class Pipeline(Node, prefix="pipeline", found_by=pipelines.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     created_by_id: strawberry.Private[UUID | None]
+    task_key: strawberry.Private[str | None]
     name: str = strawberry.field(description="Unique among the owner's pipelines, ignoring case.")
     description: str | None = strawberry.field(description="Free text that describes its purpose.")
     modality: Modality = strawberry.field(description="The kind of data that it processes.")
@@ -88,14 +120,24 @@ class Pipeline(Node, prefix="pipeline", found_by=pipelines.live_by_id, scope=Sco
         description="Counts its changes; pass it as `expectedVersion` so as not to overwrite a concurrent change."
     )
     is_template: bool = strawberry.field(
-        description="Whether it is marked as a template. A mark to filter by: nothing copies templates yet."
+        description="Whether it is marked as a template: one to copy with `copyPipeline`. One that ships has to be copied to be run."
     )
     created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed.")
     validated_at: datetime | None = strawberry.field(description="When its definition passed validation; null for a DRAFT.")
     deleted_at: datetime | None = strawberry.field(description="When it was deleted. Null at present: pipelines cannot be deleted yet.")
+
+    @strawberry.field(description="The task that it is for: that of a template that ships, which copies keep; null for any other.")
+    def task(self) -> MlTask | None:
+        task = None if self.task_key is None else ml_tasks.TASKS.get(self.task_key)
+        return None if task is None else MlTask.of(task)
+
     definition: PipelineDefinition = one(pipelines.definition_of_pipeline, description="Its nodes and links.")
-    owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
+    owner: User = one(
+        accounts.by_id,
+        key="owner_id",
+        description="The account that owns it: a person's, a team's or, of a template that ships, that of Trellis.",
+    )
     created_by: Profile | None = one(
         accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
     )

@@ -37,6 +37,17 @@ async def update_pipeline(world: World) -> Endings:
     yield "WrongState", {"id": pipeline, "definition": DEFINITION}
 
 
+@endings_of("copyPipeline")
+async def copy_pipeline(world: World) -> Endings:
+    pipeline = await _pipeline(world, "p")
+    yield "CopyPipelinePayload", {"id": pipeline, "name": "copy", "idempotencyKey": "k"}
+    yield "Conflict", {"id": pipeline, "name": "another", "idempotencyKey": "k"}
+    yield "NotFound", {"id": f"pipeline_{UNKNOWN}"}
+    yield "NameTaken", {"id": pipeline}
+    yield "InvalidInput", {"id": pipeline, "name": " "}
+    yield "InvalidInput", {"id": pipeline, "name": "q", "ownerId": f"user_{UNKNOWN}"}
+
+
 @endings_of("runPipeline")
 async def run_pipeline(world: World) -> Endings:
     version, pipeline = await world.ada.ingest("d", CSV), await _pipeline(world, "p")

@@ -7,8 +7,8 @@ from tests.client import Client
 from tests.factories import Example, Factory, Row
 
 _ROWS = """
-INSERT INTO pipelines (owner_id, created_by_id, name, modality, status, definition)
-SELECT u.id, u.id, 'pipeline ' || i, 'tabular', 'validated', '{"nodes": [{"key": "data", "step": "dataset", "parameters": {}}], "links": []}'
+INSERT INTO pipelines (owner_id, created_by_id, name, modality, status, task_key, definition)
+SELECT u.id, u.id, 'pipeline ' || i, 'tabular', 'validated', 'tabular_classification', '{"nodes": [{"key": "data", "step": "dataset", "parameters": {}}], "links": []}'
 FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
 INSERT INTO pipeline_snapshots (owner_id, pipeline_id, sha256, definition)

@@ -142,7 +142,7 @@ def input_value(value: Value, place: Place, path: tuple[str, ...], target: str, 
         }
         return [inner] if isinstance(nullable_type, GraphQLList) else inner
     if named_type.name == "ID":
-        entry: Any = own[path[-1]]
+        entry: Any = own.get(f"{place.root}.{path[-1]}") or own[path[-1]]
     elif isinstance(named_type, GraphQLEnumType):
         entry = next(iter(named_type.values))
     else:
@@ -224,7 +224,10 @@ async def _ids_of_every_kind(database: Database) -> dict[str, str]:
 
 
 class OwnIds(dict[str, str]):
-    """Ids by the names of input fields: `runId` is the id of a run, `ownerId` that of the viewer; an unknown name gets an unused id."""
+    """Ids by the names of input fields: `runId` is the id of a run, `ownerId` that of the viewer; an unknown name gets an unused id.
+
+    One of a single field has its name in front, as in `copyPipeline.id`.
+    """
 
     def __init__(self, ids: Mapping[str, str]) -> None:
         named = {registration.type.__name__: ids[prefix] for prefix, registration in NODE_REGISTRY.items()}
@@ -241,7 +244,7 @@ async def _own_ids(bob: Client, database: Database) -> OwnIds:
     own = OwnIds({prefix: ids[0] for prefix, ids in (await platform.ids_by_prefix(database, "bob")).items() if ids})
     training = ("train", "train_random_forest", {"target": "label"})
     own["datasetVersionId"] = await bob.ingest("his", CSV, targetColumn="label", problemType="CLASSIFICATION")
-    own["pipelineId"] = (await bob.create_pipeline("his", ("data", "dataset", {}), training))["pipeline"]["id"]
+    own["copyPipeline.id"] = own["pipelineId"] = (await bob.create_pipeline("his", ("data", "dataset", {}), training))["pipeline"]["id"]
     return own
 
 

@@ -195,3 +195,4 @@ async def test_steps_carry_a_json_schema_and_filter_by_modality(ada: Client) -> 
     # What works on tables works on the table of every kind.
     assert keys["AUDIO"] - keys["TABULAR"] == {"audio_mono", "resample_audio", "trim_audio", "audio_features"}
     assert not keys["TABULAR"] - keys["AUDIO"]
+    assert await ada.one("{ stepDefinitions(modality: VIDEO) { key } }") == []

@@ -30,7 +30,7 @@ from tests.planning.operations import Operation, OperationGenerator, Pool
 _FATES = (
     "UPDATE datasets SET deleted_at = now() WHERE id IN (SELECT id FROM datasets ORDER BY id LIMIT 1)",
     "UPDATE models SET deleted_at = now() WHERE id IN (SELECT id FROM models ORDER BY id LIMIT 1)",
-    "UPDATE pipelines SET deleted_at = now() WHERE id IN (SELECT id FROM pipelines ORDER BY id LIMIT 1)",
+    "UPDATE pipelines SET deleted_at = now() WHERE id IN (SELECT id FROM pipelines WHERE NOT is_template ORDER BY id LIMIT 1)",
     "UPDATE jobs SET timeout_seconds = 'NaN' WHERE id IN (SELECT id FROM jobs ORDER BY id LIMIT 2)",
     (
         "UPDATE datasets SET created_at = date_trunc('second', created_at), description = 'Größe \U0001f4d0 \"quoted\"'"

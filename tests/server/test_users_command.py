@@ -258,7 +258,7 @@ async def test_the_last_admin_stays(clean: None, settings: StateSettings, databa
     answer = await trellis("user", name, "admin@trellis.local", *rest)
     reason = "This is the last admin. Give another user the role ADMIN first, or enable another admin, and then repeat this.\n"
     assert (answer.returncode, answer.stderr) == (1, reason)
-    (admin,) = await database.rows(select(User.role, User.disabled_at))
+    (admin,) = await database.rows(select(User.role, User.disabled_at).where(User.email == "admin@trellis.local"))
     assert tuple(admin) == (UserRole.ADMIN, None)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import exists, func, select, update
 
 from db.core.audit import differences
 from db.core.checks import Checks
+from db.core.policy import is_shipped
 from db.core.viewer import SYSTEM, AccountKind, UserRole, UserTier
 from db.core.work import Work
 from db.errors import Forbidden, LastAdmin, NotFound, invalid
@@ -36,7 +37,7 @@ async def administer(work: Work, user_id: UUID, changes: Mapping[str, Any]) -> U
     await work.run(select(func.pg_advisory_xact_lock(ADMINS_LOCK)))
     if work.viewer is not SYSTEM and not await work.scalar(select(exists().where(User.id == work.viewer.id, IS_ACTIVE_ADMIN))):
         raise Forbidden("You are no admin any more.")
-    is_user = (User.id == user_id) & User.deleted_at.is_(None)
+    is_user = (User.id == user_id) & User.deleted_at.is_(None) & ~is_shipped(User)
     columns = (User.kind, User.role, User.tier, User.storage_quota_bytes, User.disabled_at.is_(None).label("is_active"))
     user = await work.first(select(*columns, IS_ACTIVE_ADMIN.label("was_admin")).where(is_user))
     if user is None:

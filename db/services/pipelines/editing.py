@@ -11,10 +11,11 @@ from sqlalchemy import update as update_rows
 
 from db.core.audit import differences
 from db.core.checks import Checks
-from db.core.policy import visible
+from db.core.policy import visible_or_shipped
 from db.core.unique import translate_unique_violation
+from db.core.viewer import SHIPPED_ACCOUNT
 from db.core.work import Work
-from db.errors import Conflict, Issue, NameTaken, NotFound, WrongState
+from db.errors import Conflict, Issue, NameTaken, NotFound, WrongState, invalid
 from db.services.pipelines import contents, definitions
 from db.tables import Pipeline, User
 from db.tables.datasets import Modality
@@ -34,10 +35,18 @@ class NewPipeline:
     is_template: bool = False
     owner_id: UUID | None = None
     """A team, or the viewer if None."""
+    task_key: str | None = None
 
 
 async def create(work: Work, new: NewPipeline) -> UUID:
     """Raises `InvalidInput` or `NameTaken`."""
+    pipeline_id, owner_id, values = await insert_pipeline(work, new)
+    work.record("create_pipeline", "pipeline", pipeline_id, owner_id, after=values)
+    return pipeline_id
+
+
+async def insert_pipeline(work: Work, new: NewPipeline) -> tuple[UUID, UUID, dict[str, Any]]:
+    """Check and insert a pipeline; return its id, its owner and its other columns. Raises `InvalidInput` or `NameTaken`."""
     work.viewer.require_write()
     owner_id = work.viewer.owner_of_new(new.owner_id)
     checks = Checks()
@@ -55,23 +64,24 @@ async def create(work: Work, new: NewPipeline) -> UUID:
         "is_template": new.is_template,
         "definition": definition,
         "status": PipelineStatus.VALIDATED if is_complete else PipelineStatus.DRAFT,
+        **({} if new.task_key is None else {"task_key": new.task_key}),
     }
     statement = insert(Pipeline).values(
         owner_id=owner_id, created_by_id=work.viewer.maker_id, validated_at=func.now() if is_complete else None, **values
     )
     with translate_unique_violation(_UNIQUE, NameTaken("pipeline", name)):
         pipeline_id: UUID = await work.scalar(statement.returning(Pipeline.id))
-    work.record("create_pipeline", "pipeline", pipeline_id, owner_id, after=values)
-    return pipeline_id
+    return pipeline_id, owner_id, values
 
 
 async def update(work: Work, pipeline_id: UUID, expected_version: int | None, changes: dict[str, Any]) -> UUID:
-    """`changes` holds the fields to set: name, description, definition, status. Each change increments the version.
+    """`changes` holds the fields to set: name, description, definition, status, is_template. Each change increments the version.
 
     Raises `NotFound`, `InvalidInput`, `NameTaken`, `Conflict` (the pipeline is not at `expected_version`) or `WrongState`.
     """
     work.viewer.require_write()
     pipeline = await lock(work, pipeline_id)
+    refuse_shipped(pipeline, "id", "change")
     if expected_version is not None and expected_version != pipeline.version:
         raise Conflict(
             f"The pipeline is at version {pipeline.version}, not {expected_version}: somebody changed it. Read it again and repeat your change."
@@ -85,9 +95,9 @@ async def update(work: Work, pipeline_id: UUID, expected_version: int | None, ch
             values["name"] = checks.name(values["name"], "name")
     if "description" in values:
         checks.text(values["description"], "description")
-    for field in ("definition", "status"):
+    for field, path in (("definition", "definition"), ("status", "status"), ("is_template", "isTemplate")):
         if field in values and values[field] is None:
-            checks.add(field, message="This cannot be cleared; leave the field out to keep the present one.")
+            checks.add(path, message="This cannot be cleared; leave the field out to keep the present one.")
     checks.raise_if_invalid()
     if "definition" in values or "status" in values:
         values.update(await _validated_changes(work, pipeline, values))
@@ -130,15 +140,24 @@ def _missing(definition: definitions.Definition, steps: definitions.Steps) -> li
 
 
 async def lock(work: Work, pipeline_id: UUID, *, to_run: bool = False) -> Row[Any]:
-    """Lock a live pipeline against changes until the transaction ends; `to_run`, only against removal of the row. Raises `NotFound`.
+    """Lock a live pipeline against changes until the transaction ends; `to_run`, only against removal of the row. It may be a template that ships.
+    Raises `NotFound`.
 
     A run freezes the definition that it read, so it need not wait for other runs or changes. The row has also `owner_tier`.
     """
     owner_tier = select(User.tier).where(User.id == Pipeline.owner_id).scalar_subquery().label("owner_tier")
     statement = select(Pipeline, owner_tier).where(
-        Pipeline.id == pipeline_id, Pipeline.deleted_at.is_(None), visible(Pipeline, work.viewer)
+        Pipeline.id == pipeline_id, Pipeline.deleted_at.is_(None), visible_or_shipped(Pipeline, work.viewer)
     )
     row = await work.first(statement.with_for_update(read=to_run, key_share=True))
     if row is None:
         raise NotFound(str(pipeline_id))
     return row
+
+
+def refuse_shipped(pipeline: Row[Any], path: str, action: str) -> None:
+    """Raise `InvalidInput` for a template that ships: not even an admin changes one, and what a run makes belongs to the owner of its pipeline."""
+    if pipeline.owner_id == SHIPPED_ACCOUNT:
+        raise invalid(
+            path, message=f"{pipeline.name!r} is a template that ships with Trellis. Copy it with `copyPipeline`, and {action} the copy."
+        )

@@ -16,7 +16,7 @@ from db.core.work import Work
 from db.errors import InvalidInput, WrongState, invalid
 from db.services import experiments, idempotency, jobs, models, output_datasets
 from db.services.pipelines import contents, definitions, joins, suitability
-from db.services.pipelines.editing import lock
+from db.services.pipelines.editing import lock, refuse_shipped
 from db.settings import DEFAULT_PRIORITY, MAX_PRIORITY, state_settings
 from db.tables import DatasetProfile, DatasetVersion, ModelVersion, PipelineSnapshot
 from db.tables.jobs import JobKind
@@ -83,6 +83,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
     if stored_answer is not None:
         return RunResult(*(UUID(stored_answer[key]) if stored_answer[key] else None for key in ("job", "run", "dataset")))  # pyright: ignore[reportArgumentType] - a job is always there
     pipeline = await lock(work, request.pipeline_id, to_run=True)
+    refuse_shipped(pipeline, "pipelineId", "run")
     version, dataset, output = await _load_inputs(work, request)
     steps = await definitions.load_steps(work)
     applied, _ = definitions.apply_parameters(pipeline.definition, request.parameters)

@@ -228,6 +228,8 @@ def _feature_kinds(definition: Definition, steps: Steps, types: Mapping[str, str
             non_features |= kinds.keys() - named
         elif schema.get("x-chooses") == "drop":
             non_features |= named
+        elif schema.get("x-chooses") == "numbers":
+            non_features |= {name for name, kind in kinds.items() if kind not in {"number", None}}
         elif schema.get("x-gives") is not None:
             for name, kind in kinds.items():
                 if name in named if named else kind in schema.get("x-takes", []):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from workers.ml.errors import BadInput
 from workers.ml.steps.step import Parameters, PipelineNode, Step
 
 if TYPE_CHECKING:
@@ -46,6 +47,19 @@ def drop(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     return {"columns": len(bundle.columns)}
 
 
+class NoParameters(Parameters):
+    """No parameters: the values decide."""
+
+
+def select_numbers(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
+    """Raises BadInput (NO_COLUMNS)."""
+    for name in [column.name for column in bundle.columns.values() if column.kind != "number"]:
+        bundle.drop(name, node, by_name=False)
+    if not bundle.columns:
+        raise BadInput("NO_COLUMNS", f"No column is left after step '{node.key}': none is a number. Remove the step.", path=node.path())
+    return {"columns": len(bundle.columns)}
+
+
 SELECT = Step(
     key="select_columns",
     type="TRANSFORM",
@@ -65,4 +79,15 @@ DROP = Step(
     place="choose",
     run=drop,
     chooses="drop",
+)
+SELECT_NUMBERS = Step(
+    key="select_numbers",
+    type="TRANSFORM",
+    title="Select numbers",
+    description="Keeps the columns of numbers and drops all others, such as the key, the split and the group of items. The target and the columns of a split"
+    " may be of any type.",
+    parameters=NoParameters,
+    place="choose",
+    run=select_numbers,
+    chooses="numbers",
 )

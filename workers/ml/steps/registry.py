@@ -45,6 +45,7 @@ _OWN = {
         source.DATASET,
         columns.SELECT,
         columns.DROP,
+        columns.SELECT_NUMBERS,
         row_filter.FILTER,
         join.JOIN,
         reshape.DEDUPLICATE,

@@ -45,9 +45,9 @@ class Step:
 
     `before_split` is what a step that is fitted does to columns before the rows are split.
     `check` is called before the training starts, once the rows are split: it raises BadInput if a step after the training could not run.
-    `chooses` says what happens to the columns that the parameter `columns` names. `takes` are the kinds of values that the step works on by
-    default, for a training step the only ones that it learns from; `gives` is the kind that it turns them into. `makes_columns` marks a step that replaces a
-    column by others, whose names begin with its name and an underscore. `trusted_types` are the types, by full name, that it adds to a model
+    `chooses` says what happens to the columns that the parameter `columns` names; `numbers` keeps those of numbers. `takes` are the kinds of values that the
+    step works on by default, for a training step the only ones that it learns from; `gives` is the kind that it turns them into. `makes_columns`
+    marks a step that replaces a column by others, whose names begin with its name and an underscore. `trusted_types` are the types, by full name, that it adds to a model
     file besides ours; restoring one must not run what the file says. `content` is what the step does with the contents of items.
     """
 
@@ -64,7 +64,7 @@ class Step:
     problem_types: tuple[str, ...] = field(default=())
     before_split: Callable[[Bundle, PipelineNode], None] | None = None
     check: Callable[[Bundle, PipelineNode], None] | None = None
-    chooses: Literal["keep", "drop"] | None = None
+    chooses: Literal["keep", "drop", "numbers"] | None = None
     takes: tuple[ValueKind, ...] = field(default=())
     gives: ValueKind | None = None
     makes_columns: bool = False

@@ -1,0 +1,94 @@
+"""The tasks of machine learning that the steps can do, for people who look for a place to begin. Templates and their copies name theirs by its key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from db.queries.goals import Goal, goal_of
+from db.tables.datasets import Modality
+
+
+class MlTaskType(StrEnum):
+    """What is learned."""
+
+    CLASSIFICATION = "classification"
+    REGRESSION = "regression"
+    CLUSTERING = "clustering"
+    RECONSTRUCTION = "reconstruction"
+    ANOMALY_DETECTION = "anomaly_detection"
+    NER = "ner"
+    OBJECT_DETECTION = "object_detection"
+    SEGMENTATION = "segmentation"
+
+
+@dataclass(frozen=True, slots=True)
+class MlTask:
+    """A task on one kind of data. `primary_metric` is the one to compare runs by."""
+
+    key: str
+    title: str
+    description: str
+    modality: Modality
+    type: MlTaskType
+    primary_metric: str
+
+    @property
+    def goal(self) -> Goal:
+        goal = goal_of(self.primary_metric)
+        assert goal is not None, f"{self.primary_metric} has no direction"
+        return goal
+
+
+_TASKS = (
+    MlTask(
+        "tabular_classification",
+        "Classify rows",
+        "Predicts the class of a row, such as whether a customer leaves, from its other columns.",
+        Modality.TABULAR,
+        MlTaskType.CLASSIFICATION,
+        "f1_macro",
+    ),
+    MlTask(
+        "tabular_regression",
+        "Predict numbers",
+        "Predicts a number of a row, such as a price, from its other columns.",
+        Modality.TABULAR,
+        MlTaskType.REGRESSION,
+        "rmse",
+    ),
+    MlTask(
+        "tabular_clustering",
+        "Find groups of rows",
+        "Puts rows that are alike into groups, without any that are known before.",
+        Modality.TABULAR,
+        MlTaskType.CLUSTERING,
+        "silhouette",
+    ),
+    MlTask(
+        "signal_classification",
+        "Classify signals",
+        "Predicts the class of a signal, such as the fault of a bearing, from its statistics, its spectrum and its envelope.",
+        Modality.SIGNAL,
+        MlTaskType.CLASSIFICATION,
+        "f1_macro",
+    ),
+    MlTask(
+        "audio_classification",
+        "Classify recordings",
+        "Predicts the class of a recording, such as who calls, from its loudness and its spectrum.",
+        Modality.AUDIO,
+        MlTaskType.CLASSIFICATION,
+        "f1_macro",
+    ),
+    MlTask(
+        "text_classification",
+        "Classify texts",
+        "Predicts the class of a text, such as its topic, from the words in it.",
+        Modality.TEXT,
+        MlTaskType.CLASSIFICATION,
+        "f1_macro",
+    ),
+)
+TASKS: Mapping[str, MlTask] = {task.key: task for task in _TASKS}

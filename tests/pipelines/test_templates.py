@@ -1,0 +1,323 @@
+"""Tasks have templates that ship: everybody sees them, nobody changes or runs them, and copies of them train."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sqlalchemy import delete
+
+from db.core.viewer import SHIPPED_ACCOUNT, SYSTEM, UserRole
+from db.core.work import Database
+from db.services.ml_tasks import TASKS
+from db.services.pipelines import definitions, templates
+from db.tables import Pipeline
+from tests.accounts.test_teams import join
+from tests.archives import csv_of, recording_of, tone, vibration, zip_of
+from tests.client import Client
+from tests.exhaustive import exhaustive
+
+TASK_LIST = """query($modality: Modality) { mlTasks(modality: $modality) { key modality type primaryMetric goal
+  templates { id name status isTemplate version modality task { key } owner { username kind } } } }"""
+COPY = """mutation($input: CopyPipelineInput!) { copyPipeline(input: $input) { __typename ... on Problem { code message }
+  ... on InvalidInput { issues { path message } } ... on CopyPipelinePayload { pipeline { id name status version isTemplate description
+    task { key } owner { id } definition { nodes { key stepKey parameters } links { source target } } } } } }"""
+OWNER = """query($id: ID!) { pipeline(id: $id) { createdBy { username } snapshots { totalCount } jobs { totalCount } owner { id kind username fullName
+  email role tier isActive stats { datasets pipelines jobs } storage { usedBytes pendingBytes } creditBalance teams { since } members { totalCount }
+  pipelines { totalCount } datasets { totalCount } runs { totalCount } lastLoginAt deletedAt } } }"""
+
+# What a change of a chain has to raise: the first digits of the hash of each definition, by name and version.
+RELEASED = {
+    ("Classify rows: gradient boosting", 1): "1e35a6be",
+    ("Classify rows: logistic regression", 1): "e2fcc16a",
+    ("Predict numbers: gradient boosting", 1): "57a45d56",
+    ("Predict numbers: ridge regression", 1): "0d467c1c",
+    ("Find groups of rows: k-means", 1): "b3c5897e",
+    ("Find groups of rows: normal distributions", 1): "97b88cfe",
+    ("Classify signals: random forest", 1): "d7006a24",
+    ("Classify signals: gradient boosting by recordings", 1): "bc698858",
+    ("Classify recordings: random forest", 1): "d7006a24",
+    ("Classify recordings: support vectors", 1): "642f7011",
+    ("Classify texts: words", 1): "c17fb044",
+    ("Classify texts: parts of words", 1): "b2eb1cc5",
+}
+
+
+async def template_ids(client: Client) -> dict[str, str]:
+    """The templates that ship, by name."""
+    return {template["name"]: template["id"] for task in await client.one(TASK_LIST) for template in task["templates"]}
+
+
+async def copy(client: Client, pipeline: str, **fields: Any) -> dict[str, Any]:
+    return await client.one(COPY, input={"id": pipeline, **fields})
+
+
+def test_a_changed_template_has_a_higher_version() -> None:
+    shipped = {
+        (template.name, template.version): definitions.sha256(definitions.normalise(template.definition))[:8]
+        for template in templates.TEMPLATES
+    }
+    assert shipped == RELEASED
+
+
+def test_each_task_has_two_templates() -> None:
+    tasks = [template.task for template in templates.TEMPLATES]
+    assert {key: tasks.count(key) for key in TASKS} == dict.fromkeys(TASKS, 2)
+    assert len(tasks) == 2 * len(TASKS)
+
+
+async def test_templates_are_valid_for_the_steps_of_this_release(database: Database) -> None:
+    async with database.work(SYSTEM) as work:
+        steps = await definitions.load_steps(work)
+    for template in templates.TEMPLATES:
+        definition = definitions.normalise(template.definition)
+        modality = TASKS[template.task].modality
+        assert definitions.soundness_issues(definition, steps, modality) == [], template.name
+        assert definitions.completeness_issues(definition, steps) == [], template.name
+
+
+async def test_everybody_sees_the_templates_of_each_task(ada: Client, bob: Client, admin: Client, anonymous: Client) -> None:
+    tasks = await ada.one(TASK_LIST)
+    assert [task["key"] for task in tasks] == list(TASKS)
+    assert await bob.one(TASK_LIST) == await admin.one(TASK_LIST) == tasks
+    (task,) = await ada.one(TASK_LIST, modality="AUDIO")
+    found = task.pop("templates")
+    assert task == {
+        "key": "audio_classification",
+        "modality": "AUDIO",
+        "type": "CLASSIFICATION",
+        "primaryMetric": "f1_macro",
+        "goal": "MAXIMIZE",
+    }
+    assert [template["name"] for template in found] == ["Classify recordings: random forest", "Classify recordings: support vectors"]
+    assert {key: value for key, value in found[0].items() if key not in {"id", "name"}} == {
+        "status": "VALIDATED",
+        "isTemplate": True,
+        "version": 1,
+        "modality": "AUDIO",
+        "task": {"key": "audio_classification"},
+        "owner": {"username": "_trellis", "kind": "SYSTEM"},
+    }
+    assert await ada.one(TASK_LIST, modality="VIDEO") == []
+    assert (await anonymous.post(TASK_LIST))["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+
+
+async def test_what_ships_is_in_no_list_and_its_account_shows_nothing_of_others(ada: Client, admin: Client) -> None:
+    template = next(iter((await template_ids(ada)).values()))
+    for client in (ada, admin):
+        lists = "{ pipelines(filter: {isTemplate: true}) { totalCount edges { node { id } } } }"
+        assert await client.one(lists) == {"totalCount": 0, "edges": []}
+    assert (await admin.one("{ users(filter: {kind: [SYSTEM]}) { totalCount } }")) == {"totalCount": 0}
+    assert (await ada.one("query($id: ID!) { node(id: $id) { id } }", id=template)) == {"id": template}
+    pipeline = await ada.one(OWNER, id=template)
+    owner = pipeline.pop("owner")
+    assert pipeline == {"createdBy": None, "snapshots": {"totalCount": 0}, "jobs": {"totalCount": 0}}
+    assert owner["id"] == f"user_{SHIPPED_ACCOUNT.hex}"
+    assert owner["stats"] == {"datasets": 0, "pipelines": len(templates.TEMPLATES), "jobs": 0}
+    assert (owner["pipelines"], owner["datasets"], owner["runs"], owner["members"]) == ({"totalCount": 0},) * 4
+    administer = "mutation($id: ID!) { administerUser(input: {id: $id, isActive: false}) { __typename } }"
+    assert await admin.one(administer, id=owner["id"]) == {"__typename": "NotFound"}
+
+
+async def test_nobody_runs_or_changes_a_template_that_ships(ada: Client, admin: Client) -> None:
+    ids = await template_ids(ada)
+    name, template = next(iter(ids.items()))
+    update = """mutation($id: ID!) { updatePipeline(input: {id: $id, name: "mine"}) { __typename ... on InvalidInput { issues { path message } } } }"""
+    for client in (ada, admin):
+        for action, path, answer in (
+            ("change", ["id"], await client.one(update, id=template)),
+            ("run", ["pipelineId"], await client.run_pipeline(template, f"version_{'0' * 32}")),
+        ):
+            message = f"{name!r} is a template that ships with Trellis. Copy it with `copyPipeline`, and {action} the copy."
+            assert (answer["__typename"], answer["issues"]) == ("InvalidInput", [{"path": path, "message": message}])
+    assert await template_ids(ada) == ids
+
+
+async def test_a_copy_is_a_pipeline_like_any_other(ada: Client, bob: Client, database: Database) -> None:
+    name, template = next(iter((await template_ids(ada)).items()))
+    original = await ada.one(
+        "query($id: ID!) { pipeline(id: $id) { description definition { nodes { key stepKey parameters } links { source target } } } }",
+        id=template,
+    )
+    copied = (await copy(ada, template, idempotencyKey="k"))["pipeline"]
+    assert {key: value for key, value in copied.items() if key not in {"id", "owner"}} == {
+        **original,
+        "name": name,
+        "status": "VALIDATED",
+        "version": 1,
+        "isTemplate": False,
+        "task": {"key": "tabular_classification"},
+    }
+    assert (await copy(ada, template, idempotencyKey="k"))["pipeline"]["id"] == copied["id"]
+    assert (await copy(ada, template, name="other", idempotencyKey="k"))["code"] == "CONFLICT"
+    assert (await copy(ada, template))["code"] == "NAME_TAKEN"
+    assert (await copy(bob, copied["id"]))["code"] == "NOT_FOUND"
+    ada_id, bob_id = [(await client.one("{ viewer { id } }"))["id"] for client in (ada, bob)]
+    assert (await copy(bob, template, name="theirs", ownerId=ada_id))["issues"][0]["path"] == ["ownerId"]
+    await join(database, ada_id, "bob", UserRole.MEMBER)  # as if her account were a team
+    assert (await copy(bob, copied["id"]))["pipeline"]["owner"] == {"id": bob_id}
+    assert (await copy(bob, template, name="theirs", ownerId=ada_id))["pipeline"]["owner"] == {"id": ada_id}
+    again = (await copy(ada, copied["id"], name="again"))["pipeline"]
+    assert (again["name"], again["task"], again["definition"]) == ("again", copied["task"], copied["definition"])
+    mark = """mutation($id: ID!, $is: Boolean) { updatePipeline(input: {id: $id, isTemplate: $is}) {
+      ... on UpdatePipelinePayload { pipeline { isTemplate version } } ... on InvalidInput { issues { path } } } }"""
+    assert (await ada.one(mark, id=again["id"], **{"is": True}))["pipeline"] == {"isTemplate": True, "version": 2}
+    assert (await ada.one(mark, id=again["id"], **{"is": None}))["issues"] == [{"path": ["isTemplate"]}]
+    marked = await ada.one("{ pipelines(filter: {isTemplate: true}) { edges { node { id } } } }")
+    assert marked == {"edges": [{"node": {"id": again["id"]}}]}
+
+
+async def test_a_newer_release_changes_the_templates_and_no_copy(ada: Client, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def publish(*shipped: templates.Template) -> None:
+        monkeypatch.setattr(templates, "TEMPLATES", shipped)
+        async with database.work(SYSTEM) as work:
+            await templates.publish_templates(work)
+
+    query = "query($ids: [ID!]!) { nodes(ids: $ids) { ... on Pipeline { version definition { nodes { key } } } } }"
+    present = templates.TEMPLATES
+    old = present[0]
+    template = (await template_ids(ada))[old.name]
+    copied = (await copy(ada, template))["pipeline"]["id"]
+    before = await ada.one(query, ids=[template, copied])
+    new = dataclasses.replace(old, version=2, chain=(("data", "dataset", {}), ("scale", "scale", {})))
+    try:
+        await publish(new)
+        changed = {"version": 2, "definition": {"nodes": [{"key": "data"}, {"key": "scale"}]}}
+        assert await ada.one(query, ids=[template, copied]) == [changed, before[1]]
+        await publish(old)
+        assert await ada.one(query, ids=[template, copied]) == [changed, before[1]], "the older release beside it changes nothing back"
+    finally:
+        async with database.work(SYSTEM) as work:
+            await work.run(delete(Pipeline).where(Pipeline.owner_id == SHIPPED_ACCOUNT, Pipeline.name == old.name))
+        await publish(*present)
+
+
+def breast_cancer() -> bytes:
+    """Of 569 tumours, with some values missing and a column of text."""
+    data: Any = load_breast_cancer(as_frame=True)
+    table = data.frame.iloc[::2].rename(columns={"target": "diagnosis"})
+    table["diagnosis"] = table["diagnosis"].map({0: "malignant", 1: "benign"})
+    table["clinic"] = [f"clinic {number % 4}" for number in range(len(table))]
+    table.loc[table.index[::20], "mean radius"] = None
+    return table.to_csv(index=False).encode()
+
+
+def diabetes() -> bytes:
+    """Of 442 patients."""
+    data: Any = load_diabetes(as_frame=True)
+    return data.frame.to_csv(index=False).encode()
+
+
+def signals() -> bytes:
+    """Vibrations of sound and of damaged bearings: recordings of three signals each."""
+    files: dict[str, bytes] = {"metadata.csv": b"file_name,label,group\n"}
+    for number in range(36):
+        is_damaged = number % 2 == 1
+        name = f"{number:02}.csv"
+        files[name] = csv_of(vibration(20 + number % 7, number, impacts=is_damaged))
+        files["metadata.csv"] += f"{name},{'damaged' if is_damaged else 'sound'},recording {number // 2 // 3 * 2 + number % 2}\n".encode()
+    return zip_of(files)
+
+
+def recordings() -> bytes:
+    """Low and high tones."""
+    generator = np.random.default_rng(5)
+    pitches = {"low": (200, 900), "high": (1_200, 3_500)}
+    files = {
+        f"{label}/{number:02}.wav": recording_of(tone(generator.uniform(low, high), number), "WAV")
+        for label, (low, high) in pitches.items()
+        for number in range(15)
+    }
+    return zip_of(files)
+
+
+def texts() -> bytes:
+    """Notes on two topics, with words in common."""
+    generator = np.random.default_rng(3)
+    topics = {"garden": "roses tulips soil seeds water spade compost hedge", "harbour": "ships anchor tide cargo sailors crane quay nets"}
+    files: dict[str, bytes] = {}
+    for topic, words in topics.items():
+        for number in range(20):
+            chosen = generator.choice(words.split(), 4, replace=False)
+            files[f"{topic}/{number:02}.txt"] = f"There was something about the {' and the '.join(chosen)} that everybody knew.".encode()
+    return zip_of(files)
+
+
+Bounds = Mapping[str, tuple[str, Callable[[float], bool]]]
+TABLE = {"targetColumn": "diagnosis", "problemType": "CLASSIFICATION"}
+DATA: Mapping[str, tuple[Callable[[], bytes], str, dict[str, Any], Bounds]] = {
+    "breast cancer": (
+        breast_cancer,
+        "tumours.csv",
+        TABLE,
+        {
+            "Classify rows: gradient boosting": ("f1_macro", lambda value: value > 0.9),
+            "Classify rows: logistic regression": ("f1_macro", lambda value: value > 0.9),
+        },
+    ),
+    "diabetes": (
+        diabetes,
+        "patients.csv",
+        {"targetColumn": "target", "problemType": "REGRESSION"},
+        {
+            "Predict numbers: ridge regression": ("rmse", lambda value: value < 62),
+            "Predict numbers: gradient boosting": ("rmse", lambda value: value < 66),
+            "Find groups of rows: k-means": ("silhouette", lambda value: value > 0.05),
+            "Find groups of rows: normal distributions": ("silhouette", lambda value: value > 0.0),
+        },
+    ),
+    "signals": (
+        signals,
+        "signals.zip",
+        {"modality": "SIGNAL"},
+        {
+            "Classify signals: random forest": ("f1_macro", lambda value: value > 0.8),
+            "Classify signals: gradient boosting by recordings": ("f1_macro", lambda value: value > 0.8),
+        },
+    ),
+    "recordings": (
+        recordings,
+        "tones.zip",
+        {"modality": "AUDIO"},
+        {
+            "Classify recordings: support vectors": ("f1_macro", lambda value: value > 0.8),
+            "Classify recordings: random forest": ("f1_macro", lambda value: value > 0.8),
+        },
+    ),
+    "texts": (
+        texts,
+        "notes.zip",
+        {"modality": "TEXT"},
+        {
+            "Classify texts: words": ("f1_macro", lambda value: value > 0.8),
+            "Classify texts: parts of words": ("f1_macro", lambda value: value > 0.8),
+        },
+    ),
+}
+
+
+def test_each_template_is_trained() -> None:
+    assert {name for *_, bounds in DATA.values() for name in bounds} == {template.name for template in templates.TEMPLATES}
+
+
+@pytest.mark.parametrize(
+    ("data", "count"), [*((name, 1) for name in DATA), *(exhaustive(name, len(bounds)) for name, (*_, bounds) in DATA.items())]
+)
+async def test_a_copy_of_a_template_trains(ada: Client, worker: object, data: str, count: int) -> None:
+    make, filename, fields, bounds = DATA[data]
+    version = await ada.ingest(data, make(), filename, **fields)
+    ids = await template_ids(ada)
+    measured: dict[str, float] = {}
+    for name, (metric, _) in [*bounds.items()][:count]:
+        copied = (await copy(ada, ids[name]))["pipeline"]
+        started = await ada.run_pipeline(copied["id"], version, seed=1)
+        assert started["__typename"] == "RunPipelinePayload", started
+        ended = await ada.wait(started["job"]["id"])
+        assert ended["status"] == "COMPLETED", (name, ended)
+        run = await ada.one("query($id: ID!) { run(id: $id) { metrics { key last } } }", id=started["run"]["id"])
+        measured[name] = {summary["key"]: summary["last"] for summary in run["metrics"]}[metric]
+    assert {name: value for name, value in measured.items() if not bounds[name][1](value)} == {}, measured
