@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from db.tables.proposals import SchemaProposalStatus
 from workers.ml import stages
 from workers.ml.part_state import PART_CHECKPOINT_PREFIX, PartState, StoredPart
 from workers.registry import task
+from workers.runtime import body_files
 from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.body_runner import BodyFailed
 
@@ -193,7 +193,7 @@ async def _store_items(
     if result is None:
         return None, []
     # The settle reads it when the attempt's folder is gone already: an open file stays readable.
-    item_lines = await asyncio.to_thread(Path(result["file"]).open, "rb")
+    item_lines = body_files.open_file(attempt.folder, Path(result["file"]))
     files = [
         (Path(result[name]), role, f"{stem}.{name}", "application/octet-stream")
         for name, role in (("pack", ITEMS), ("previews", PREVIEWS))

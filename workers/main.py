@@ -50,7 +50,7 @@ async def serve(queues: Sequence[str], tasks: Mapping[JobKind, Task]) -> None:
         database = await stack.enter_async_context(Database.open(state, RedisNoticePublisher(redis), idle_timeout=idle_timeout))
         objects = await stack.enter_async_context(ObjectStore.open(state))
         process_pool = await stack.enter_async_context(
-            ProcessPool(preload=settings.preload, is_subreaper=True, variables=settings.body_environment)
+            ProcessPool(preload=settings.preload, is_subreaper=True, variables=settings.body_environment, max_kept=settings.slot_count())
         )
         resources = WorkerResources(database, objects, process_pool, scratch, settings)
         engine = Engine(resources, state.redis_url, queues, tasks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import os
 import re
 import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
@@ -14,7 +15,7 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 from urllib.parse import quote
 
 import aioboto3
@@ -225,12 +226,12 @@ class ObjectStore:
                 await asyncio.to_thread(write_chunk, chunk)
             return file.tell(), digest.hexdigest()
 
-    async def upload(self, path: Path, key: str, content_type: str) -> tuple[int, str]:
-        """Store the file at `path`, in parts where it is large; return its size and SHA-256 (hexadecimal) as they were read.
+    async def upload(self, file: BinaryIO, key: str, content_type: str) -> tuple[int, str]:
+        """Store an open file, in parts where it is large; return its size and SHA-256 (hexadecimal) as they were read.
 
         The stored object is compared with them. Raises `Unavailable` if it differs: a retry may succeed.
         """
-        size, sha256, is_confirmed = await self._send(path, key, content_type)
+        size, sha256, is_confirmed = await self._send(file, key, content_type)
         if not is_confirmed:
             await self._compare(key, size, sha256)
         return size, sha256
@@ -248,13 +249,13 @@ class ObjectStore:
         if stored not in (None, sha256):
             raise Unavailable(SERVICE, "the bytes that were stored are not those that were sent")
 
-    async def _send(self, path: Path, key: str, content_type: str) -> tuple[int, str, bool]:
+    async def _send(self, file: BinaryIO, key: str, content_type: str) -> tuple[int, str, bool]:
         """Send the file; return its size, its SHA-256, and whether the store confirmed that it received these bytes."""
-        size = (await asyncio.to_thread(path.stat)).st_size
+        size = os.fstat(file.fileno()).st_size
         part_size = max(PART_SIZE, -(-size // MAX_PARTS))
         digest = hashlib.sha256()
         sent = 0
-        with path.open("rb") as file, translate_errors():
+        with translate_errors():
 
             def next_part() -> bytes:
                 part = file.read(part_size)

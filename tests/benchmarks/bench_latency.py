@@ -7,6 +7,7 @@ fault tests, on the monotonic clock that all processes share.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import tempfile
 import time
@@ -63,7 +64,11 @@ async def main(folder: Path) -> None:
     await asyncio.to_thread(project_steps_sync, deployment.state_settings().database_url)
     entered_file = folder / "entered"
     entered_file.touch()
-    trace_environment = {"PYTHONPATH": os.pathsep.join([str(SITE), str(ROOT)]), TRACES: str(folder)}
+    trace_environment = {
+        "PYTHONPATH": os.pathsep.join([str(SITE), str(ROOT)]),
+        TRACES: str(folder),
+        "TRELLIS_WORKER_BODY_PATHS": json.dumps([str(folder)]),
+    }
     with ExitStack() as stack:
         url, _ = stack.enter_context(deployment.trellis_api())
         stack.enter_context(deployment.run_process("server.cli", "worker", **trace_environment))

@@ -143,7 +143,7 @@ async def test_a_large_file_goes_up_in_parts_and_comes_down_whole_in_little_memo
         file.write(block[: size % PART_SIZE])
     expected = hashlib.sha256(source.read_bytes()).hexdigest()
     before = psutil.Process().memory_info().rss
-    assert await store.upload(source, "models/large", "application/octet-stream") == (size, expected)
+    assert await store.upload(source.open("rb"), "models/large", "application/octet-stream") == (size, expected)
     copy = tmp_path / "copy"
     assert (await store.download("models/large", copy))[0] == size
     assert psutil.Process().memory_info().rss - before < 6 * PART_SIZE
@@ -156,7 +156,7 @@ async def test_a_large_file_goes_up_in_parts_and_comes_down_whole_in_little_memo
 async def test_a_file_of_any_size_comes_back_as_it_went(store: ObjectStore, tmp_path: Path, content: bytes) -> None:
     source, copy = tmp_path / "source", tmp_path / "copy"
     source.write_bytes(content)
-    assert await store.upload(source, "a", "text/plain") == (len(content), hashlib.sha256(content).hexdigest())
+    assert await store.upload(source.open("rb"), "a", "text/plain") == (len(content), hashlib.sha256(content).hexdigest())
     assert await store.download("a", copy) == (len(content), hashlib.sha256(content).hexdigest())
     assert copy.read_bytes() == content
     assert await store.read("a", 3) == content[:3]
@@ -273,8 +273,8 @@ async def test_a_file_that_is_not_stored_as_it_was_sent_is_not_stored(
     client: Any = CorruptingClient(store._client, is_noticed=is_noticed)
     corrupting_store = ObjectStore(store.bucket, store.region, client, store._signer, store._copier)
     with pytest.raises(Unavailable):
-        await corrupting_store.upload(path, "spoilt", "text/plain")
-    assert await store.upload(path, "whole", "text/plain") == (size, hashlib.sha256(b"x" * size).hexdigest())
+        await corrupting_store.upload(path.open("rb"), "spoilt", "text/plain")
+    assert await store.upload(path.open("rb"), "whole", "text/plain") == (size, hashlib.sha256(b"x" * size).hexdigest())
 
 
 class RecordingClient:
@@ -309,7 +309,7 @@ async def test_a_small_file_takes_one_request_if_the_store_confirms_its_bytes(
     (tmp_path / "file").write_bytes(CSV)
     client: Any = RecordingClient(store._client, etag)
     recording_store = ObjectStore(store.bucket, store.region, client, store._signer, store._copier)
-    assert await recording_store.upload(tmp_path / "file", "file", "text/csv") == (len(CSV), SHA256)
+    assert await recording_store.upload((tmp_path / "file").open("rb"), "file", "text/csv") == (len(CSV), SHA256)
     assert client.calls == calls
     assert await store.read("file", MIB) == CSV
 

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -24,6 +25,7 @@ from tests.workers.hostile_body import reach_out as reach_out  # noqa: PLC0414 -
 from workers.ml.errors import BadInput, Transient
 from workers.ml.reporting import Reporter
 from workers.runtime import process_tree
+from workers.runtime.child_main import FLUSH_THREAD
 
 
 def record_start(spec: dict[str, Any], _report: Reporter) -> None:
@@ -35,6 +37,61 @@ def record_start(spec: dict[str, Any], _report: Reporter) -> None:
 def quick(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     record_start(spec, reporter)
     return {}
+
+
+_left_behind: list[object] = []
+
+
+def leave(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    """Leave behind in this process what `what` names."""
+    record_start(spec, reporter)
+    match spec["what"]:
+        case "thread":
+            threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+        case "process":
+            _left_behind.append(subprocess.Popen(["sleep", "60"]))
+        case "memory":
+            _left_behind.append(bytearray(os.urandom(1024)) * 400_000)
+        case "error":
+            raise BadInput("BAD_FILE", "The file is bad.")
+        case "late report":
+            timer = threading.Timer(0.5, lambda: reporter.log("a late line") or reporter.progress(99, "Late"))
+            timer.name = FLUSH_THREAD  # disguised as ours
+            timer.daemon = True
+            timer.start()
+        case "reports":
+            reporter.progress(10, "Early")
+            time.sleep(1.0)
+            reporter.progress(20, "Later")
+        case _:
+            pass
+    return {}
+
+
+def name_file(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    """Return a path to upload: of `target`, or of a link that leads to it, or of a folder in the place of the body's own; or have it removed."""
+    record_start(spec, reporter)
+    here = Path(tempfile.gettempdir())
+    match spec["how"]:
+        case "link":
+            (here / "report").symlink_to(spec["target"])
+            return {"upload": str(here / "report")}
+        case "linked folder":
+            real = here.resolve()
+            real.rename(real.with_name("moved"))
+            real.symlink_to(Path(spec["target"]).parent)
+            return {"upload": str(here / Path(spec["target"]).name)}
+        case "pipe":
+            os.mkfifo(here / "report")
+            return {"upload": str(here / "report")}
+        case "checkpoint":
+            reporter.checkpoint("training", 1, {}, Path(spec["target"]), disposable=True)
+            return {}
+        case "own":
+            (here / "report").write_text("mine")
+            return {"upload": str(here / "report")}
+        case _:
+            return {"upload": spec["target"]}
 
 
 def long(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:

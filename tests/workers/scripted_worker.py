@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row, insert
@@ -19,7 +20,10 @@ from workers.runtime.attempt import Attempt, Effects
 async def run_scripted_body(attempt: Attempt) -> Effects:
     """Run the job's body; the effect of completion is an experiment named after the attempt."""
     parameters = attempt.job.parameters
-    await attempt.run_body(f"tests.workers.bodies:{parameters['body']}", parameters["spec"])
+    spec = parameters["spec"]
+    result = await attempt.run_body(f"tests.workers.bodies:{parameters['body']}", spec, is_shared=spec.get("is_shared", False))
+    if "upload" in result:
+        await attempt.upload(Path(result["upload"]), f"jobs/{attempt.job.owner_id}/{attempt.job.id}", "REPORT", "report", "text/plain")
 
     async def effects(work: Work, job: Row[Any]) -> Sequence[str]:
         await work.run(insert(Experiment).values(owner_id=job.owner_id, name=f"{job.id} {job.attempt}"))

@@ -76,8 +76,10 @@ async def start_body(child: ChildHandle, folder: Path, body: str, deadline: floa
             "folder": str(folder),
             "limits": {},
             "niceness": 0,
-            "paths": [],
+            "paths": [str(folder)],
             "deadline": deadline,
+            "is_shared": False,
+            "end_of_output": "",
         }
     )
     return trace

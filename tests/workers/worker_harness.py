@@ -60,11 +60,15 @@ class WorkerHarness:
         await wait_registered(self.database, worker)
         return worker
 
-    async def submit(self, body: str, *, max_tries: int = 3, timeout: float | None = None, **spec: Any) -> UUID:
+    async def submit(
+        self, body: str, *, max_tries: int = 3, timeout: float | None = None, owner_id: UUID | None = None, **spec: Any
+    ) -> UUID:
         """Submit a job that runs this body and traces its starts in its own file."""
         parameters = {"body": body, "spec": {"trace": str(self.folder / f"{uuid4()}.trace"), **spec}}
         async with self.database.work(SYSTEM) as work:
-            new_job = jobs.NewJob(self.owner_id, JobKind.EXPORT, self.queue, parameters=parameters, max_tries=max_tries, timeout=timeout)
+            new_job = jobs.NewJob(
+                owner_id or self.owner_id, JobKind.EXPORT, self.queue, parameters=parameters, max_tries=max_tries, timeout=timeout
+            )
             return (await jobs.submit(work, new_job)).id
 
     async def job(self, job_id: UUID) -> Row[Any]:

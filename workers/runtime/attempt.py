@@ -24,7 +24,7 @@ from db.services.outputs import StoredFile
 from db.stores.objects import ObjectStore
 from db.tables.jobs import JobNodeStatus
 from db.tables.jobstates import TERMINAL, JobStatus
-from workers.runtime import telemetry
+from workers.runtime import body_files, telemetry
 from workers.runtime.body_runner import BodyRunner, BodyTerminated, LeaseExpired
 from workers.runtime.checkpoints import Checkpoints
 from workers.runtime.failures import BodyFailed, failure_of
@@ -127,9 +127,11 @@ class Attempt:
         yield output
         self.reports.node(NodeChange(key, JobNodeStatus.COMPLETED, 100, output))
 
-    async def run_body(self, target: str, spec: Mapping[str, Any], *, span: tuple[float, float] = (0, 100)) -> dict[str, Any]:
-        """Run "module:function" in a child process; see `BodyRunner.run`."""
-        return await self._body_runner.run(target, spec, self.folder, span=span)
+    async def run_body(
+        self, target: str, spec: Mapping[str, Any], *, span: tuple[float, float] = (0, 100), is_shared: bool = False
+    ) -> dict[str, Any]:
+        """Run "module:function" in a child process, which `is_shared` by such bodies of the same account; see `BodyRunner.run`."""
+        return await self._body_runner.run(target, spec, self.folder, span=span, shared_by=self.job.owner_id if is_shared else None)
 
     def _timeout_seconds(self) -> float:
         settings = self._resources.settings
@@ -176,9 +178,10 @@ class Attempt:
         return path
 
     async def upload(self, path: Path, prefix: str, role: str, filename: str, content_type: str) -> StoredFile:
-        """Store a file under `prefix` plus a unique name."""
+        """Store a file of the attempt's folder under `prefix` plus a unique name."""
         key = self.track_key(f"{prefix}/{uuid4()}")
-        size, sha256 = await self.objects.upload(path, key, content_type)
+        with body_files.open_file(self.folder, path) as file:
+            size, sha256 = await self.objects.upload(file, key, content_type)
         return StoredFile(key, size, sha256, role, filename, content_type)
 
     async def upload_all(self, files: Sequence[tuple[Path, str, str, str]], prefix: str) -> list[StoredFile]:
@@ -258,6 +261,7 @@ class Attempt:
             except OSError as error:
                 await settlement.fail(failure_of(error, body_started=False))
                 return False
+            self.checkpoints.folder = self.folder
             log_file = LogFile(log_path(self.folder), self._resources.settings.log_bytes)
             self.reports.attach_log(log_file)
             self._running_task = running_task = asyncio.ensure_future(task(self))
@@ -338,7 +342,8 @@ class Attempt:
         filename = f"{spec_of(job.kind).title}-{job.id.hex[-8:]}-attempt-{job.attempt}.log"
         try:
             async with asyncio.timeout(LOG_UPLOAD_TIMEOUTS.get(self._stop_reason, LOG_UPLOAD_TIMEOUTS[StopReason.GIVE_BACK])):
-                size, sha256 = await self.objects.upload(log_file.path, key, TEXT_CONTENT_TYPE)
+                with log_file.path.open("rb") as file:
+                    size, sha256 = await self.objects.upload(file, key, TEXT_CONTENT_TYPE)
         except Exception:  # the job settles without its log
             log.warning("log_not_stored", job=str(job.id), attempt=job.attempt, exc_info=True)
             self.track_key(key)  # the upload may have succeeded after all

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 from db.services.jobs import Failure, NodeChange, Point
 from db.tables.jobs import JobNodeStatus
-from workers.runtime import telemetry
+from workers.runtime import body_files, telemetry
 from workers.runtime.checkpoints import Checkpoints
 from workers.runtime.failures import BodyFailed
 from workers.runtime.frames import BadFrame
@@ -25,6 +27,7 @@ FULL_LOG_PAUSE = 0.001
 BACKPRESSURE_PAUSE = 0.05
 KILL_MARGIN = 0.1  # share of the lease reserved for dying: SIGKILL takes a moment on a busy machine, or if the body has gigabytes
 DRAIN_ROUNDS, DRAIN_WAIT = 20, 0.05
+END_OF_OUTPUT_TIMEOUT = 5.0  # seconds in which the output of a body is read that has sent its response
 _OUT_OF_MEMORY_OUTPUT = (b"memory allocation of", b"out of memory", b"bad_alloc", b"Cannot allocate memory")
 _MESSAGE_PREFIXES = {
     "DISK_FULL": "The worker had no disk space left for the files of the job. Free some, or give the job less to write. ",
@@ -75,35 +78,78 @@ class BodyRunner:
         """When to kill bodies so that they are dead by `lease_deadline`."""
         return lease_deadline - KILL_MARGIN * self._settings.lease
 
-    async def run(self, target: str, spec: Mapping[str, Any], folder: Path, *, span: tuple[float, float]) -> dict[str, Any]:
+    async def run(
+        self, target: str, spec: Mapping[str, Any], folder: Path, *, span: tuple[float, float], shared_by: Hashable = None
+    ) -> dict[str, Any]:
         """Return the result of "module:function" called with `spec`; its progress is scaled to the `span` of the job's progress.
+
+        With `shared_by`, the process may have run the same function for the same value before, and may do so again.
 
         Raises `BodyFailed`, `LeaseExpired` or `ForkserverUnavailable`. When cancelled, sends SIGTERM, after `kill_grace` seconds SIGKILL,
         and waits until the body is dead.
         """
-        child = self._child = await self._process_pool.acquire()
-        output_task = asyncio.create_task(self._copy_output(child))
+        key = None if shared_by is None else (target, shared_by)
+        kept = None if key is None else self._process_pool.acquire_kept(key)
+        child = self._child = kept or await self._process_pool.acquire()
+        if key is not None and kept is None:
+            child.home = Path(tempfile.mkdtemp(dir=folder.parent))
+        end_of_output = f"\x1eend of {secrets.token_hex(16)}\n"
+        output_task = asyncio.create_task(self._copy_output(child, end_of_output.encode()))
+        request = {
+            "target": target,
+            "spec": dict(spec),
+            "folder": str(folder),
+            "deadline": self._kill_deadline,
+            "limits": self._limits(),
+            "niceness": self._settings.niceness,
+            "paths": [str(path) for path in (child.home or folder, *self._settings.body_paths)],
+            "is_shared": key is not None,
+            "end_of_output": end_of_output,
+        }
+        is_kept = False
         try:
-            if time.monotonic() >= self._kill_deadline:  # the worker was frozen, and another may have started the job
-                raise LeaseExpired
-            child.set_limits(self._kill_deadline, self._settings.memory_bytes)
-            request = {"target": target, "spec": dict(spec), "folder": str(folder), "deadline": self._kill_deadline}
-            paths = [str(path) for path in self._settings.body_paths]
-            await child.send_request({**request, "limits": self._limits(), "niceness": self._settings.niceness, "paths": paths})
-            if self.on_started is not None:
-                self.on_started()
-            try:
-                response = await self._read_response(child, span)
-            except BadFrame as error:
-                raise BodyFailed(_not_retryable("BODY_FAILED", f"The job's process sent an invalid message: {error}")) from None
-            if response is None:
-                child_exit = await child.wait()
-                telemetry.body_exited(child_exit.status, child_exit.reason)
-                await _drain_output(output_task)
-                raise self._exit_error(child_exit, child.tail)
-            return self._result(response)
-        finally:
-            await self._await_exit(child, asyncio.create_task(self._terminate(child, output_task)))
+            with body_files.lent(folder, child.home):
+                try:
+                    response = await self._send(child, request, span)
+                    if response is None:
+                        raise await self._no_response(child, output_task, is_new=kept is None)
+                    if key is not None and response.get("is_reusable") is True:
+                        is_kept = bool((await asyncio.wait([output_task], timeout=END_OF_OUTPUT_TIMEOUT))[0])
+                finally:
+                    if not is_kept:
+                        await self._await_exit(child, asyncio.create_task(self._terminate(child, output_task)))
+        except BaseException:
+            if is_kept:
+                self._process_pool.drop(child)
+            child.remove_home()
+            raise
+        if is_kept:
+            self._child = None
+            self._process_pool.keep(child, key)
+        else:
+            child.remove_home()
+        return self._result(response)
+
+    async def _send(self, child: ChildHandle, request: dict[str, Any], span: tuple[float, float]) -> dict[str, Any] | None:
+        """Return the response of the child, None if it has closed its socket without one."""
+        if time.monotonic() >= self._kill_deadline:  # the worker was frozen, and another may have started the job
+            raise LeaseExpired
+        child.set_limits(self._kill_deadline, self._settings.memory_bytes)
+        await child.send_request(request)
+        if self.on_started is not None:
+            self.on_started()
+        try:
+            return await self._read_response(child, span)
+        except BadFrame as error:
+            raise BodyFailed(_not_retryable("BODY_FAILED", f"The job's process sent an invalid message: {error}")) from None
+
+    async def _no_response(self, child: ChildHandle, output_task: asyncio.Task[None], *, is_new: bool) -> Exception:
+        child_exit = await child.wait()
+        telemetry.body_exited(child_exit.status, child_exit.reason)
+        await _drain_output(output_task)
+        if child_exit.reason is None and not is_new and not child.has_sent:
+            return ForkserverUnavailable("It died before it began.")
+        return self._exit_error(child_exit, child.tail)
 
     async def _read_response(self, child: ChildHandle, span: tuple[float, float]) -> dict[str, Any] | None:
         async for message in child.messages():
@@ -140,9 +186,9 @@ class BodyRunner:
         output_task.cancel()
         child.close()
 
-    async def _copy_output(self, child: ChildHandle) -> None:
+    async def _copy_output(self, child: ChildHandle, end: bytes) -> None:
         decoder = LineDecoder()
-        async for chunk in child.output_chunks():
+        async for chunk in child.output_chunks(end):
             self._reports.log_text(decoder.feed(chunk))
             if self._reports.log_is_full:
                 await asyncio.sleep(FULL_LOG_PAUSE)

@@ -17,6 +17,7 @@ from db.errors import StateError
 from db.services.jobs import Claim, checkpoints, metrics
 from db.services.jobs.checkpoints import Checkpoint
 from db.stores.objects import ObjectMissing, ObjectStore
+from workers.runtime import body_files
 from workers.runtime.reports import Reports, Superseded
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -52,8 +53,8 @@ class _PendingCheckpoint:
 class Checkpoints:
     """The checkpoints of one attempt, stored while the body runs. Of those pending under one name only the newest is stored.
 
-    Each is written in an order that keeps it consistent: first the metric points up to it, then its object, then its row. `key_prefix` and
-    `content_type` apply to the objects. A checkpoint that cannot be stored is dropped: there will be another.
+    Each is written in an order that keeps it consistent: first the metric points up to it, then its object, then its row. Files lie in
+    `folder`; `key_prefix` and `content_type` apply to the objects. A checkpoint that cannot be stored is dropped: there will be another.
     """
 
     def __init__(self, database: Database, objects: ObjectStore, claim: Claim, reports: Reports) -> None:
@@ -61,6 +62,7 @@ class Checkpoints:
         self._objects = objects
         self._claim = claim
         self._reports = reports
+        self.folder = Path()
         self.key_prefix = ""
         self.content_type = "application/octet-stream"
         self.keys: set[str] = set()  # objects to delete when the job has ended
@@ -187,7 +189,7 @@ class Checkpoints:
         row_state: _State = {"body": state, "percent": self._reports.percent, "reach": dict(self._reports.last_steps)}
         previous = self._pending.get(name)
         if previous is not None:
-            _dispose(previous)
+            self._dispose(previous)
         self._pending[name] = _PendingCheckpoint(name, position, row_state, file, is_disposable)
         if self._store_task is None or self._store_task.done():
             self._store_task = asyncio.create_task(self._store_all(), name=f"checkpoints of {self._claim.job_id}")
@@ -212,6 +214,10 @@ class Checkpoints:
         self._store_task.cancel()
         await asyncio.wait([self._store_task])
 
+    def _dispose(self, pending: _PendingCheckpoint) -> None:
+        if pending.is_disposable and pending.file is not None:
+            body_files.remove_file(self.folder, pending.file)
+
     async def _store_all(self) -> None:
         while self._pending:
             pending = self._pending.pop(next(iter(self._pending)))
@@ -220,7 +226,7 @@ class Checkpoints:
             except Exception:  # the body must not fail; the next checkpoint will do
                 log.warning("checkpoint_not_stored", job=str(self._claim.job_id), name=pending.name, exc_info=True)
             finally:
-                _dispose(pending)
+                self._dispose(pending)
 
     async def _store(self, pending: _PendingCheckpoint) -> None:
         await self._reports.flush_points()
@@ -229,7 +235,8 @@ class Checkpoints:
             return
         key = f"{self.key_prefix}/{uuid4()}"
         try:
-            size, sha256 = await self._objects.upload(pending.file, key, self.content_type)
+            with body_files.open_file(self.folder, pending.file) as file:
+                size, sha256 = await self._objects.upload(file, key, self.content_type)
         except BaseException:
             self.keys.add(key)  # the upload may have succeeded, and no row refers to it
             raise
@@ -258,8 +265,3 @@ class Checkpoints:
             log.warning("checkpoint_object_not_removed", count=len(keys), exc_info=True)
         else:
             self.keys.difference_update(keys)
-
-
-def _dispose(pending: _PendingCheckpoint) -> None:
-    if pending.is_disposable and pending.file is not None:
-        pending.file.unlink(missing_ok=True)

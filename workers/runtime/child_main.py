@@ -1,4 +1,4 @@
-"""The child process: runs one body, sends its reports to the worker, and exits."""
+"""The child process: runs a body, sends its reports to the worker, and exits, or runs another body of the same kind and account."""
 
 from __future__ import annotations
 
@@ -22,12 +22,17 @@ from workers.ml.reporting import NodeStatus
 from workers.runtime import error_classification, frames, process_tree, sandbox
 
 SEND_INTERVAL = 0.05  # seconds between report messages
+FLUSH_THREAD = "reports"
+REUSABLE_MEMORY = 256 * 1024**2  # bytes that a process may have kept from its bodies to be used for another one
 CPU_KILL_MARGIN = 10  # CPU seconds between SIGXCPU (soft limit) and SIGKILL (hard limit)
 NOISY_LOGGERS = ("PIL",)  # libraries whose INFO records are of no use in a job's log
 
 
 class PipeReporter:
-    """Collects a body's reports and sends them at most every 50 ms; a thread sends what is pending when the body reports nothing more."""
+    """Collects a body's reports and sends them at most every 50 ms; a thread sends what is pending when the body reports nothing more.
+
+    Once closed it sends nothing: a thread that a body left behind cannot report for the next one.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -35,6 +40,7 @@ class PipeReporter:
         self._pending: dict[str, Any] = {}
         self._sent_at = 0.0
         self._has_pending = threading.Event()
+        self._is_closed = False
         self._flush_thread: threading.Thread | None = None
         self._step: str | None = None
         self._running_node: str | None = None
@@ -91,23 +97,33 @@ class PipeReporter:
     def flush(self) -> None:
         """Send the pending reports."""
         with self._lock:
-            if self._pending:
-                self._connection.sendall(frames.encode({"report": self._pending}))
-                self._pending = {}
-            self._sent_at = time.monotonic()
+            self._send_pending()
+
+    def close(self) -> None:
+        """Send the pending reports, the last ones."""
+        with self._lock:
+            self._send_pending()
+            self._is_closed = True
+        self._has_pending.set()  # ends the thread
+
+    def _send_pending(self) -> None:
+        if self._pending and not self._is_closed:
+            self._connection.sendall(frames.encode({"report": self._pending}))
+        self._pending = {}
+        self._sent_at = time.monotonic()
 
     def _schedule_flush(self) -> None:
         if time.monotonic() - self._sent_at >= SEND_INTERVAL:
             self.flush()
             return
         if self._flush_thread is None:
-            self._flush_thread = threading.Thread(target=self._flush_loop, daemon=True)
+            self._flush_thread = threading.Thread(target=self._flush_loop, name=FLUSH_THREAD, daemon=True)
             self._flush_thread.start()
         self._has_pending.set()
 
     def _flush_loop(self) -> None:
         with contextlib.suppress(OSError):  # the worker has died; this process will soon
-            while True:
+            while not self._is_closed:
                 self._has_pending.wait()
                 self._has_pending.clear()
                 time.sleep(SEND_INTERVAL)
@@ -115,33 +131,60 @@ class PipeReporter:
 
 
 def main(connection: socket.socket) -> int:
-    """Wait for one request, run it and send the response. Return the exit status."""
+    """Run one request after another, each with its response, until the worker closes the socket. Return the exit status."""
     body_sandbox = sandbox.Sandbox()
-    request = frames.receive(connection)
-    if request is None:
-        return 0
-    _set_up_process(request["folder"], request["limits"])
-    process_tree.lower_priority(request["niceness"])
-    _set_up_output()
-    # Before the body's code is imported, since a library may start threads, which would remain unrestricted.
-    body_sandbox.enter(request["target"], [request["folder"], *request["paths"]])
-    reporter = PipeReporter(connection)
-    # The worker may have been frozen since its claim. All processes of a machine share the monotonic clock.
-    response = _run(request, reporter) if time.monotonic() < request["deadline"] else {"expired": True}
-    try:
-        _flush_output()  # before the response: on receiving it, the worker kills this process
-        reporter.flush()
-        connection.sendall(frames.encode(response))
-    except OSError:
-        return 1
+    is_set_up = False
+    memory_at_start = _anonymous_memory()
+    while (request := frames.receive(connection)) is not None:
+        os.chdir(request["folder"])
+        os.environ["TMPDIR"] = tempfile.tempdir = request["folder"]
+        if not is_set_up:
+            _set_limits(request["limits"])
+            process_tree.lower_priority(request["niceness"])
+            _set_up_output()
+            # Before the body's code is imported, since a library may start threads, which would remain unrestricted.
+            body_sandbox.enter(request["target"], request["paths"])
+            is_set_up = True
+        reporter = PipeReporter(connection)
+        # The worker may have been frozen since its claim. All processes of a machine share the monotonic clock.
+        response = _run(request, reporter) if time.monotonic() < request["deadline"] else {"expired": True}
+        is_reusable = request["is_shared"] and "result" in response and _is_reusable(memory_at_start)
+        try:
+            _flush_output()  # before the response: on receiving it, the worker kills this process, unless it can be used again
+            if is_reusable:
+                os.write(1, request["end_of_output"].encode())
+            reporter.close()
+            connection.sendall(frames.encode({**response, "is_reusable": True} if is_reusable else response))
+        except OSError:
+            return 1
+        if not is_reusable:
+            break
     return 0
+
+
+def _is_reusable(memory_at_start: int) -> bool:
+    """Whether another body would find this process as this one found it: without processes and threads of Python's, its memory and CPU time
+    hardly used. The limit of CPU time, which counts all bodies of a process, is a hundred times as high."""
+    soft_limit = resource.getrlimit(resource.RLIMIT_CPU)[0]
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return (
+        (soft_limit == resource.RLIM_INFINITY or usage.ru_utime + usage.ru_stime <= soft_limit / 100)
+        and not any(thread.name != FLUSH_THREAD and thread is not threading.main_thread() for thread in threading.enumerate())
+        and not process_tree.children()
+        and _anonymous_memory() - memory_at_start <= REUSABLE_MEMORY
+    )
+
+
+def _anonymous_memory() -> int:
+    return process_tree.memory_upper_bound([os.getpid()])
 
 
 def _run(request: dict[str, Any], reporter: PipeReporter) -> dict[str, Any]:
     oom_kills_before = process_tree.oom_kills() or 0
     try:
         module, _, name = request["target"].partition(":")
-        result = getattr(importlib.import_module(module), name)(request["spec"], reporter)
+        with warnings.catch_warnings():  # also forgets what an earlier body was warned of
+            result = getattr(importlib.import_module(module), name)(request["spec"], reporter)
         response = {"result": result}
         frames.encode(response)  # a result that cannot be encoded is the body's failure
     except BaseException as error:  # noqa: BLE001 - whatever a body raises is its response; panics of native code are no `Exception`
@@ -149,9 +192,7 @@ def _run(request: dict[str, Any], reporter: PipeReporter) -> dict[str, Any]:
     return response
 
 
-def _set_up_process(folder: str, limits: dict[str, int]) -> None:
-    os.chdir(folder)
-    os.environ["TMPDIR"] = tempfile.tempdir = folder
+def _set_limits(limits: dict[str, int]) -> None:
     for name, value in limits.items():
         rlimit = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(rlimit)[1]

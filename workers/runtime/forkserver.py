@@ -148,7 +148,7 @@ class Forkserver:
         elif number in self._children:
             child = self._children[number]
             if command["do"] == "set_limits":
-                if child.memory_limit is None:
+                if child.memory_limit is None and command["memory_limit"] is not None:
                     child.oom_kills_before = process_tree.oom_kills()
                 child.deadline = command["deadline"]
                 child.memory_limit = command["memory_limit"]

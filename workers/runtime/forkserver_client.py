@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
@@ -54,11 +56,14 @@ class ChildHandle:
         self.pid = 0
         self.exited: asyncio.Future[ChildExit] = asyncio.get_running_loop().create_future()
         self.tail = b""
+        self.has_sent = False  # a message since the last request
+        self.home: Path | None = None  # the folder that the child reaches if it may run several bodies; removed with it
         self._output_reader: asyncio.StreamReader | None = None
         self._output_transport: asyncio.ReadTransport | None = None
 
     async def send_request(self, message: dict[str, Any]) -> None:
-        """Send the request: what to run, and its limits."""
+        """Send a request: what to run, and its limits."""
+        self.has_sent = False
         self._writer.write(frames.encode(message))
         with contextlib.suppress(ConnectionError):
             await self._writer.drain()
@@ -66,20 +71,31 @@ class ChildHandle:
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
         """Yield the child's messages until it closes the socket."""
         while (message := await frames.read(self._reader)) is not None:
+            self.has_sent = True
             yield message
 
-    async def output_chunks(self) -> AsyncIterator[bytes]:
-        """Yield the output of the child and its descendants in chunks."""
+    async def output_chunks(self, end: bytes) -> AsyncIterator[bytes]:
+        """Yield the output of the child and its descendants in chunks, up to `end`, which a child writes that may run another body."""
         assert self._output_reader is not None
+        self.tail = held_back = b""
         while chunk := await self._output_reader.read(CHUNK_BYTES):
+            chunk, found, _ = (held_back + chunk).partition(end)
+            held_back = b"" if found else chunk[_end_of_text(chunk, end) :]
+            chunk = chunk.removesuffix(held_back)
             self.tail = (self.tail + chunk)[-TAIL_BYTES:]
             yield chunk
+            if found:
+                return
+        yield held_back
 
     def attach_output(self, reader: asyncio.StreamReader, transport: asyncio.ReadTransport) -> None:
         self._output_reader, self._output_transport = reader, transport
 
-    def set_limits(self, deadline: float, memory_limit: int) -> None:
-        """Have the child killed at `deadline` (monotonic clock), or above `memory_limit` bytes. Each heartbeat extends the deadline."""
+    def set_limits(self, deadline: float | None, memory_limit: int | None) -> None:
+        """Have the child killed at `deadline` (monotonic clock), or above `memory_limit` bytes. Each heartbeat extends the deadline.
+
+        A child that is kept for another body has neither.
+        """
         self._forkserver.send({"do": "set_limits", "id": self._number, "deadline": deadline, "memory_limit": memory_limit})
 
     def kill(self, reason: str, grace: float = 0.0) -> None:
@@ -94,6 +110,11 @@ class ChildHandle:
             if not (await asyncio.wait([self.exited], timeout=RESPONSE_TIMEOUT))[0]:
                 self._forkserver.kill_unresponsive()
         return await self.exited
+
+    def remove_home(self) -> None:
+        """Remove the child's folder, in a thread: a body may have left a million files there."""
+        if self.home is not None:
+            asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, self.home, True)  # noqa: FBT003 - ignores errors
 
     def close(self) -> None:
         self._writer.close()
@@ -292,6 +313,12 @@ class ForkserverClient:
             if not child.exited.done():
                 child.exited.set_result(ChildExit(-signal.SIGKILL, "forkserver"))
         self._children.clear()
+
+
+def _end_of_text(chunk: bytes, end: bytes) -> int:
+    """The position in `chunk` of what may be the beginning of `end`; the length of `chunk` if nothing is."""
+    start = chunk.rfind(end[:1], max(0, len(chunk) - len(end) + 1))
+    return start if start >= 0 and end.startswith(chunk[start:]) else len(chunk)
 
 
 def _wait_without_reaping(pid: int) -> None:

@@ -1,11 +1,11 @@
-"""The worker's pool of child processes. It keeps a spare one, so that a body starts at once."""
+"""The worker's pool of child processes. It keeps a spare one, so that a body starts at once, and for some seconds those that can run another body."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection
-from typing import Self
+from collections.abc import Collection, Hashable
+from typing import NamedTuple, Self
 
 import structlog
 
@@ -17,6 +17,13 @@ __all__ = ["ChildExit", "ChildHandle", "ForkserverUnavailable", "ProcessPool"]
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 REFILL_DELAY = 0.05  # seconds
+KEEP_SECONDS = 5.0  # in which a child that has run a body waits for another one
+
+
+class _KeptChild(NamedTuple):
+    child: ChildHandle
+    key: Hashable
+    expiry: asyncio.TimerHandle
 
 
 class ProcessPool:
@@ -29,13 +36,16 @@ class ProcessPool:
     With `is_subreaper`, descendants of bodies are reparented to this process when the forkserver dies, and killed. This process must then
     create no children besides those it has at the start.
 
-    Bodies get the environment variables named in `variables` besides those that Python and the libraries read.
+    Bodies get the environment variables named in `variables` besides those that Python and the libraries read. At most `max_kept` children that have
+    run a body are kept for another one.
     """
 
-    def __init__(self, *, preload: bool, is_subreaper: bool = False, variables: Collection[str] = ()) -> None:
+    def __init__(self, *, preload: bool, is_subreaper: bool = False, variables: Collection[str] = (), max_kept: int = 0) -> None:
         self._preload = preload
         self._is_subreaper = is_subreaper
         self._variables = variables
+        self._max_kept = max_kept
+        self._kept: list[_KeptChild] = []  # the last one was kept last
         self._forkserver: ForkserverClient | None = None
         self._forkservers: set[ForkserverClient] = set()
         self._preexisting_children: set[int] = set()
@@ -53,6 +63,7 @@ class ProcessPool:
 
     async def __aexit__(self, *_: object) -> None:
         self._closing = True
+        self._drop_kept(0)
         for task in (self._spare, self._preload_task):
             if task is not None:
                 task.cancel()
@@ -67,7 +78,7 @@ class ProcessPool:
         return None if self._forkserver is None else self._forkserver.pid
 
     async def acquire(self) -> ChildHandle:
-        """Return a child that waits for its request. Raises `ForkserverUnavailable`."""
+        """Return a new child that waits for its request. Raises `ForkserverUnavailable`."""
         spare, self._spare = self._spare, None
         # Forking takes some milliseconds of a core; the body that starts now goes first.
         asyncio.get_running_loop().call_later(REFILL_DELAY, self._refill)
@@ -84,6 +95,36 @@ class ProcessPool:
             return await _await_child(asyncio.create_task(self._spawn(), name="child"))
         except OSError as error:
             raise ForkserverUnavailable(f"No process could be forked: {error}") from error
+
+    def acquire_kept(self, key: Hashable) -> ChildHandle | None:
+        """Return a child that was kept under this key and waits for its request, if there is one."""
+        for kept in reversed(self._kept):
+            if kept.key == key and not kept.child.exited.done():
+                self._kept.remove(kept)
+                kept.expiry.cancel()
+                return kept.child
+        return None
+
+    def keep(self, child: ChildHandle, key: Hashable) -> None:
+        """Keep a child that waits for another request, for some seconds. It has no limits meanwhile: it runs nothing, and dies with the worker."""
+        child.set_limits(None, None)
+        expiry = asyncio.get_running_loop().call_later(KEEP_SECONDS, self.drop, child)
+        self._kept.append(_KeptChild(child, key, expiry))
+        self._drop_kept(0 if self._closing else self._max_kept)
+
+    def _drop_kept(self, remaining: int) -> None:
+        """Drop all kept children but the `remaining` ones that were kept last."""
+        for kept in self._kept[: max(0, len(self._kept) - remaining)]:
+            self.drop(kept.child)
+
+    def drop(self, child: ChildHandle) -> None:
+        """End a child that runs nothing."""
+        for kept in [kept for kept in self._kept if kept.child is child]:
+            self._kept.remove(kept)
+            kept.expiry.cancel()
+        child.kill("stopped")
+        child.close()
+        child.remove_home()
 
     def _refill(self) -> None:
         if self._spare is None and not self._closing:
@@ -112,6 +153,7 @@ class ProcessPool:
             await preloaded.wait_ready(timeout=None)
             async with self._spawn_lock:
                 previous, self._forkserver = self._forkserver, preloaded
+                self._drop_kept(0)
                 spare, self._spare = self._spare, None
                 if spare is not None:
                     spare.add_done_callback(_close_unused)

@@ -28,7 +28,7 @@ class Scratch:
         base = Path(tempfile.gettempdir()) if parent is None else parent
         base.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(base)
-        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base.resolve()))
         with (root / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
