@@ -156,13 +156,14 @@ def test_parts_of_items_are_rows_that_stay_together(tmp_path: Path, dividing: No
 
 def test_predictions_of_parts_are_rows_too(tmp_path: Path, dividing: None) -> None:
     frame, items = _loudness(tmp_path / "ingest", 1, 10)
-    train = ("train_linear_regression", {"target": "level_rms"})
+    split = ("split", {"strategy": "group", "group_column": "key"})
+    train = ("train_linear_regression", {"target": "level_rms", "exclude": ["key"]})
     steps = [
         ("select_columns", {"columns": ["key"]}),
         "halves",
         "level",
         ("level", {"name": "again"}),
-        ("drop_columns", {"columns": ["key"]}),
+        split,
         train,
     ]
     result, _ = run(tmp_path, frame, chain(*steps), items=items)

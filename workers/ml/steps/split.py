@@ -103,8 +103,10 @@ class SplitParameters(Parameters):
 
 
 def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
-    """Raises BadInput: BAD_PARAMETER, UNKNOWN_COLUMN, WRONG_COLUMN_TYPE, MISSING_VALUES, RARE_CLASS, TOO_FEW_ROWS."""
+    """Raises BadInput: BAD_PARAMETER, UNKNOWN_COLUMN, WRONG_COLUMN_TYPE, MISSING_VALUES, RARE_CLASS, TOO_FEW_ROWS, PARTS_ON_BOTH_SIDES."""
     parameters: SplitParameters = node.parameters
+    if parameters.strategy != "group":
+        _check_parts(bundle, node, "Set its strategy", node.path("strategy"))
     if parameters.test_fraction + parameters.validation_fraction > 0.95:
         message = f"Step '{node.key}' holds out {parameters.test_fraction + parameters.validation_fraction:.0%} of the rows. Leave at least 5 % for training."
         raise BadInput("BAD_PARAMETER", message, path=node.path("validation_fraction"))
@@ -126,7 +128,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
 def default_split(bundle: Bundle, node: PipelineNode) -> None:
     """Split the rows of a training pipeline without a split step: 80 % training and 20 % test, stratified if every class has two rows.
 
-    A training without a target uses all rows for training. Raises BadInput (TOO_FEW_ROWS).
+    A training without a target uses all rows for training. Raises BadInput: TOO_FEW_ROWS, PARTS_ON_BOTH_SIDES.
     """
     import numpy as np  # the API imports the registry only for its schemas
 
@@ -137,6 +139,7 @@ def default_split(bundle: Bundle, node: PipelineNode) -> None:
         note = "No split step: the model is fitted and measured on all rows."
         bundle.data_split = DataSplit("none", all_rows, all_rows[:0], all_rows[:0], note, is_default=True)
         return
+    _check_parts(bundle, node, "Link a split step before it, with the strategy", ["definition", "nodes", str(node.index)])
     labels = _labels(bundle, bundle.target) if bundle.problem == "CLASSIFICATION" and bundle.target else None
     stratified = labels is not None and len(labels) > 0 and int(np.bincount(labels).min()) >= 2
     train, validation, test = _draw_split(
@@ -146,6 +149,23 @@ def default_split(bundle: Bundle, node: PipelineNode) -> None:
     note = f"No split step: {DEFAULT_TEST_FRACTION:.0%} of the rows are held out for the test ({strategy}, seed {bundle.seed})."
     bundle.data_split = DataSplit(strategy, train, validation, test, note, is_default=True)
     check_split_sizes(bundle, node)
+
+
+def _check_parts(bundle: Bundle, node: PipelineNode, advice: str, path: list[str]) -> None:
+    """Parts of one item are alike: with some of them among the training rows, a model is tested on what it remembers.
+
+    Raises BadInput (PARTS_ON_BOTH_SIDES).
+    """
+    divided_by = None if bundle.contents is None else bundle.contents.divided_by
+    if divided_by is None:
+        return
+    column = "group" if "group" in bundle.columns else "key"
+    raise BadInput(
+        "PARTS_ON_BOTH_SIDES",
+        f"Step '{divided_by.key}' divides items into parts, which are alike, and step '{node.key}' would put parts of one item among the training and the test "
+        f"rows. {advice} `group` and the group_column `{column}`.",
+        path=path,
+    )
 
 
 def split_summary(data_split: DataSplit) -> dict[str, Any]:
