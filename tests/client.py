@@ -168,7 +168,7 @@ class Client:
             input={"datasetVersionId": version, "format": format, "options": options, **fields},
         )
 
-    async def export(self, version: str, format: str, options: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    async def export(self, version: str | None, format: str, options: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
         """Make an export; return it with its files."""
         created = await self.create_export(version, format, options, **fields)
         ended = await self.wait(created["job"]["id"])

@@ -65,6 +65,9 @@ async def test_a_classifier_of_digits_is_trained_and_reads_others(ada: Client, w
     truth = dict(zip(files, labels, strict=True))
     assert written["label"].to_list() == [truth[key] for key in written["key"]]
     assert (written["prediction"].cast(pl.String) == written["label"]).sum() >= 90
+    if reader[0] == "image_hog":  # it is compared on the items that it was trained on
+        exported = await ada.export(None, "ONNX", modelVersionId=model)
+        assert [file["filename"] for file in exported["files"]] == ["digits-v1.onnx", "signature.json"]
     if reader[0] == "image_pixels":
         names = [f"pixel_{number}" for number in range(1, 65)]
         values = {key: dict(zip(names, row, strict=True)) for key, row in zip(files, pixels.astype(np.float32).tolist(), strict=True)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ from PIL import Image, ImageOps
 from tests.archives import image_of, tar_of, zip_of
 from tests.lazy_module import LazyModule
 from tests.workers.item_files import ingested
-from tests.workers.pipeline_runner import artifact_path, chain, pipeline_error, run
+from tests.workers.pipeline_runner import PipelineRecorder, artifact_path, chain, column_schema, pipeline_error, run
 from workers.ml.contents import images
 from workers.ml.contents.content import Content
 from workers.ml.contents.places import ItemFiles
+from workers.ml.exports import onnx_model
+from workers.ml.prediction.body import predict_dataset
 
 TRUST: Any = LazyModule("workers.ml.artifacts.trust")
 RANDOM = np.random.default_rng(5)
@@ -62,7 +66,7 @@ def test_images_of_several_sizes_are_made_alike(tmp_path: Path) -> None:
     frame, items = ingested(tmp_path / "ingest", zip_of(files), "i.zip", "IMAGE")
     error = pipeline_error(tmp_path, frame, chain(DROPPED, "image_pixels"), items=items)
     assert (error.code, error.path) == ("DIFFERENT_SIZES", ["definition", "nodes", "2", "parameters"])
-    assert error.message.startswith("Step 'image_pixels' makes 432 columns of the item 'b/2.png', and 108 others of those before it.")
+    assert error.message.startswith("Step 'image_pixels' makes 432 columns of the item 'b/2.png', and 108 of others.")
     box = ("resize_image", {"width": 4, "height": 3, "method": "box"})
     (tmp_path / "again").mkdir()
     values = table(tmp_path / "again", files, DROPPED, box, "image_pixels").drop("label").to_numpy()
@@ -207,6 +211,41 @@ def test_what_cannot_work_is_refused(tmp_path: Path, steps: list[Any], code: str
         assert (error.code, error.path) == ("NO_ITEMS", ["definition", "nodes", "1", "step"])
 
 
+def test_an_item_that_a_model_cannot_read_has_no_prediction_and_is_told(tmp_path: Path) -> None:
+    train = ("train_k_nearest_neighbors", {"n_neighbors": 1, "target": "label"})
+    frame, items = _training(tmp_path)
+    crop = ("crop_image", {"width": 2, "height": 2})
+    result, _ = run(tmp_path, frame, chain(("select_columns", {"columns": ["label"]}), crop, "image_pixels", train), items=items)
+    lit = np.array([[0, 0], [120, 0]], np.uint8)
+    files = {"a/1.png": image_of(lit), "b/2.png": image_of(lit[:1]), "b/3.png": image_of(lit[::-1].copy()), "c/4.png": image_of(lit[1:])}
+    others, other_items = ingested(tmp_path / "others", zip_of(files), "o.zip", "IMAGE")
+    others.write_parquet(tmp_path / "others.parquet")
+    (tmp_path / "predicted").mkdir()
+    predicted = predict_dataset(
+        {
+            "model": str(artifact_path(result, "MODEL")),
+            "signature": str(artifact_path(result, "SIGNATURE")),
+            "parquet": str(tmp_path / "others.parquet"),
+            "columns": column_schema(others),
+            "folder": str(tmp_path / "predicted"),
+            "items": other_items,
+        },
+        PipelineRecorder(),
+    )
+    assert pl.read_parquet(predicted["parquet"])["prediction"].to_list() == ["b", None, "a", None]
+    assert (predicted["answer"]["rows"], predicted["answer"]["predicted"]) == (4, 2)
+    assert predicted["answer"]["issues"] == [
+        {
+            "code": "UNUSABLE_ITEM",
+            "message": "In 2 rows, the first is row 2, the step 'crop_image' of the model cannot use the item; there is no prediction.",
+            "column": "crop_image",
+            "count": 2,
+            "firstRow": 2,
+            "values": ["b/2.png", "c/4.png"],
+        }
+    ]
+
+
 def test_formulas_of_what_is_read_cannot_be_computed_of_copies(tmp_path: Path) -> None:
     frame, items = _training(tmp_path)
     derive = ("derive_columns", {"columns": [{"name": "twice", "formula": "pixel_1 * 2"}]})
@@ -232,3 +271,64 @@ def test_an_image_of_a_file_is_itself(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         pl.read_parquet(result["parquet"]).select(pl.selectors.starts_with("pixel_")).to_numpy()[0], COLOURED.ravel() / 255, atol=1e-6
     )
+
+
+def test_a_model_of_pixels_is_exported_with_its_columns(tmp_path: Path) -> None:
+    frame, items = _training(tmp_path)
+    steps = (("select_columns", {"columns": ["label"]}), "image_pixels", ("train_logistic_regression", {"target": "label"}))
+    result, _ = run(tmp_path, frame, chain(*steps), items=items)
+    (tmp_path / "export").mkdir()
+    spec: onnx_model.ModelExportSpec = {
+        "model": str(artifact_path(result, "MODEL")),
+        "signature": str(artifact_path(result, "SIGNATURE")),
+        "parquet": str(tmp_path / "in.parquet"),
+        "folder": str(tmp_path / "export"),
+        "stem": "m",
+        "name": "Version 1 of the model 'm'",
+        "items": items,
+    }
+    exported = onnx_model.export_model(spec, PipelineRecorder())
+    assert exported["rows"] == 12
+    described = json.loads(Path(exported["files"][1]["path"]).read_text())
+    assert described["inputs"][0] == {
+        "name": "pixel_1",
+        "column": "pixel_1",
+        "type": "float",
+        "missing": "NaN",
+        "from": {"content": "image_pixels"},
+    }
+
+
+_PEAK = """
+import resource, sys
+from pathlib import Path
+import polars as pl
+from tests.workers.pipeline_runner import chain, run
+folder = Path(sys.argv[1])
+files = {"raw": str(folder / "raw"), "pack": None, "places": str(folder / "places.jsonl")}
+steps = ("grayscale", ("resize_image", {"width": 8, "height": 8}), "image_pixels", ("image_hog", {"cell": 2}))
+result, report = run(folder, pl.read_parquet(folder / "table.parquet"), chain(*steps), items=files)
+print(report.outputs["image_pixels"]["rows"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.exhaustive
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    """Ten thousand images of 64×64 pixels take little more than a thousand: what is read of them."""
+    peaks: list[int] = []
+    generator = np.random.default_rng(1)
+    for count in (1_000, 10_000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        keys = [f"{number:05}.png" for number in range(count)]
+        with (folder / "raw").open("wb") as raw, (folder / "places.jsonl").open("w") as places:
+            for key in keys:
+                content = image_of(generator.integers(0, 256, (64, 64, 3)).astype(np.uint8))
+                places.write(json.dumps([key, {"kind": "image"}, raw.tell(), len(content), "stored", len(content), False]) + "\n")
+                raw.write(content)
+        pl.DataFrame({"key": keys}).write_parquet(folder / "table.parquet")
+        done = subprocess.run([sys.executable, "-c", _PEAK, str(folder)], check=True, capture_output=True, text=True).stdout.split()
+        assert int(done[0]) == count
+        peaks.append(int(done[1]))
+    cells = 10_000 * (64 + 9 * 36) * 8 // 2**20  # MiB of all columns that are read
+    assert peaks[1] - peaks[0] < 4 * cells, peaks

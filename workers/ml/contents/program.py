@@ -23,6 +23,15 @@ MAX_COLUMNS: Final = 10_000
 _CHUNK_CELLS: Final = 4_000_000
 
 
+class UnusableItem(BadInput):
+    """An operation cannot take an item, or makes other columns of it than of those before."""
+
+    def __init__(self, code: str, message: str, node: ContentNode, key: str) -> None:
+        super().__init__(code, message, path=node.path())
+        self.node = node
+        self.key = key
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """A copy that an `augment` node makes: the copy's number, and what its random generator starts from."""
@@ -80,7 +89,7 @@ class Program:
                     parts = [operation.function(part) for part in parts]
         except ContentError as error:
             message = f"Step '{node.key}' cannot use the item {place.key[:200]!r}: it {error}"
-            raise BadInput("BAD_CONTENT", message, path=node.path()) from error
+            raise UnusableItem("BAD_CONTENT", message, node, place.key) from error
         return [np.concatenate(values) for values in read]
 
     def _values(self, node: ContentNode, columns: Any, key: str) -> np.ndarray:
@@ -102,24 +111,33 @@ class Program:
         elif len(values) != len(self.names[node.key]) or (
             found is not None and self.names[node.key] != [f"{node.parameters.name}_{name}" for name in found]
         ):
-            raise BadInput(
-                "DIFFERENT_SIZES",
-                f"Step '{node.key}' makes {len(values):,} columns of the item {key[:200]!r}, and {len(self.names[node.key]):,} others of those before it. "
-                "Link a step before it that makes all items alike, such as resize_image and grayscale.",
-                path=node.path(),
+            message = (
+                f"Step '{node.key}' makes {len(values):,} columns of the item {key[:200]!r}, and {len(self.names[node.key]):,} of others. Link a step before it "
+                "that makes all items alike, such as resize_image and grayscale."
             )
+            raise UnusableItem("DIFFERENT_SIZES", message, node, key)
         return values
 
     def column_names(self) -> list[str]:
         return [name for node in self.nodes for name in self.names.get(node.key, ())]
 
-    def frames(self, items: Items, rows: Iterable[int]) -> Iterator[pl.DataFrame]:
-        """Yield the columns of these items with `ITEM_COLUMN` and, if they are divided, `PART_COLUMN`; no more than a chunk is in memory."""
+    def frames(self, items: Items, rows: Iterable[int], unusable: dict[int, UnusableItem] | None = None) -> Iterator[pl.DataFrame]:
+        """Yield the columns of these items with `ITEM_COLUMN` and, if they are divided, `PART_COLUMN`; no more than a chunk is in memory.
+
+        Raises those of `rows`, unless `unusable` takes the items that an operation cannot take.
+        """
         numbers: list[int] = []
         parts: list[int] = []
         values: list[np.ndarray] = []
         for row in rows:
-            for part, each in enumerate(self.rows(items, row)):
+            try:
+                found = self.rows(items, row)
+            except UnusableItem as error:
+                if unusable is None:
+                    raise
+                unusable[row] = error
+                continue
+            for part, each in enumerate(found):
                 numbers.append(row)
                 parts.append(part)
                 values.append(each)

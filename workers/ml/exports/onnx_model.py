@@ -188,12 +188,13 @@ def _without_text_imputers(pipeline: Any, texts: set[str], names: Mapping[str, s
 
 def _sample(spec: ModelExportSpec, pipeline: Any, signature: Mapping[str, Any]) -> pl.DataFrame:
     """The first rows as predictions take them: with parts of dates, other names, cleaned texts and what is read from items."""
+    reader = FeatureReader(signature, PipelinePredictor(pipeline, signature["output"]["problem_type"]))
     frame = composed_names(pl.scan_parquet(spec["parquet"]).head(READ_ROWS).collect())
-    if (files := spec.get("items")) is not None:
-        frame = frame.head(VERIFIED_ROWS)
-        of_rows, found = ContentReader(signature["contents"], files).read(frame.height)
-        frame = frame[of_rows].with_columns(found)
-    return FeatureReader(signature, PipelinePredictor(pipeline, signature["output"]["problem_type"])).read(frame).features
+    if (files := spec.get("items")) is None:
+        return reader.read(frame).features
+    frame = frame.head(VERIFIED_ROWS)
+    found = ContentReader(signature["contents"], files).read(frame.height)
+    return reader.read_contents(frame[found.of], found).features
 
 
 def _verify(pipeline: Any, content: bytes, sample: pl.DataFrame, names: Mapping[str, str], missing: Mapping[str, str], name: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,19 @@ import polars as pl
 from pydantic import ValidationError
 
 from workers.ml.contents.places import ItemFiles, Items
-from workers.ml.contents.program import ITEM_COLUMN, Program, role_of
+from workers.ml.contents.program import ITEM_COLUMN, Program, UnusableItem, role_of
 from workers.ml.errors import BadInput
 from workers.ml.steps.registry import STEPS
 from workers.ml.steps.step import PipelineNode
+
+
+@dataclass(frozen=True)
+class ReadContents:
+    """`columns` that were read, the row from 0 `of` which each of theirs is, and the items that could not be used, by such a row: their columns are null."""
+
+    columns: pl.DataFrame
+    of: np.ndarray
+    unusable: Mapping[int, UnusableItem]
 
 
 class ContentReader:
@@ -22,47 +32,30 @@ class ContentReader:
     def __init__(self, document: Mapping[str, Any], files: ItemFiles) -> None:
         """Raises BadInput (BAD_MODEL)."""
         self._items = Items(files)
-        self._program = Program([_node(index, step) for index, step in enumerate(document["steps"])])
-        self._expected = {str(key): list(map(str, names)) for key, names in document["columns"].items()}
+        expected = {str(key): list(map(str, names)) for key, names in document["columns"].items()}
+        self._program = Program([_node(index, step) for index, step in enumerate(document["steps"])], expected)
+        self._names = self._program.column_names()
         self._next = 0
 
     @property
     def width(self) -> int:
         """The number of columns."""
-        return sum(map(len, self._expected.values()))
+        return len(self._names)
 
-    def read(self, count: int) -> tuple[np.ndarray, pl.DataFrame]:
-        """Return the columns of the next rows, and the row, from 0, that each of theirs belongs to: an item that is divided has one for each part.
-
-        Raises BadInput: BAD_CONTENT, DIFFERENT_SIZES.
-        """
+    def read(self, count: int) -> ReadContents:
+        """Read the columns of the next rows. An item that is divided has one for each part, and none without parts."""
         rows = range(self._next, self._next + count)
         self._next += count
-        self._check_count(rows.stop)
-        frames = list(self._program.frames(self._items, rows))
-        self._check_columns()
-        found = pl.concat(frames) if frames else pl.DataFrame(schema={ITEM_COLUMN: pl.UInt32, **dict.fromkeys(self._names(), pl.Float64)})
-        if not self._program.divides:  # items of another kind have no values
-            found = pl.DataFrame({ITEM_COLUMN: pl.Series(rows, dtype=pl.UInt32)}).join(
-                found, on=ITEM_COLUMN, how="left", maintain_order="left"
-            )
-        return found[ITEM_COLUMN].to_numpy().astype(np.int64) - rows.start, found.select(self._names())
-
-    def _names(self) -> list[str]:
-        return [name for names in self._expected.values() for name in names]
-
-    def _check_count(self, rows: int) -> None:
-        if rows > len(self._items):
-            raise RuntimeError(f"The version has at least {rows} rows and {len(self._items)} items.")
-
-    def _check_columns(self) -> None:
-        for key, names in self._program.names.items():
-            if names != self._expected.get(key):
-                raise BadInput(
-                    "DIFFERENT_SIZES",
-                    f"The step '{key}' of the model makes {len(names):,} columns of these items, and made {len(self._expected.get(key, [])):,} of those it was "
-                    "trained on. Choose a version with items of the same size.",
-                )
+        if rows.stop > len(self._items):
+            raise RuntimeError(f"The version has at least {rows.stop} rows and {len(self._items)} items.")
+        unusable: dict[int, UnusableItem] = {}
+        nothing = pl.DataFrame(schema={ITEM_COLUMN: pl.UInt32, **dict.fromkeys(self._names, pl.Float64)})
+        found = pl.concat([nothing, *(frame.select(nothing.columns) for frame in self._program.frames(self._items, rows, unusable))])
+        kept = set(found[ITEM_COLUMN].to_list()) | unusable.keys() if self._program.divides else rows
+        of_rows = pl.DataFrame({ITEM_COLUMN: pl.Series(sorted(kept), dtype=pl.UInt32)})
+        found = of_rows.join(found, on=ITEM_COLUMN, how="left", maintain_order="left_right")
+        of = found[ITEM_COLUMN].to_numpy().astype(np.int64) - rows.start
+        return ReadContents(found.drop(ITEM_COLUMN), of, {row - rows.start: error for row, error in unusable.items()})
 
 
 def _node(index: int, document: Mapping[str, Any]) -> PipelineNode:

@@ -96,13 +96,11 @@ def write_predictions(
             for rows in _batches(file, _batch_rows(len(written_schema) + (0 if contents is None else contents.width))):
                 done += rows.num_rows
                 if contents is None:
-                    frame = _read_columns(rows, reader)
+                    batch = reader.read(_read_columns(rows, reader))
                 else:
-                    of_rows, found = contents.read(rows.num_rows)
-                    rows = rows.take(pa.array(of_rows))  # noqa: PLW2901 - a row for each part of an item
-                    given = _read_columns(rows, reader)
-                    frame = given.with_columns(found.select(reader.column_names(found.columns)))
-                batch = reader.read(frame)
+                    found = contents.read(rows.num_rows)
+                    rows = rows.take(pa.array(found.of))  # noqa: PLW2901 - a row for each part of an item
+                    batch = reader.read_contents(_read_columns(rows, reader), found)
                 predictions = predictor.predict(batch.features) if batch.can_predict.any() else None
                 writer.write_batch(pa.RecordBatch.from_arrays([*rows.columns, *output.arrays(batch, predictions)], schema=written_schema))
                 written, predicted = written + rows.num_rows, predicted + int(batch.can_predict.sum())

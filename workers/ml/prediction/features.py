@@ -12,6 +12,7 @@ import polars as pl
 
 from workers.ml.bundle import MAX_FEATURE_VALUE, as_features, kind_of
 from workers.ml.errors import BadInput
+from workers.ml.prediction.contents import ReadContents
 from workers.ml.prediction.issues import MAX_VALUES, IssueCode, IssueLog
 from workers.ml.prediction.predictor import Predictor
 from workers.ml.steps.clean_text import cleaned
@@ -52,6 +53,7 @@ class FeatureReader:
             if (categories := predictor.categories(each.name)) is not None
         }
         self._first = 1
+        self._unusable = np.zeros(0, dtype=bool)  # of this batch
         self._told: set[tuple[IssueCode, str]] = set()  # of this batch: several parts of one date are read from one column
 
     def column_names(self, names: Sequence[str]) -> list[str]:
@@ -64,14 +66,26 @@ class FeatureReader:
         texts = {name for each in self.inputs if each.kind == "text" for name in (each.name, each.source)}
         return texts | {each.source for each in self._cleanings if each.name in texts}
 
-    def read(self, frame: pl.DataFrame) -> Batch:
-        """Read the next rows. Raises BadInput (WRONG_COLUMN_TYPE)."""
+    def read_contents(self, frame: pl.DataFrame, found: ReadContents) -> Batch:
+        """Read the next rows, with the columns that were read from their items. Raises BadInput (WRONG_COLUMN_TYPE)."""
+        unusable = np.isin(found.of, list(found.unusable))
+        first = self._first
+        for position in np.flatnonzero(unusable).tolist():
+            error = found.unusable[int(found.of[position])]
+            self.issues.rows("UNUSABLE_ITEM", error.node.key, first + position, 1, is_predicted=False, values=[error.key])
+        return self.read(frame.with_columns(found.columns.select(self.column_names(found.columns.columns))), unusable)
+
+    def read(self, frame: pl.DataFrame, unusable: np.ndarray | None = None) -> Batch:
+        """Read the next rows, without those that are `unusable`. Raises BadInput (WRONG_COLUMN_TYPE)."""
         self._told.clear()
         frame = self._clean(frame)
         unpredictable = np.zeros(frame.height, dtype=bool)
+        self._unusable = np.zeros(frame.height, dtype=bool) if unusable is None else unusable
         series = [self._feature(frame, each, unpredictable) for each in self.inputs]
         features = pl.DataFrame(series)
         self._first += frame.height
+        if unusable is not None:
+            unpredictable |= unusable
         return Batch(features.filter(pl.Series(~unpredictable)) if unpredictable.any() else features, ~unpredictable)
 
     def _clean(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -123,6 +137,7 @@ class FeatureReader:
         return column.cast(pl.String)
 
     def _tell(self, code: IssueCode, name: str, rows: np.ndarray, *, is_predicted: bool = True, values: pl.Series | None = None) -> None:
+        rows = rows & ~self._unusable  # they are told of already
         if rows.any() and (code, name) not in self._told:
             self._told.add((code, name))
             examples = [] if values is None else values.unique(maintain_order=True).head(MAX_VALUES).to_list()

@@ -11,7 +11,14 @@ MAX_VALUES = 5
 MAX_VALUE_LENGTH = 100
 
 IssueCode = Literal[
-    "MISSING_COLUMN", "UNKNOWN_COLUMN", "MISSING_VALUES", "UNSEEN_CATEGORY", "WRONG_TYPE", "OUT_OF_RANGE", "CONVERTED_TO_TEXT"
+    "MISSING_COLUMN",
+    "UNKNOWN_COLUMN",
+    "MISSING_VALUES",
+    "UNSEEN_CATEGORY",
+    "WRONG_TYPE",
+    "OUT_OF_RANGE",
+    "CONVERTED_TO_TEXT",
+    "UNUSABLE_ITEM",
 ]
 
 _MESSAGES: dict[IssueCode, str] = {
@@ -22,6 +29,7 @@ _MESSAGES: dict[IssueCode, str] = {
     "WRONG_TYPE": "{rows} the column '{column}' has a text that is no number, which counts as missing; {consequence}.",
     "OUT_OF_RANGE": "{rows} the column '{column}' has a number that is infinite or too large for the model; {consequence}.",
     "CONVERTED_TO_TEXT": "The column '{column}' is not text, as it was in the training; its values were converted.",
+    "UNUSABLE_ITEM": "{rows} the step '{column}' of the model cannot use the item; there is no prediction.",
 }
 
 
