@@ -110,8 +110,8 @@ async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
         "items": await download_items(attempt, job.dataset_version_id) if _reads_contents(definition) else None,
         **options,
     }
-    # What it reads was written by our own bodies, so an earlier one of the account may have run in its process.
-    result = await attempt.run_body(BODY, spec, span=(2, 95), is_shared=True)
+    # Tables were written by our own bodies, so such a body may share its process; images and recordings are as they were uploaded.
+    result = await attempt.run_body(BODY, spec, span=(2, 95), is_shared=spec["items"] is None)
     attempt.progress(95, "Store")
     return result
 
