@@ -25,11 +25,13 @@ from sqlalchemy.types import TypeDecorator
 from sqlalchemy.util import greenlet_spawn
 
 from db.core.base import EnumText, FiniteDouble, finite_or_none
+from db.core.constants_in_text import Constants, with_constants
 from db.core.row_text import Encoding
 from db.core.sql import Rows
 from db.core.viewer import ApiScope, UserRole, Viewer
 
 MAX_SELECTS = 1_000  # kept by the process
+USES_BEFORE_PLAN = 2  # of a select for values, by one connection
 MAX_STATEMENTS = 100  # prepared on one connection, each some ten kilobytes of its server process
 
 Record: TypeAlias = Sequence[Any]  # a record of the driver: values by position
@@ -123,12 +125,13 @@ def pick_columns(statement: Rows, names: Sequence[str]) -> list[Any]:
     return [by_name[name] for name in names]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class PreparedSelect:
     """The text of a select, and for each of its parameters the name of an argument, the viewer's attribute, or the value itself.
 
     `computed` has the positions of parameters whose values are computed anew each time, such as settings. `for_values`: PostgreSQL plans each
-    execution for its values. Otherwise it may keep one plan for all. `count_rows` counts the rows that its records stand for.
+    execution for its values. Otherwise it may keep one plan for all. `count_rows` counts the rows that its records stand for. `constants`: the
+    same select for values, with its own values written into the text, so that a plan for them can be kept.
     """
 
     text: str
@@ -136,6 +139,7 @@ class PreparedSelect:
     computed: tuple[tuple[int, Callable[[], Any]], ...] = ()
     for_values: bool = False
     count_rows: Callable[[Sequence[Record]], int] = len
+    constants: Constants | None = None
 
     def values(self, viewer: Viewer, arguments: Mapping[str, Any]) -> list[Any]:
         """The parameters in the order of the text."""
@@ -182,7 +186,10 @@ class PreparedSelects:
 
         def prepare(viewer: Viewer, *, is_shared: bool) -> PreparedSelect | None:
             select = _prepare(build(viewer), arguments, is_shared=is_shared)
-            return select and replace(select, for_values=for_values, count_rows=count_rows)
+            constants = (
+                with_constants(select.text, select.parameters) if select is not None and for_values and not select.computed else None
+            )
+            return select and replace(select, for_values=for_values, count_rows=count_rows, constants=constants)
 
         rights = _rights(viewer)
         select = self._find((key, rights), lambda: prepare(rights, is_shared=True))
@@ -245,13 +252,12 @@ async def execute(connection: PoolProxiedConnection, engine: Engine, select: Pre
         for listener in events.before_cursor_execute:
             listener(None, None, select.text, values, context, False)  # noqa: FBT003 - the arguments of the event
     try:
-        statement = await _statement(connection.info, driver_connection, select)
         try:
-            records = await statement.fetch(*values)
+            records = await _fetch(connection.info, driver_connection, select, values)
         except (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError, asyncpg.InvalidSQLStatementNameError):
             connection.info.pop(_STATEMENTS, None)  # a migration changed what the statement reads
             await driver_connection.reload_schema_state()
-            records = await (await _statement(connection.info, driver_connection, select)).fetch(*values)
+            records = await _fetch(connection.info, driver_connection, select, values)
     except BaseException as error:
         adapted_connection, is_lost = connection.dbapi_connection, driver_connection.is_closed()
         if is_lost or not isinstance(error, asyncpg.PostgresError):
@@ -267,13 +273,32 @@ async def execute(connection: PoolProxiedConnection, engine: Engine, select: Pre
 
 
 _STATEMENTS = "trellis_prepared_selects"
+_USES = "trellis_uses_of_selects"
 
 
-async def _statement(info: dict[str, Any], driver_connection: Any, select: PreparedSelect) -> Any:
-    """The prepared statement of this connection, prepared on first use, or each time if its plan depends on its values."""
-    text = select.text
-    if select.for_values:
-        return await driver_connection.prepare(text, name="")  # PostgreSQL forgets the plan of the unnamed statement with the statement
+async def _fetch(info: dict[str, Any], driver_connection: Any, select: PreparedSelect, values: Sequence[Any]) -> list[Record]:
+    if not select.for_values:
+        return await (await _statement(info, driver_connection, select.text)).fetch(*values)
+    constants = select.constants
+    if constants is not None and _is_used_often(info, select):
+        return await (await _statement(info, driver_connection, constants.text)).fetch(*[values[position] for position in constants.left])
+    # PostgreSQL forgets the plan of the unnamed statement with the statement.
+    return await (await driver_connection.prepare(select.text, name="")).fetch(*values)
+
+
+def _is_used_often(info: dict[str, Any], select: PreparedSelect) -> bool:
+    """Whether a connection has executed a select often enough for it to be worth a plan of its own. Counts this time."""
+    uses: OrderedDict[PreparedSelect, int] = info.setdefault(_USES, OrderedDict[PreparedSelect, int]())
+    count = uses.get(select, 0)
+    if count < USES_BEFORE_PLAN:
+        uses[select] = count + 1
+        if len(uses) > MAX_STATEMENTS:
+            uses.popitem(last=False)
+    return count >= USES_BEFORE_PLAN
+
+
+async def _statement(info: dict[str, Any], driver_connection: Any, text: str) -> Any:
+    """The prepared statement of this connection, prepared on first use."""
     statements: OrderedDict[str, Any] = info.setdefault(_STATEMENTS, OrderedDict[str, Any]())
     statement = statements.get(text)
     if statement is None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import ClauseElement
 
 from db.core import prepared
 from tests.planning.conftest import Both, send
+from tests.planning.operations import Operation
 
 
 async def test_a_second_execution_of_a_document_builds_no_sql(both: Both, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +36,45 @@ async def test_a_second_execution_of_a_document_builds_no_sql(both: Both, seed: 
     for operation, client, _ in operations:
         await send(client, operation)
         assert built == [], operation.text
+
+
+TRICKY = ["plain", "o'clock", "back\\slash", "$1 and '$2'", "Größe 📐", "%_", ""]
+FILTERED = """query($text: String!, $id: ID!, $first: Int!) {
+  datasets(first: $first, filter: {name: {contains: $text}}) { totalCount edges { node { id name jobs(filter: {status: [QUEUED, FAILED]}) { totalCount } } } }
+  runs(first: $first, orderBy: {by: {metric: $text}, direction: DESC}) { edges { node { id number } } }
+  experiments { edges { node { name runs(orderBy: {by: {metric: "accuracy"}}) { edges { node { number metrics { key last } } } } } } }
+  jobs(first: $first, filter: {datasetId: $id}) { totalCount edges { node { id kind } } }
+}"""
+
+
+async def test_a_select_whose_values_come_again_has_a_plan_of_its_own_and_the_same_rows(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = both.viewers.owner
+    written: list[str] = []
+    with_constants = prepared.with_constants
+
+    def recorded(*arguments: Any) -> Any:
+        constants = with_constants(*arguments)
+        if constants is not None:
+            written.append(constants.text)
+        return constants
+
+    monkeypatch.setattr(prepared, "with_constants", recorded)
+    dataset = next(id_ for id_ in both.pool.ids if id_.startswith("dataset_"))
+    for name in TRICKY[1:]:
+        await client.one(
+            "mutation($input: CreateDatasetInput!) { createDataset(input: $input) { __typename } }", input={"name": f"a {name}"}
+        )
+    for text in TRICKY:
+        answers: set[bytes] = set()
+        for uses in (1_000, 0):
+            monkeypatch.setattr(prepared, "USES_BEFORE_PLAN", uses)
+            prepared.SELECTS.clear()
+            answers |= {await send(client, Operation(FILTERED, {"text": text, "id": dataset, "first": first})) for first in (3, 3)}
+        assert len(answers) == 1, (text, answers)
+        (answer,) = answers
+        assert "errors" not in orjson.loads(answer)
+        assert len(orjson.loads(answer)["data"]["datasets"]["edges"]) >= (text != "plain")
+    assert any(TRICKY[1].encode().hex() in text for text in written)
+    assert not any(TRICKY[1] in text for text in written)
