@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from db.core.networks import ClientInfo
 from graph.execution.persisted_documents import DocumentRejected
 from graph.schema import schema
-from server.auth import MAX_TOKEN_LENGTH, InvalidToken, bearer_token
+from server.auth import MAX_TOKEN_LENGTH
 from server.graphql import COST_HEADER, PLAN_HEADER, REQUEST_ID_HEADER, result_headers, to_http_error
 from server.observability import CLIENT_CLOSED_REQUEST, OperationRecorder
 from server.protocol import json_body, responses
@@ -146,11 +146,11 @@ class PlainQueries:
             head = self._learn(key)
         if head is None or authorization is None:
             return head, None
-        try:
-            token = bearer_token({"authorization": authorization.decode("latin-1")})
-        except InvalidToken:
+        scheme, _, token = authorization.decode("latin-1").strip().partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN_LENGTH:
             return None, None
-        viewer = None if token is None or len(token) > MAX_TOKEN_LENGTH else self._state.feed.viewers.known(token)
+        viewer = self._state.feed.viewers.known(token)
         return (None if viewer is None else head), viewer
 
     def _learn(self, key: tuple[tuple[bytes, bytes], ...]) -> _Head | None:

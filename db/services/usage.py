@@ -6,10 +6,11 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
+from asyncpg.pgproto import pgproto
 from sqlalchemy import ARRAY, BigInteger, DateTime, Double, Text, Uuid, bindparam, select, text
 
 from db.core.sketches import index_of
@@ -25,6 +26,7 @@ OTHER_NAMES = "(other)"  # in the sums: those beyond; no operation can have this
 MAX_TOTALS = 50_000  # sums that a batch keeps apart while the database does not answer
 
 _HOUR = 3600
+_DriverUUID: Any = pgproto.UUID
 _COLUMNS = (
     *("created_at", "user_id", "api_key_id", "session_id", "operation_name", "operation_kind", "cost", "duration", "error_code"),
     *("request_bytes", "response_bytes", "ip_address", "user_agent"),
@@ -138,7 +140,7 @@ class UsageBatch:
     def ids(self) -> Sequence[UUID]:
         """The ids of the records, the same with each call."""
         if not self._ids:
-            self._ids = [_uuid7(record.ended_at) for record in self.records]
+            self._ids = _uuids7([record.ended_at for record in self.records])
         return self._ids
 
     def rows(self) -> list[tuple[object, ...]]:
@@ -165,11 +167,15 @@ class UsageBatch:
         }
 
 
-def _uuid7(seconds: float) -> UUID:
-    """A UUIDv7 of this time (RFC 9562, 5.7), whose order within a millisecond is random."""
-    random = int.from_bytes(os.urandom(10))
-    value = (int(seconds * 1000) & (1 << 48) - 1) << 80 | 0x7 << 76 | (random >> 62 & 0xFFF) << 64 | 0b10 << 62 | random & (1 << 62) - 1
-    return UUID(int=value)
+def _uuids7(times: Sequence[float]) -> list[UUID]:
+    """UUIDv7 of these times (RFC 9562, 5.7), whose order within a millisecond is random; as the driver's own class, which it writes as it is."""
+    random = os.urandom(10 * len(times))
+    ids: list[UUID] = []
+    for position, seconds in enumerate(times):
+        tail = int.from_bytes(random[10 * position : 10 * position + 10])
+        value = (int(seconds * 1000) & (1 << 48) - 1) << 80 | 0x7 << 76 | (tail >> 62 & 0xFFF) << 64 | 0b10 << 62 | tail & (1 << 62) - 1
+        ids.append(_DriverUUID(value.to_bytes(16)))
+    return ids
 
 
 # Processes add to the same rows: the counts of two sketches are added index by index.
