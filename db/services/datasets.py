@@ -18,7 +18,7 @@ from db.core.work import Work
 from db.errors import NameTaken, NotFound, WrongState
 from db.services.jobs.kinds import uses_dataset
 from db.tables import Dataset, Job
-from db.tables.datasets import READABLE_MODALITIES, DatasetSource, Modality, ProblemType, SchemaPolicy
+from db.tables.datasets import DatasetSource, Modality, ProblemType, SchemaPolicy
 from db.tables.jobstates import TERMINAL
 
 _UNIQUE = "uq_datasets_owner_id_name"
@@ -61,12 +61,6 @@ async def insert_new(work: Work, new: NewDataset) -> InsertedDataset:
     owner_id = work.viewer.owner_of_new(new.owner_id)
     checks = Checks()
     name = checks.name(new.name, "name")
-    if new.modality not in READABLE_MODALITIES:
-        readable = ", ".join(modality.name for modality in READABLE_MODALITIES)
-        checks.add(
-            "modality",
-            message=f"Files of the kind {new.modality.name} cannot be read yet, so nothing could fill the dataset. What can be read: {readable}.",
-        )
     values = {
         "name": name,
         "description": checks.text(new.description, "description"),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -44,7 +45,7 @@ _KINDS = {
     for kind, extensions in {
         "an image": ".png .jpg .jpeg .gif .webp .bmp .tif .tiff .svg",
         "a recording": ".wav .mp3 .flac .ogg .oga .opus .m4a .aac",
-        "a video": ".mp4 .mov .avi .mkv .webm",
+        "a video": ".mp4 .m4v .mov .avi .mkv .webm",
         "an archive": ".zip .tar .tgz .gz .tzst .zst",
         "an archive of another kind": ".bz2 .xz .7z .rar",
         "a NumPy array": ".npy .npz",
@@ -78,6 +79,10 @@ _READABLE = {
         _ARCHIVES,
         "Send texts as .txt or .md, one file or an archive (.zip, .tar, .tar.gz, .tar.zst) of them, or a table with a column of texts.",
     ),
+    Modality.VIDEO: (
+        _ARCHIVES | {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"},
+        "Send videos as MP4, MOV, WebM, MKV or AVI, one file or an archive (.zip, .tar, .tar.gz, .tar.zst) of them.",
+    ),
     Modality.MULTIMODAL: (
         _ARCHIVES,
         "Send an archive (.zip, .tar, .tar.gz, .tar.zst) of a table and of the files that a column of it names.",
@@ -88,6 +93,9 @@ _ALONE = dict.fromkeys(
     (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xls"), "a table without the files that it names"
 )
 """What a MULTIMODAL dataset does not take in addition."""
+NO_VIDEO_EXTRA = (
+    "Videos cannot be read: the extra `video` is not installed. Run `pip install 'trellis[video]'` where the API and the workers run."
+)
 _HEX = frozenset("0123456789abcdef")
 
 INGEST = jobs.declare(
@@ -191,6 +199,8 @@ async def _duplicate_of(work: Work, upload: Row[Any]) -> UUID | None:
 
 def _validated(new: NewUpload, modality: Modality) -> dict[str, Any]:
     checks = Checks()
+    if modality is Modality.VIDEO and find_spec("av") is None:
+        checks.add("datasetId", message=NO_VIDEO_EXTRA)
     readable, advice = _READABLE.get(modality, (frozenset[str](), _TABLES))
     filename = checks.name(new.filename.replace("\\", "/").rsplit("/", 1)[-1], "filename", length=255)
     extension = PurePosixPath(filename.lower()).suffix

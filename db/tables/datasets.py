@@ -38,10 +38,7 @@ class Modality(StrEnum):
     MULTIMODAL = "multimodal"
 
 
-READABLE_MODALITIES = (Modality.TABULAR, Modality.SIGNAL, Modality.IMAGE, Modality.AUDIO, Modality.TEXT, Modality.MULTIMODAL)
-"""The kinds of data of which a file can be ingested."""
-
-MODALITIES_WITH_ITEMS = (Modality.SIGNAL, Modality.IMAGE, Modality.AUDIO, Modality.TEXT, Modality.MULTIMODAL)
+MODALITIES_WITH_ITEMS = (Modality.SIGNAL, Modality.IMAGE, Modality.AUDIO, Modality.TEXT, Modality.VIDEO, Modality.MULTIMODAL)
 """The kinds of data whose versions have items."""
 
 
@@ -101,6 +98,11 @@ class FileFormat(StrEnum):
     OGG = "ogg"
     MP3 = "mp3"
     TEXT = "text"
+    MP4 = "mp4"
+    MOV = "mov"
+    WEBM = "webm"
+    MKV = "mkv"
+    AVI = "avi"
     UNKNOWN = "unknown"
 
 

@@ -39,13 +39,12 @@ describe(
 )
 describe(
     Modality,
-    "A kind of data: the content of a dataset, or the input of a pipeline or a step. Files of the kinds that are not available yet cannot be read, so"
-    " no dataset can be created for them.",
+    "A kind of data: the content of a dataset, or the input of a pipeline or a step.",
     TABULAR="Rows and columns.",
     TEXT="Text documents: plain text and Markdown, in an archive or one alone; or a table with a column of texts, which has no items.",
     IMAGE="Images: PNG, JPEG, WebP, TIFF, GIF and BMP, in an archive or one alone.",
     AUDIO="Sound recordings: WAV, FLAC, Ogg (Vorbis or Opus) and MP3, in an archive or one alone.",
-    VIDEO="Videos. Not available yet.",
+    VIDEO="Videos: MP4, MOV, WebM, Matroska and AVI, in an archive or one alone. They need the extra `video` of the installation.",
     SIGNAL="Samples over time, such as vibration: CSV, NPY, NPZ, MAT, WAV and SEG-Y, in an archive or one alone.",
     MULTIMODAL="Several of these combined: an archive with a table, and with the files that a column of it names. A pipeline may have steps of every kind.",
 )
@@ -95,9 +94,9 @@ describe(
     SEGY="Seismic traces in SEG-Y: each gather is a signal.",
     MAT="A MATLAB file, of signals.",
     WAV="WAVE audio: channels of a signal, or a recording.",
-    ZIP="A ZIP archive of signals, images, recordings or texts.",
+    ZIP="A ZIP archive of signals, images, recordings, videos or texts, or of a table and the files that it names.",
     NPZ="Several NumPy arrays, of signals.",
-    TAR="A tar archive of signals, images, recordings or texts, plain or compressed by gzip or Zstandard.",
+    TAR="A tar archive of the same, plain or compressed by gzip or Zstandard.",
     PNG="A PNG image.",
     JPEG="A JPEG image.",
     WEBP="A WebP image.",
@@ -108,6 +107,11 @@ describe(
     OGG="A recording in Ogg, as Vorbis or Opus.",
     MP3="A recording in MP3.",
     TEXT="Plain text or Markdown.",
+    MP4="A video in an MP4 container.",
+    MOV="A video in a QuickTime container.",
+    WEBM="A video in a WebM container.",
+    MKV="A video in a Matroska container.",
+    AVI="A video in an AVI container.",
     UNKNOWN="Not inspected yet, or not recognised.",
 )
 describe(

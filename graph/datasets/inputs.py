@@ -38,7 +38,7 @@ class CreateDatasetInput:
     description: str | None = strawberry.field(description="Free text that describes its content.")
     modality: Modality = strawberry.field(
         default=Modality.TABULAR,
-        description="The kind of data that it is for; one that is not available yet is InvalidInput.",
+        description="The kind of data that it is for, which decides what files it takes and how they are read.",
     )
     problem_type: ProblemType | None = strawberry.field(description="The task of models trained on it, if known.")
     target_column: str | None = strawberry.field(description="The column that models predict, unless a training step names another.")

@@ -92,6 +92,18 @@ class AudioInfo:
     )
 
 
+@strawberry.type(
+    description="A video, as it is to be seen: turned as it says. Its features are those of its first minute, of four frames a second."
+)
+class VideoInfo:
+    duration: Duration | None = strawberry.field(description="How long it takes; null if neither its header nor its frames say it.")
+    width: int = strawberry.field(description="Its width in pixels.")
+    height: int = strawberry.field(description="Its height in pixels.")
+    frame_rate: float | None = strawberry.field(description="The frames per second, on average; null if the file does not say it.")
+    frames: BigInt | None = strawberry.field(description="How many frames it has.")
+    codec: str = strawberry.field(description="How its frames are encoded, such as H264, HEVC, VP9 or AV1.")
+
+
 @strawberry.type(description="A text document. The column `text` of the version's table has its first 20,000 characters.")
 class TextInfo:
     characters: BigInt = strawberry.field(description="How many characters it has.")
@@ -101,7 +113,7 @@ class TextInfo:
     )
 
 
-@strawberry.type(description="A part of a version that is read by itself: one signal, image, recording or text.")
+@strawberry.type(description="A part of a version that is read by itself: one signal, image, recording, video or text.")
 class DatasetItem(Node, prefix="item", found_by=items.by_id, scope=Scope.READ):
     version_id: strawberry.Private[UUID]
     info: strawberry.Private[Mapping[str, Any] | None]
@@ -130,8 +142,9 @@ class DatasetItem(Node, prefix="item", found_by=items.by_id, scope=Scope.READ):
     version: DatasetVersion = one(versions.by_id, key="version_id", description="The version that it is a part of.")
     preview: Artifact | None = one(
         artifacts.preview_of_item,
-        description="A small WebP image of it, of at most 128×128 pixels: of a recording its spectrogram, of a signal its course over time, of a seismic"
-        " gather its traces side by side. Null for a text, for what could not be read, and for signals of versions made before signals had one.",
+        description="A small WebP image of it, of at most 128×128 pixels: of a recording its spectrogram, of a video four frames, of a signal its course over"
+        " time, of a seismic gather its traces side by side. Null for a text, for what could not be read, and for signals of versions made before signals"
+        " had one.",
     )
 
     @strawberry.field(
@@ -188,6 +201,19 @@ class DatasetItem(Node, prefix="item", found_by=items.by_id, scope=Scope.READ):
             duration=Duration(info["duration"]), sample_rate=info["sample_rate"], channels=info["channels"], codec=info["codec"]
         )
 
+    @strawberry.field(description="The video that it is; null for an item of another kind, and for one that cannot be read.")
+    def video(self) -> VideoInfo | None:
+        if (info := self._info("video")) is None:
+            return None
+        return VideoInfo(
+            duration=None if info["duration"] is None else Duration(info["duration"]),
+            width=info["width"],
+            height=info["height"],
+            frame_rate=_float(info["frame_rate"]),
+            frames=BigInt(info["frames"]),
+            codec=info["codec"],
+        )
+
     @strawberry.field(description="The text that it is; null for an item of another kind, and for one that cannot be read.")
     def text(self) -> TextInfo | None:
         if (info := self._info("text")) is None:
@@ -206,7 +232,7 @@ extend(
         items.of_version,
         filtered_by=ItemFilter,
         ordered_by=ItemOrder,
-        description="Its items, by key unless ordered otherwise: signals, images, recordings or texts. Empty for a table, and if its dataset is deleted.",
+        description="Its items, by key unless ordered otherwise: signals, images, recordings, videos or texts. Empty for a table, and if its dataset is deleted.",
     ),
 )
 extend(

@@ -1,4 +1,4 @@
-"""Items: a signal, an image, a recording and a text of each READY version, one of them with an issue. Which one is the first by key differs between versions."""
+"""Items: a signal, an image, a recording, a text and a video of each READY version, one of them with an issue. Which one is the first by key differs between versions."""
 
 from __future__ import annotations
 
@@ -19,23 +19,30 @@ SELECT v.id, 'fault/1.csv', 'fault', 'train', 'high', 100, repeat('1', 64), 'tex
 FROM dataset_versions v JOIN datasets d ON d.id = v.dataset_id JOIN users u ON u.id = d.owner_id
 WHERE u.username = :owner AND v.status = 'ready'
 UNION ALL
-SELECT v.id, CASE WHEN d.name ~ '[048]$' THEN 'a' ELSE 'normal' END || '/2.png', 'normal', 'test', 'low', 200, repeat('2', 64), 'image/png', '{"camera": "B"}',
+SELECT v.id, CASE WHEN d.name ~ '[05]$' THEN 'a' ELSE 'normal' END || '/2.png', 'normal', 'test', 'low', 200, repeat('2', 64), 'image/png', '{"camera": "B"}',
   '{"kind": "image", "width": 8, "height": 6, "channels": 3, "format": "PNG", "perceptual_hash": "00ff00ff00ff00ff"}',
   '{"width": 8, "height": 6}', '[]', false,
   NULL, NULL, NULL, NULL, NULL, NULL, NULL, 8, 6, 50, 200, 'stored', false
 FROM dataset_versions v JOIN datasets d ON d.id = v.dataset_id JOIN users u ON u.id = d.owner_id
 WHERE u.username = :owner AND v.status = 'ready'
 UNION ALL
-SELECT v.id, CASE WHEN d.name ~ '[159]$' THEN 'a' ELSE 'normal' END || '/3.flac', 'normal', 'train', 'low', 300, repeat('3', 64), 'audio/flac', '{"room": "C"}',
+SELECT v.id, CASE WHEN d.name ~ '[16]$' THEN 'a' ELSE 'normal' END || '/3.flac', 'normal', 'train', 'low', 300, repeat('3', 64), 'audio/flac', '{"room": "C"}',
   '{"kind": "audio", "duration": 3, "sample_rate": 8000, "channels": 1, "codec": "FLAC"}',
   '{"rms": 0.65, "peak": 1, "crest_factor": 1.5, "dominant_frequency": 440, "duration": 3}', '[]', false,
   0.65, NULL, NULL, 1.5, 1, 440, 3, NULL, NULL, 250, 300, 'stored', false
 FROM dataset_versions v JOIN datasets d ON d.id = v.dataset_id JOIN users u ON u.id = d.owner_id
 WHERE u.username = :owner AND v.status = 'ready'
 UNION ALL
-SELECT v.id, CASE WHEN d.name ~ '[26]$' THEN 'a' ELSE 'normal' END || '/4.txt', 'normal', 'test', 'low', 40, repeat('4', 64), 'text/plain', '{"author": "D"}',
+SELECT v.id, CASE WHEN d.name ~ '[27]$' THEN 'a' ELSE 'normal' END || '/4.txt', 'normal', 'test', 'low', 40, repeat('4', 64), 'text/plain', '{"author": "D"}',
   '{"kind": "text", "characters": 40, "words": 8, "language": "en"}', '{"characters": 40, "words": 8}', '[]', false,
   NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 550, 40, 'stored', false
+FROM dataset_versions v JOIN datasets d ON d.id = v.dataset_id JOIN users u ON u.id = d.owner_id
+WHERE u.username = :owner AND v.status = 'ready'
+UNION ALL
+SELECT v.id, CASE WHEN d.name ~ '[49]$' THEN 'a' ELSE 'normal' END || '/5.mp4', 'normal', 'train', 'low', 500, repeat('5', 64), 'video/mp4', '{"lens": "E"}',
+  '{"kind": "video", "duration": 2.5, "width": 64, "height": 48, "frame_rate": 8, "frames": 20, "codec": "H264"}',
+  '{"duration": 2.5, "width": 64, "height": 48}', '[]', false,
+  NULL, NULL, NULL, NULL, NULL, NULL, 2.5, 64, 48, 590, 500, 'stored', false
 FROM dataset_versions v JOIN datasets d ON d.id = v.dataset_id JOIN users u ON u.id = d.owner_id
 WHERE u.username = :owner AND v.status = 'ready';
 """
@@ -43,9 +50,9 @@ WHERE u.username = :owner AND v.status = 'ready';
 _ROWS = (
     _ITEMS
     + """
-UPDATE dataset_versions v SET item_count = 4, item_summary = '{
-    "labels": [["normal", 3], ["fault", 1]], "severities": [["low", 3], ["high", 1]],
-  "splits": [["train", 2], ["test", 2]],
+UPDATE dataset_versions v SET item_count = 5, item_summary = '{
+    "labels": [["normal", 4], ["fault", 1]], "severities": [["low", 4], ["high", 1]],
+  "splits": [["train", 3], ["test", 2]],
   "signal": {"traces": 2, "samples": 1000, "sample_rate": 500, "unit": "g", "details": {"shortest": 1000, "longest": 1000}}}'
 FROM datasets d JOIN users u ON u.id = d.owner_id
 WHERE d.id = v.dataset_id AND u.username = :owner AND v.status = 'ready';

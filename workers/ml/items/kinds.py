@@ -11,12 +11,14 @@ from workers.ml.items.image_kind import ImageKind
 from workers.ml.items.reading import Kind
 from workers.ml.items.signal_kind import SignalKind
 from workers.ml.items.text_kind import TABLES, TextKind
+from workers.ml.items.video_kind import VideoKind
 
 _KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], Kind]]] = {
     "AUDIO": lambda _: AudioKind(),
     "IMAGE": lambda _: ImageKind(),
     "SIGNAL": lambda reading: SignalKind(reading.get("sampleRate")),
     "TEXT": lambda _: TextKind(),
+    "VIDEO": lambda _: VideoKind(),
 }
 
 

@@ -55,6 +55,14 @@ MAX_ANALYSED_SECONDS: Final = 300
 MAX_ANALYSED_SAMPLES: Final = 1 << 25
 """What is decoded of a recording from its start, the samples of all channels together: a small file can hold days of silence."""
 
+MAX_FRAME_PIXELS: Final = 40_000_000
+MAX_FRAMES: Final = 1_000_000
+"""Of a video."""
+
+MAX_ANALYSED_VIDEO_SECONDS: Final = 60
+MAX_ANALYSED_PIXELS: Final = 2_000_000_000
+"""What is decoded of a video from its start, the pixels of all frames together."""
+
 MAX_TEXT_BYTES: Final = 16 * MIB
 MAX_TEXT_CELL: Final = 20_000
 """A text document, and the characters of it that are a cell of the table."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from workers.ml.items.audio import format_of
+from workers.ml.items.audio import format_of as audio_format
 from workers.ml.items.audio_kind import AudioKind
 from workers.ml.items.image_kind import ImageKind, is_image
 from workers.ml.items.paths import suffix_of
 from workers.ml.items.reading import Corrupt, Described, Kind, Part
 from workers.ml.items.signal_kind import SignalKind
 from workers.ml.items.text_kind import TextKind
+from workers.ml.items.video import format_of as video_format
+from workers.ml.items.video_kind import MISSING_EXTRA, SUFFIXES, VideoKind, can_read_videos
 from workers.ml.reading.issues import IssueLog
 from workers.ml.reading.raw import RawFile
 
@@ -19,7 +21,8 @@ _HEAD: Final = 64
 # A WAVE file is a recording, although a signal may be one too.
 _BY_CONTENT: Final[tuple[tuple[str, Callable[[bytes], bool]], ...]] = (
     ("image", is_image),
-    ("audio", lambda head: format_of(head) is not None),
+    ("audio", lambda head: audio_format(head) is not None),
+    ("video", lambda head: video_format(head) is not None),
     ("signal", lambda head: head.startswith((b"\x93NUMPY", b"MATLAB 5.0", b"\x89HDF\r\n\x1a\n"))),
 )
 
@@ -31,15 +34,20 @@ class MixedKind:
 
     def __init__(self, rate: float | None) -> None:
         self._kinds: Mapping[str, Kind] = {"image": ImageKind(), "audio": AudioKind(), "text": TextKind(), "signal": SignalKind(rate)}
+        if can_read_videos():
+            self._kinds = {**self._kinds, "video": VideoKind()}
         self.suffixes = frozenset[str]().union(*(kind.suffixes for kind in self._kinds.values()))
         self._has_signals = False
 
     def describe(self, content: bytes, path: str) -> Described:
         head, suffix = content[:_HEAD], suffix_of(path)
         name = next((name for name, matches in _BY_CONTENT if matches(head)), None)
+        name = name or ("video" if suffix in SUFFIXES else None)
         name = name or next((name for name, kind in self._kinds.items() if suffix in kind.suffixes), None)
         if name is None:
-            raise Corrupt(f"is no image, recording, text or signal: neither its content nor its extension {suffix!r} is of one")
+            raise Corrupt(f"is no image, recording, text, signal or video: neither its content nor its extension {suffix!r} is of one")
+        if name not in self._kinds:
+            raise Corrupt(f"is a video. {MISSING_EXTRA.removesuffix('.')}")
         described = self._kinds[name].describe(content, path)
         self._has_signals = self._has_signals or name == "signal"
         return described
