@@ -141,6 +141,10 @@ def pytest_configure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
     config.add_cleanup(stop)
+    if has_workers:
+        from tests.prefork import start_shared_server  # slow import: only the main process pays for it
+
+        config.add_cleanup(start_shared_server(folder).kill)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -14,7 +14,9 @@ import importlib
 import json
 import os
 import runpy
+import selectors
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,11 +29,14 @@ from typing import Any, NoReturn, cast
 
 from server.cli import importing
 from server.embedded.processes import Command, ManagedProcess, die_with_parent
+from tests import forked_forkserver
 from tests.faults import hooks
 from tests.unplanned import report_unplanned
 
 ROOT = Path(__file__).parents[1]
 POLL_INTERVAL = 0.01  # seconds
+SHARED_SERVER = "TESTS_PREFORK_SERVER"
+"""The variable with the path of the socket of a server that all test processes of a run share."""
 PRELOADED_MODULES = (
     "server.cli",
     "server.commands.credits",
@@ -47,18 +52,20 @@ PRELOADED_MODULES = (
 
 
 class PreforkServer:
-    """Create it in the main thread: the server and its forked processes die when the thread that created it ends."""
+    """A connection to the prefork server of this run of tests, or to one of this process.
+
+    Create it in the main thread: the server of a process and its forked processes die when the thread that created it ends.
+    """
 
     def __init__(self) -> None:
-        base_environment = {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS_")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.prefork"],
-            cwd=ROOT,
-            env=base_environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - makes two system calls only, loaded beforehand
-        )
+        if path := os.environ.get(SHARED_SERVER):
+            self._connection = socket.socket(socket.AF_UNIX)
+            self._connection.connect(path)
+        else:
+            self._connection, theirs = socket.socketpair()
+            with theirs:
+                self._process = _start_server("serve", theirs)
+        self._replies = self._connection.makefile("r")
         self._lock = threading.Lock()
 
     def start_child(self, command: Command) -> ManagedProcess:
@@ -92,12 +99,36 @@ class PreforkServer:
         self._request({"signalled": pid, "signal": int(signal_number)})
 
     def _request(self, request: dict[str, Any]) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         with self._lock:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-            return json.loads(self._process.stdout.readline())
+            self._connection.sendall(json.dumps(request).encode() + b"\n")
+            return json.loads(self._replies.readline())
+
+
+def start_shared_server(folder: Path) -> subprocess.Popen[bytes]:
+    """Start a server for all test processes that are started from here on. It imports nothing before it is asked for something."""
+    os.environ[SHARED_SERVER] = str(folder / "prefork")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.environ[SHARED_SERVER])
+        listener.listen()
+        return _start_server("listen", listener)
+
+
+def _start_server(mode: str, theirs: socket.socket) -> subprocess.Popen[bytes]:
+    base_environment = {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.prefork", mode, str(theirs.fileno())],
+        cwd=ROOT,
+        env=base_environment,
+        stdin=subprocess.DEVNULL,
+        stdout=2,
+        pass_fds=[theirs.fileno()],
+        preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - makes two system calls only, loaded beforehand
+    )
+
+
+def runs_worker(argv: Sequence[str]) -> bool:
+    """Whether the arguments of Python are those of a worker."""
+    return "worker" in argv or "tests.workers.scripted_worker" in argv
 
 
 @cache
@@ -166,36 +197,78 @@ async def _open_store() -> None:
         pass
 
 
-def _main() -> None:
+class _Server:
+    """Serves its connections in turn."""
+
+    def __init__(self) -> None:
+        self._sockets = selectors.DefaultSelector()
+        self._exit_codes: dict[int, int] = {}
+        self._owners: dict[int, socket.socket] = {}
+
+    def serve(self, mode: str, first: socket.socket) -> None:
+        """Serve a connection until it is closed, or all that a listening socket accepts."""
+        self._sockets.register(first, selectors.EVENT_READ, self._accept if mode == "listen" else self._read)
+        while self._sockets.get_map():
+            for key, _ in self._sockets.select():
+                key.data(key.fileobj)
+
+    def _accept(self, listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        self._sockets.register(connection, selectors.EVENT_READ, self._read)
+
+    def _read(self, connection: socket.socket) -> None:
+        """Answer one request; a client sends the next one when it has the answer. What a client started dies with it."""
+        received = b""
+        while not received.endswith(b"\n"):
+            chunk = connection.recv(1 << 16)
+            if not chunk:
+                self._sockets.unregister(connection)
+                connection.close()
+                for pid, owner in [*self._owners.items()]:
+                    if owner is connection and self._exit_code(pid) is None:
+                        os.kill(pid, signal.SIGKILL)
+                return
+            received += chunk
+        connection.sendall(json.dumps(self._answer(connection, json.loads(received))).encode() + b"\n")
+
+    def _answer(self, connection: socket.socket, request: dict[str, Any]) -> int | None:
+        if "ended" in request:
+            return self._exit_code(request["ended"])
+        if "signalled" in request:
+            if self._exit_code(request["signalled"]) is None:
+                os.kill(request["signalled"], request["signal"])
+            return None
+        _import_modules()
+        if runs_worker(request["argv"]):
+            forked_forkserver.import_libraries()
+        set_death_signal = die_with_parent(signal.SIGKILL)
+        pid = os.fork()
+        if not pid:
+            set_death_signal()
+            ours = [key.fileobj for key in self._sockets.get_map().values()]
+            self._sockets.close()
+            for each in ours:
+                cast("socket.socket", each).close()
+            _run_forked(request)
+        self._exit_codes.pop(pid, None)  # the pid may be reused
+        self._owners[pid] = connection
+        return pid
+
+    def _exit_code(self, child_pid: int) -> int | None:
+        if child_pid not in self._exit_codes:  # two threads may ask about the same process
+            pid, status = os.waitpid(child_pid, os.WNOHANG)
+            if pid:
+                self._exit_codes[child_pid] = os.waitstatus_to_exitcode(status)
+                del self._owners[child_pid]
+        return self._exit_codes.get(child_pid)
+
+
+@cache
+def _import_modules() -> None:
     with importing():
         for name in PRELOADED_MODULES:
             importlib.import_module(name)
         asyncio.run(_open_store())
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    exit_codes: dict[int, int] = {}
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "ended" in request:
-            child_pid = request["ended"]
-            if child_pid not in exit_codes:  # two threads may ask about the same process
-                pid, status = os.waitpid(child_pid, os.WNOHANG)
-                if pid:
-                    exit_codes[child_pid] = os.waitstatus_to_exitcode(status)
-            reply = exit_codes.get(child_pid)
-        elif "signalled" in request:
-            reply = None
-            if request["signalled"] not in exit_codes:
-                os.kill(request["signalled"], request["signal"])
-        else:
-            set_death_signal = die_with_parent(signal.SIGKILL)
-            reply = os.fork()
-            exit_codes.pop(reply, None)  # the pid may be reused
-            if not reply:
-                set_death_signal()
-                replies.close()
-                _run_forked(request)
-        print(json.dumps(reply), file=replies, flush=True)
 
 
 def _run_forked(request: dict[str, Any]) -> None:
@@ -218,6 +291,8 @@ def _run_forked(request: dict[str, Any]) -> None:
         settings.cache_clear()
     _, _, module, *arguments = request["argv"]  # python -m
     code: object = None
+    if runs_worker(request["argv"]) and forked_forkserver.EXEC not in os.environ:
+        forked_forkserver.install()
     try:
         if module != "server.cli":
             sys.argv[1:] = arguments
@@ -247,4 +322,4 @@ def _exit(code: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _main()
+    _Server().serve(sys.argv[1], socket.socket(fileno=int(sys.argv[2])))

@@ -267,9 +267,7 @@ class FaultInjector:
 
     def forkserver_of(self, worker: int) -> psutil.Process | None:
         with suppress(psutil.Error):
-            for child in psutil.Process(worker).children():
-                if any("workers.runtime.forkserver" in word for word in child.cmdline()):
-                    return child
+            return next(iter(psutil.Process(worker).children()), None)
         return None
 
     async def running_body(self) -> Execution | None:

@@ -20,6 +20,8 @@ from db.core.viewer import SYSTEM
 from db.services import jobs
 from db.tables import JobAttempt
 from db.tables.jobstates import JobStatus
+from tests.exhaustive import exhaustive
+from tests.forked_forkserver import MAX_PROCESSES
 from tests.workers.worker_harness import WorkerHarness, alive, eventually
 from workers.runtime import forkserver_client
 from workers.runtime.process_pool import ChildHandle, ForkserverUnavailable, ProcessPool
@@ -188,7 +190,7 @@ async def test_a_job_whose_forkserver_dies_runs_again_without_a_try_and_nothing_
     worker = await harness.start_worker(BACKOFF_BASE="0.1", BACKOFF_FACTOR="1", CANCEL_GRACE="0.5")
     job_id = await harness.submit("fork_descendants")
     descendants = [pid for pid, _ in await harness.wait_for_starts(job_id, 3)]
-    (forkserver,) = [child for child in psutil.Process(worker.pid).children() if "workers.runtime.forkserver" in child.cmdline()]
+    (forkserver,) = psutil.Process(worker.pid).children()
     forkserver.kill()
     await harness.wait_for_starts(job_id, 6)
     assert [pid for pid in descendants if alive(pid)] == []
@@ -232,8 +234,9 @@ async def test_deadlines_hold_while_libraries_are_imported(tmp_path: Path, monke
         await eventually(has_exited, within=10.0)
 
 
-async def test_a_body_that_forks_without_end_is_stopped(harness: WorkerHarness) -> None:
-    worker = await harness.start_worker()
+@pytest.mark.parametrize("changed", [{MAX_PROCESSES: "64"}, exhaustive({"PRELOAD": "false"})], ids=["few", "as many as it may"])
+async def test_a_body_that_forks_without_end_is_stopped(harness: WorkerHarness, changed: dict[str, str]) -> None:
+    worker = await harness.start_worker(**changed)
     job = await harness.wait_for_status(await harness.submit("fork_bomb"), JobStatus.FAILED)
     message = "The job started too many processes. Use fewer at a time."
     assert (job.error["code"], job.error["message"], job.attempt) == ("PROCESS_LIMIT", message, 1)

@@ -28,6 +28,7 @@ from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
 from tests.client import Client
 from tests.conftest import LiveServer
+from tests.forked_forkserver import EXEC
 from tests.prefork import ForkedProcess, prefork_server
 
 LEASE = 1.5
@@ -113,11 +114,14 @@ class WorkerHarness:
 def launch_worker(queue: str, folder: Path, settings: Mapping[str, str]) -> ForkedProcess:
     """Start a worker process that serves one queue with short intervals."""
     worker_environment = {
-        name if name.startswith("TRELLIS_") else f"TRELLIS_WORKER_{name}": value for name, value in {**QUICK_SETTINGS, **settings}.items()
+        name if name.startswith(("TRELLIS_", "TESTS_")) else f"TRELLIS_WORKER_{name}": value
+        for name, value in {**QUICK_SETTINGS, **settings}.items()
     }
     # Bodies of tests write traces into their test's folder; tests may share the worker.
     folders = {"TRELLIS_WORKER_SCRATCH": str(folder / "scratch"), "TRELLIS_WORKER_BODY_PATHS": json.dumps([str(folder.parent)])}
     environment = {**os.environ, **folders, **worker_environment}
+    if settings.keys() & {"MEMORY_BYTES", "PRELOAD"}:  # what its bodies may use is measured, or what they find
+        environment[EXEC] = "true"
     return prefork_server().start([sys.executable, "-m", "tests.workers.scripted_worker", queue], environment, folder / "worker.log")
 
 
