@@ -183,6 +183,29 @@ def test_copies_are_made_of_training_rows_alone(tmp_path: Path) -> None:
     assert "the columns `pixel_1`, `pixel_2`, `pixel_3`, `pixel_4` that the steps read from items" in card
 
 
+def test_no_fold_learns_from_copies_of_the_rows_that_it_predicts(tmp_path: Path) -> None:
+    """Copies are equal to their images, and labels are random: whoever has the copy knows the label."""
+    generator = np.random.default_rng(2)
+    files = {
+        f"{'ab'[generator.integers(2)]}/{number:02}.png": image_of(generator.integers(0, 256, (3, 3)).astype(np.uint8))
+        for number in range(60)
+    }
+    frame, items = ingested(tmp_path / "ingest", zip_of(files), "i.zip", "IMAGE")
+    keep = ("select_columns", {"columns": ["label"]})
+    train = ("train_k_nearest_neighbors", {"n_neighbors": 1, "target": "label"})
+    steps = (
+        keep,
+        ("rotate_image", {"angles": [360.0]}),
+        "image_pixels",
+        train,
+        ("cross_validate", {"folds": 4}),
+        ("evaluate", {"part": "train"}),
+    )
+    _, report = run(tmp_path, frame, chain(*steps), items=items)
+    assert report.outputs["evaluate"]["metrics"]["train_accuracy"] == 1
+    assert report.outputs["cross_validate"]["metrics"]["cv_accuracy_mean"] < 0.8
+
+
 def test_copies_of_copies_and_random_turns_are_the_same_in_each_run(tmp_path: Path) -> None:
     steps = (("flip_image", {"directions": ["horizontal", "vertical"], "copies": 2}), ("rotate_image", {"max_angle": 90}), "image_pixels")
     first, _, report, _ = _learned(tmp_path, *steps)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+MAX_PIXELS: Final = 64_000_000
+"""Of an image with three bands, 768 MB as numbers."""
+
+
 def decode(items: Items, row: int) -> Content:
     """Read the content of an item. Raises ContentError."""
     place = items.place(row)
@@ -30,16 +34,20 @@ def _decode_image(content: bytes, place: ItemPlace) -> Content:
         image, _ = open_image(content)
     except Corrupt as error:
         raise ContentError(f"{error}. Make a new version without it.") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise ContentError(
+            f"has {image.width:,}×{image.height:,} pixels, and steps take at most {MAX_PIXELS:,}. Scale it down before it is uploaded."
+        )
     return Content(place.info["kind"], as_array(image))
 
 
 def as_array(image: Image.Image) -> Any:
     """Height × width × bands, 1 or 3, from 0 to 1. Where an image is transparent, white shows."""
+    values = np.array(image, dtype=np.float32)
+    values /= 255
     if image.mode in ("LA", "RGBA"):
-        values = np.asarray(image, dtype=np.float32) / 255
         bands, opacity = values[..., :-1], values[..., -1:]
         return bands * opacity + (1 - opacity)
-    values = np.asarray(image, dtype=np.float32) / 255
     return values[..., None] if values.ndim == 2 else values
 
 

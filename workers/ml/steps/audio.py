@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from workers.ml.contents.content import ContentOperation
+from workers.ml.steps.columns import ColumnName
 from workers.ml.steps.contents import columns_name, content_step
 from workers.ml.steps.step import Parameters
 
@@ -48,7 +49,7 @@ class AudioFeaturesParameters(Parameters):
         title="Highest frequency",
         description="The upper end in Hz of the highest band. Recordings of lower rates are silent there.",
     )
-    name: str = columns_name("audio")
+    name: ColumnName = columns_name("audio")
 
 
 def _make(function: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from workers.ml.contents.content import ContentOperation
+from workers.ml.steps.columns import ColumnName
 from workers.ml.steps.contents import AugmentParameters, columns_name, content_step
 from workers.ml.steps.step import Parameters
 
@@ -74,7 +75,7 @@ class RotateParameters(AugmentParameters):
 
 
 class PixelParameters(Parameters):
-    name: str = columns_name("pixel")
+    name: ColumnName = columns_name("pixel")
 
 
 class HogParameters(Parameters):
@@ -85,7 +86,7 @@ class HogParameters(Parameters):
     block: int = Field(
         default=2, ge=1, le=8, title="Block", description="Cells of the side of a block, over which contrasts are evened out."
     )
-    name: str = columns_name("hog")
+    name: ColumnName = columns_name("hog")
 
 
 def _make(function: str, *, without: tuple[str, ...] = ()) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ConfigDict, Field
 
 from workers.ml.contents.content import Content, ContentError, ContentOperation
+from workers.ml.steps.columns import ColumnName
 from workers.ml.steps.contents import columns_name, content_step
 from workers.ml.steps.step import Parameters
 
@@ -87,7 +88,7 @@ class WindowParameters(Parameters):
 
 
 class SignalFeatureParameters(Parameters):
-    name: str = columns_name("signal")
+    name: ColumnName = columns_name("signal")
     bands: int = Field(
         default=8,
         ge=0,
@@ -98,7 +99,7 @@ class SignalFeatureParameters(Parameters):
 
 
 class SpectrogramParameters(Parameters):
-    name: str = columns_name("spectrogram")
+    name: ColumnName = columns_name("spectrogram")
     segment: int = Field(
         default=256,
         ge=8,
