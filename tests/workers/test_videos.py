@@ -17,9 +17,13 @@ from tests.exhaustive import exhaustive
 from tests.videos import moving_bar, shade, video_of
 from tests.workers.ingest_runner import ingest_error, items_of, run_ingest
 from workers.ml.items import limits, video_kind
-from workers.ml.items.video import NoVideo, read_video
+from workers.ml.items.video import NoVideo, Video, read_video
 
 BAR = moving_bar()
+
+
+def _read(content: bytes) -> Video:
+    return read_video(io.BytesIO(content))
 
 
 @pytest.mark.parametrize(
@@ -45,25 +49,25 @@ def test_each_container_is_an_item_by_itself(container: str, suffix: str, format
 def test_features_are_those_of_the_frames() -> None:
     dark, light = np.full((48, 64, 3), 51, np.uint8), np.full((48, 64, 3), 204, np.uint8)
     red = shade(0) + np.array([255, 0, 0], np.uint8)
-    video = read_video(video_of([dark] * 8 + [light] * 8, codec="mpeg4"))
+    video = _read(video_of([dark] * 8 + [light] * 8, codec="mpeg4"))
     features = video.features()
     assert features["brightness"] == pytest.approx(0.5, abs=0.02)
     assert features["brightness_variance"] == pytest.approx(0.09, abs=0.01)
     assert features["cuts"] == 1
     assert features["motion"] == pytest.approx(0.6 / 7, abs=0.01)
     assert (features["colourfulness"], features["contrast"]) == (pytest.approx(0, abs=0.02), pytest.approx(0, abs=0.01))
-    assert read_video(video_of([red] * 4)).features()["colourfulness"] == pytest.approx(0.3 * np.hypot(1, 0.5), abs=0.05)
-    single = read_video(video_of([dark], "avi"))
+    assert _read(video_of([red] * 4)).features()["colourfulness"] == pytest.approx(0.3 * np.hypot(1, 0.5), abs=0.05)
+    single = _read(video_of([dark], "avi"))
     assert (single.features()["motion"], single.contact_sheet().shape) == (None, (48, 64, 3))
 
 
 def test_only_the_beginning_of_a_long_video_is_decoded_and_all_of_it_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     content = video_of(moving_bar(40))
     monkeypatch.setattr(limits, "MAX_ANALYSED_VIDEO_SECONDS", 2)
-    video = read_video(content)
+    video = _read(content)
     assert (video.frames, video.duration, len(video.samples)) == (40, 5, 9)
     monkeypatch.setattr(limits, "MAX_ANALYSED_PIXELS", 4 * 64 * 48)
-    assert len(read_video(content).samples) <= 3
+    assert len(_read(content).samples) <= 3
 
 
 def test_the_preview_shows_four_moments(tmp_path: Path) -> None:
@@ -149,22 +153,22 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
 def test_what_is_no_whole_video_is_refused_with_a_reason(case: str) -> None:
     make, words = REFUSED[case]
     with pytest.raises(NoVideo) as refusal:
-        read_video(make())
+        _read(make())
     assert words in str(refusal.value)
 
 
 def test_the_size_is_that_of_the_frames_and_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     for width, height in ((60_000, 60_000), (0, 0)):
-        video = read_video(_resized(width, height))
+        video = _read(_resized(width, height))
         assert (video.width, video.height, video.samples[0].shape) == (320, 256, (102, 128, 3))
     content = video_of(BAR)
     monkeypatch.setattr(limits, "MAX_FRAME_PIXELS", 3_000)
     with pytest.raises(NoVideo, match="has frames of 64×48 pixels; the maximum is 3,000"):
-        read_video(content)
+        _read(content)
     monkeypatch.setattr(limits, "MAX_FRAME_PIXELS", 4_000)
     monkeypatch.setattr(limits, "MAX_FRAMES", 15)
     with pytest.raises(NoVideo, match="has more than 15 frames"):
-        read_video(content)
+        _read(content)
 
 
 def test_a_damaged_video_of_many_is_an_item_without_a_row(tmp_path: Path) -> None:
@@ -174,6 +178,29 @@ def test_a_damaged_video_of_many_is_an_item_without_a_row(tmp_path: Path) -> Non
     issues = {item["key"]: [issue["code"] for issue in item["issues"] if issue["code"] != "DUPLICATE_ITEM"] for item in items_of(result)}
     assert {key: codes for key, codes in issues.items() if codes} == {"x.mov": ["CORRUPT_ITEM"], "y.mov": ["OTHER_FORMAT"]}
     assert frame.height == 11
+
+
+def test_a_video_beyond_the_memory_for_an_item_is_read_through_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = {f"v/{number}.mp4": video_of([shade(number)] * 2) for number in range(12)}
+    files = {"t.csv": ("clip\n" + "\n".join([*clips, "v/x.png"])).encode(), **clips, "v/x.png": image_of(shade(3)) + bytes(900)}
+    expected, _ = run_ingest(tmp_path, zip_of(clips), "v.zip", modality="VIDEO")
+    items = items_of(expected)
+    monkeypatch.setattr(limits, "MAX_ITEM_BYTES", 900)
+    result, _ = run_ingest(tmp_path, zip_of(clips), "v.zip", modality="VIDEO")
+    assert items_of(result) == items
+    result, _ = run_ingest(tmp_path, zip_of(files), "m.zip", modality="MULTIMODAL")
+    assert [(item["key"], item["issues"][0]["message"]) for item in items_of(result) if item["info"] is None] == [
+        ("v/x.png", "The file has more than 900 bytes, which is the maximum of all but videos.")
+    ]
+    damaged = bytearray(zip_of(clips, compressed=False))
+    damaged[damaged.index(b"mdat") + 9] ^= 1
+    result, _ = run_ingest(tmp_path, bytes(damaged), "v.zip", modality="VIDEO")
+    assert [item["issues"][0]["message"] for item in items_of(result) if item["info"] is None] == [
+        "The file is damaged: its checksum is wrong."
+    ]
+    monkeypatch.setattr(limits, "MAX_VIDEO_BYTES", 1_000)
+    error = ingest_error(tmp_path, zip_of(clips), "v.zip", modality="VIDEO")
+    assert error.code == "CORRUPT_ITEMS"
 
 
 def test_a_worker_without_the_extra_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

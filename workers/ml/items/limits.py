@@ -55,6 +55,9 @@ MAX_ANALYSED_SECONDS: Final = 300
 MAX_ANALYSED_SAMPLES: Final = 1 << 25
 """What is decoded of a recording from its start, the samples of all channels together: a small file can hold days of silence."""
 
+MAX_VIDEO_BYTES: Final = 4096 * MIB
+"""A video, which is not read into memory beyond `MAX_ITEM_BYTES`."""
+
 MAX_FRAME_PIXELS: Final = 40_000_000
 MAX_FRAMES: Final = 1_000_000
 """Of a video."""

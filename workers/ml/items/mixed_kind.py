@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import IO, Any, Final
 
+from workers.ml.items import limits
 from workers.ml.items.audio import format_of as audio_format
 from workers.ml.items.audio_kind import AudioKind
 from workers.ml.items.image_kind import ImageKind, is_image
@@ -51,6 +52,13 @@ class MixedKind:
         described = self._kinds[name].describe(content, path)
         self._has_signals = self._has_signals or name == "signal"
         return described
+
+    def describe_file(self, file: IO[bytes], path: str) -> Described:
+        head = file.read(_HEAD)
+        file.seek(0)
+        if video_format(head) is None or not can_read_videos():
+            raise Corrupt(f"has more than {limits.MAX_ITEM_BYTES:,} bytes, which is the maximum of all but videos")
+        return VideoKind().describe_file(file, path)
 
     def parts(self, raw: RawFile, filename: str, issues: IssueLog) -> tuple[str, Iterator[Part]] | None:  # noqa: ARG002 - the protocol's signature
         """A file alone has no table that names it."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Final, NotRequired, Protocol, TypedDict
+from typing import IO, Any, Final, NotRequired, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 
 from workers.ml.errors import BadInput
 from workers.ml.items import limits
-from workers.ml.items.archive import Member, UnreadableMember, read_member, tar_members, unfold, zip_members
+from workers.ml.items.archive import Member, UnreadableMember, member_blocks, read_member, tar_members, unfold, zip_members
 from workers.ml.items.layouts import recognise
 from workers.ml.items.places import ArchiveContent, Place
 from workers.ml.items.records import Item, Items, LabelCounts, item_issue
@@ -95,6 +96,15 @@ class Kind(Protocol):
 
     def summary(self) -> dict[str, Any]:
         """What is known of all items, once they were described."""
+        ...
+
+
+@runtime_checkable
+class LargeKind(Kind, Protocol):
+    """A kind whose items may be larger than memory."""
+
+    def describe_file(self, file: IO[bytes], path: str) -> Described:
+        """Describe an item of more than `MAX_ITEM_BYTES`. Raises `Corrupt`."""
         ...
 
 
@@ -233,6 +243,8 @@ def _read_members(opened: _Entries, items: Items, kind: Kind, files: ExitStack, 
 
 def read_item(file: IO[bytes], member: Member, place: Place, kind: Kind) -> tuple[Item, bytes | None]:
     """The item and its preview."""
+    if limits.MAX_ITEM_BYTES < member.size <= limits.MAX_VIDEO_BYTES and isinstance(kind, LargeKind):
+        return _read_large(file, member, place, kind)
     try:
         content = read_member(file, member)
     except UnreadableMember as error:
@@ -249,6 +261,24 @@ def _described(content: bytes, member: Member, place: Place, kind: Kind) -> tupl
     except Corrupt as error:
         return _record(member, place, digest, None, f"The file {error}."), None
     return _record(member, place, digest, _annotated(described, place), None), described.preview
+
+
+def _read_large(file: IO[bytes], member: Member, place: Place, kind: LargeKind) -> tuple[Item, bytes | None]:
+    """Read an item through a file of its own, in the folder of the body."""
+    digest = hashlib.sha256()
+    with tempfile.TemporaryFile() as copy:
+        try:
+            for block in member_blocks(file, member):
+                digest.update(block)
+                copy.write(block)
+        except UnreadableMember as error:
+            return _record(member, place, "", None, f"The file {error}."), None
+        copy.seek(0)
+        try:
+            described = kind.describe_file(copy, member.path)
+        except Corrupt as error:
+            return _record(member, place, digest.hexdigest(), None, f"The file {error}."), None
+    return _record(member, place, digest.hexdigest(), described, None), described.preview
 
 
 def _annotated(described: Described, place: Place) -> Described:

@@ -6,10 +6,9 @@ bounded: pixels of a frame, pixels that are decoded, frames, and seconds.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -91,16 +90,17 @@ def format_of(head: bytes) -> str | None:
     return "AVI" if head[:4] == b"RIFF" and head[8:12] == b"AVI " else None
 
 
-def read_video(content: bytes) -> Video:
+def read_video(file: IO[bytes]) -> Video:
     """Raises `NoVideo`."""
     import av
     from av.error import FFmpegError
 
-    format_name = format_of(content[:64])
+    format_name = format_of(file.read(64))
+    file.seek(0)
     if format_name is None:
         raise NoVideo(f"is no video in one of the formats {', '.join(_DEMUXERS)}")
     try:
-        with av.open(io.BytesIO(content), format=_DEMUXERS[format_name], options=_OPTIONS, metadata_errors="replace") as container:
+        with av.open(file, format=_DEMUXERS[format_name], options=_OPTIONS, metadata_errors="replace") as container:
             return _read(container, format_name)
     except (FFmpegError, ValueError, OverflowError, MemoryError) as error:
         raise NoVideo("is damaged or cut off") from error

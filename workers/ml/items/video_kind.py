@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from PIL import Image
 
@@ -46,8 +47,11 @@ class VideoKind:
             raise BadInput("UNSUPPORTED_FORMAT", MISSING_EXTRA)
 
     def describe(self, content: bytes, path: str) -> Described:
+        return self.describe_file(io.BytesIO(content), path)
+
+    def describe_file(self, file: IO[bytes], path: str) -> Described:
         try:
-            video = read_video(content)
+            video = read_video(file)
         except NoVideo as error:
             raise Corrupt(str(error)) from error
         issues = list(video.issues)
