@@ -151,7 +151,7 @@ async def read_version(attempt: Attempt, source: Source) -> Effects:
             attempt.retain_key(processed.key)
         attempt.retain_key(raw.key)
         profile = await store_profile(attempt, prefix, result["profile"], f"{stem}.profile.json")
-        item_lines, item_files = await _store_items(attempt, result.get("items"), prefix, stem)
+        item_lines, item_files = await store_items(attempt, result.get("items"), prefix, stem)
         output["bytes"] = processed.size
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
@@ -186,9 +186,7 @@ def declared(dataset: Row[Any]) -> dict[str, str | None]:
     return {"target_column": dataset.target_column, "problem_type": None if problem_type is None else problem_type.name}
 
 
-async def _store_items(
-    attempt: Attempt, result: dict[str, Any] | None, prefix: str, stem: str
-) -> tuple[IO[bytes] | None, list[StoredFile]]:
+async def store_items(attempt: Attempt, result: dict[str, Any] | None, prefix: str, stem: str) -> tuple[IO[bytes] | None, list[StoredFile]]:
     """Open the file of the items, and store those with bytes of items and with previews, if there are any."""
     if result is None:
         return None, []

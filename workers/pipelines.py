@@ -12,12 +12,12 @@ from sqlalchemy import Row, select
 from db.core.viewer import SYSTEM
 from db.core.work import Work
 from db.errors import Conflict
-from db.queries.artifacts import PROCESSED
+from db.queries.artifacts import PROCESSED, RAW
 from db.services import models, versions
 from db.services.jobs import Failure, target_of
 from db.tables import Artifact, Dataset, DatasetVersion, JobInput, Pipeline, PipelineSnapshot, Run, StoredObject
 from db.tables.jobs import JobKind
-from workers.datasets import PARQUET, store_profile
+from workers.datasets import PARQUET, store_items, store_profile
 from workers.items import download_items
 from workers.ml.steps.join import JOIN
 from workers.ml.steps.registry import STEPS
@@ -66,11 +66,23 @@ async def process(attempt: Attempt) -> Effects:
     prefix = f"datasets/{job.owner_id}/{target_of(job)}/{attempt.key}"
     processed = await attempt.upload(Path(result["parquet"]), f"{prefix}/processed/{attempt.key}", PROCESSED, "data.parquet", PARQUET)
     profile = await store_profile(attempt, prefix, result["profile"], "profile.json")
+    items = await _store_items(attempt, result, prefix)
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
-        return (await versions.add_derived(work, settled, result, processed, profile)).duplicate_keys
+        return (await versions.add_derived(work, settled, result, processed, profile, items)).duplicate_keys
 
     return effects
+
+
+async def _store_items(attempt: Attempt, result: dict[str, Any], prefix: str) -> versions.StoredItems | None:
+    """Store the items of a version that has some."""
+    if "items" not in result:
+        return None
+    raw = result["raw"]
+    file = await attempt.upload(Path(raw["path"]), f"{prefix}/raw/{attempt.key}", RAW, raw["filename"], raw["content_type"])
+    lines, files = await store_items(attempt, result["items"], prefix, Path(raw["filename"]).stem)
+    assert lines is not None
+    return versions.StoredItems(file, lines, files)
 
 
 async def _model_problem_type(attempt: Attempt) -> str | None:

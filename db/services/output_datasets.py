@@ -84,16 +84,16 @@ def require_same_owner(output_id: UUID, output: Row[Any] | None, dataset: Row[An
     return output.id
 
 
-async def create(work: Work, dataset: Row[Any], maker: str, description: str) -> UUID:
-    """Create the dataset for a version that `maker` makes from one of `dataset`, named after both."""
+async def create(work: Work, dataset: Row[Any], maker: str, description: str, *, has_items: bool = False) -> UUID:
+    """Create the dataset for a version that `maker` makes from one of `dataset`, named after both. `has_items` if the version is of items as well."""
     base = f"{dataset.name} – {maker}"[: NAME_LENGTH - len(" (1000000000)")]
     values = {
         "owner_id": dataset.owner_id,
         "created_by_id": work.viewer.maker_id,
         "name": base,
         "description": description,
-        # What is derived from items is a table of their features.
-        "modality": Modality.TABULAR if dataset.modality in MODALITIES_WITH_ITEMS else dataset.modality,
+        # What is derived from items is a table of their features, unless they are written again.
+        "modality": Modality.TABULAR if dataset.modality in MODALITIES_WITH_ITEMS and not has_items else dataset.modality,
         "problem_type": dataset.problem_type,
         "target_column": dataset.target_column,
         "source": DatasetSource.DERIVED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 from uuid import UUID
 
@@ -69,22 +70,51 @@ async def mark_ready(
     return output
 
 
+@dataclass(frozen=True, slots=True)
+class StoredItems:
+    """The file that the items of a derived version lie in, a line for each item, and their pack and previews."""
+
+    raw: StoredFile
+    lines: IO[bytes]
+    files: Sequence[StoredFile]
+
+
 async def add_derived(
-    work: Work, job: Row[Any], result: Result, processed: StoredFile, profile_file: StoredFile | None = None
+    work: Work,
+    job: Row[Any],
+    result: Result,
+    processed: StoredFile,
+    profile_file: StoredFile | None = None,
+    stored_items: StoredItems | None = None,
 ) -> WrittenOutput:
     """Add the next version of the output dataset of a pipeline that does not train; `result` is a `PipelineResult` of kind "dataset"."""
+    file = processed if stored_items is None else stored_items.raw
+    values: dict[str, Any] = {"format": FileFormat.PARQUET}
+    if stored_items is not None:
+        read = result["raw"]
+        values = {
+            "format": FileFormat[read["format"]],
+            "original_filename": file.filename,
+            "issues": read["issues"],
+            "issue_count": read["issue_count"],
+            "item_count": result["items"]["count"],
+            "item_summary": result["items"]["summary"],
+        }
     version_id, _ = await add(
         work,
         target_of(job),
         source=DatasetSource.DERIVED,
-        format=FileFormat.PARQUET,
-        size_bytes=processed.size,
-        sha256=processed.sha256,
-        content_type=processed.content_type,
+        size_bytes=file.size,
+        sha256=file.sha256,
+        content_type=file.content_type,
         produced_by_id=job.id,
+        **values,
         **_ready_values(result),
     )
     output = WrittenOutput(version_id)
+    if stored_items is not None:
+        await items.add(work, version_id, stored_items.lines)
+        await outputs.add_artifacts(work, job, [file, *stored_items.files], output.duplicate_keys, dataset_version_id=version_id)
     await _finish_version(work, job, output, result, processed, profile_file)
     return output
 

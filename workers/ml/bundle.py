@@ -22,6 +22,7 @@ from workers.ml.reporting import Reporter
 
 if TYPE_CHECKING:
     from workers.ml.contents.state import Contents
+    from workers.ml.contents.writers import WrittenFile
     from workers.ml.trainer import Trained
     from workers.ml.training_checkpoints import CheckpointSettings
 
@@ -140,6 +141,8 @@ class Bundle:
     """What was done to each column by a step that chooses for itself, for the model card."""
     contents: Contents | None = None
     """The contents of the rows' items, if the version has items and a step works on them."""
+    written: WrittenFile | None = None
+    """The file that a step wrote the contents to, from which the new version is read."""
     progress_span: tuple[float, float] = (0.0, 0.0)
     """The share of the body's progress, in percent, that the running node has."""
     _frame: pl.DataFrame | None = None

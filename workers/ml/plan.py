@@ -191,15 +191,24 @@ def _check_contents(chain: list[PipelineNode]) -> None:
     unread: PipelineNode | None = None
     for node in chain:
         if node.step.content is not None:
-            unread = None if node.step.content.role == "read" else unread or node
+            unread = None if node.step.content.role in ("read", "write") else unread or node
     if unread is not None:
         readers = ", ".join(
             key
             for key, step in STEPS.items()
-            if step.content is not None and step.content.role == "read" and set(step.modalities) & set(unread.step.modalities)
+            if step.content is not None and step.content.role in ("read", "write") and set(step.modalities) & set(unread.step.modalities)
         )
         raise BadInput(
             "UNSOUND_PIPELINE",
             f"No step after '{unread.key}' reads the contents that it changes. Link a step after it that does: {readers}.",
             path=["definition", "nodes", str(unread.index)],
         )
+    for node in chain:
+        if node.step.content is not None and node.step.content.role == "write":
+            other = next((each for each in chain if each.step.place in ("split", "rows", "fit", "train") or each.order > node.order), None)
+            if other is not None:
+                raise BadInput(
+                    "UNSOUND_PIPELINE",
+                    f"'{node.key}' writes items, whose table is read anew, so '{other.key}' would have no effect. Remove one of them.",
+                    path=["definition", "nodes", str(other.index)],
+                )

@@ -28,7 +28,10 @@ from workers.ml.trainer import THREADS, TRAINING_END_PERCENT, TRAINING_START_PER
 from workers.ml.training_checkpoints import CheckpointSettings
 
 if TYPE_CHECKING:
+    from workers.ml.contents.writers import WrittenFile
+    from workers.ml.items.reading import ItemsResult
     from workers.ml.profiling import ProfileReport
+    from workers.ml.reading.issues import Issue
 
 
 PREPARATION_START_PERCENT = 2.0
@@ -85,8 +88,21 @@ class ModelResult(TypedDict):
     nodes: list[dict[str, Any]]
 
 
+class RawResult(TypedDict):
+    """The file that the items of a version lie in, and what reading it told."""
+
+    path: str
+    filename: str
+    content_type: str
+    format: str
+    size: int
+    sha256: str
+    issues: list[Issue]
+    issue_count: int
+
+
 class DatasetResult(TypedDict):
-    """`kind` is "dataset". `columns` are {name, type, nullable}; `parquet` is a path; `nodes` are {key, output}."""
+    """`kind` is "dataset". `columns` are {name, type, nullable}; `parquet` is a path; `nodes` are {key, output}. A version with items has a raw file."""
 
     kind: str
     parquet: str
@@ -96,6 +112,8 @@ class DatasetResult(TypedDict):
     preview: list[dict[str, Any]]
     profile: ProfileReport
     nodes: list[dict[str, Any]]
+    raw: NotRequired[RawResult]
+    items: NotRequired[ItemsResult]
 
 
 def run_pipeline(spec: PipelineSpec, reporter: Reporter) -> ModelResult | DatasetResult:
@@ -319,6 +337,8 @@ def _write_dataset(bundle: Bundle, plan: Plan, spec: PipelineSpec, nodes: list[d
 
     bundle.reporter.progress(30, "Write the dataset")
     path = Path(spec["folder"]) / "data.parquet"
+    if bundle.written is not None:
+        return _read_written(bundle, bundle.written, path, nodes)
     dataset = write_dataset(bundle, plan, path)
     return {
         "kind": "dataset",
@@ -329,4 +349,40 @@ def _write_dataset(bundle: Bundle, plan: Plan, spec: PipelineSpec, nodes: list[d
         "preview": dataset.preview,
         "profile": profile_parquet(str(path), bundle.reporter, start_percent=50, end_percent=99),
         "nodes": nodes,
+    }
+
+
+def _read_written(bundle: Bundle, written: WrittenFile, path: Path, nodes: list[dict[str, Any]]) -> DatasetResult:
+    """Read the version of the file that was written, as an ingest reads an upload."""
+    from workers.ml.contents.writing import read_written
+    from workers.ml.preview import preview
+    from workers.ml.profiling import profile_parquet
+
+    folder = bundle.folder / "items"
+    folder.mkdir()
+    read = read_written(written, folder, path, lambda share, step: bundle.reporter.progress(30 + 40 * share, step))
+    profile = profile_parquet(str(path), bundle.reporter, start_percent=70, end_percent=99)
+    types = {column["name"]: column["type"] for column in profile["columns"]}
+    return {
+        "kind": "dataset",
+        "parquet": str(path),
+        "row_count": profile["row_count"],
+        "column_count": len(types),
+        "columns": [
+            {"name": column["name"], "type": column["type"], "nullable": column["missing_count"] > 0} for column in profile["columns"]
+        ],
+        "preview": preview(path, types),
+        "profile": profile,
+        "nodes": nodes,
+        "raw": {
+            "path": str(written.path),
+            "filename": written.filename,
+            "content_type": written.content_type,
+            "format": read.format,
+            "size": read.size,
+            "sha256": read.sha256,
+            "issues": read.issues,
+            "issue_count": read.issue_count,
+        },
+        "items": read.items,
     }

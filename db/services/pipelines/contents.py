@@ -10,20 +10,50 @@ from sqlalchemy import Row
 from db.errors import Issue
 from db.services.pipelines.definitions import Definition, Steps
 
+_READING = ("read", "write")
+_OF_TABLES = ("split", "rows", "fit", "train")
 
-def unread_issues(definition: Definition, steps: Steps) -> list[Issue]:
-    """Return an issue for the first step that changes contents which no later step reads. The definition is sound."""
+
+def effect_issues(definition: Definition, steps: Steps) -> list[Issue]:
+    """Return an issue for the first step that has no effect: it changes contents which no later step reads, or a table which is read anew of the items
+    that are written. The definition is sound.
+    """
+    return _unread_issues(definition, steps) or _writing_issues(definition, steps)
+
+
+def writes_items(definition: Definition, steps: Steps) -> bool:
+    """Whether the new version has items."""
+    return any(_role(node, steps) == "write" for node in definition["nodes"])
+
+
+def _writing_issues(definition: Definition, steps: Steps) -> list[Issue]:
+    chain = list(_chain(definition, steps))
+    nodes = definition["nodes"]
+    position = next((position for position, index in enumerate(chain) if _role(nodes[index], steps) == "write"), None)
+    if position is None:
+        return []
+    places = {index: steps[nodes[index]["step"]].parameter_schema.get("x-place") for index in chain}
+    useless = [index for index in chain if places[index] in _OF_TABLES] + chain[position + 1 :]
+    if not useless:
+        return []
+    message = f"{nodes[chain[position]]['key']!r} writes items, whose table is read anew, so {nodes[useless[0]]['key']!r} would have no effect. Remove one of them."
+    return [Issue(("definition", "nodes", str(useless[0])), message)]
+
+
+def _unread_issues(definition: Definition, steps: Steps) -> list[Issue]:
     unread: int | None = None
     for index in _chain(definition, steps):
         role = _role(definition["nodes"][index], steps)
         if role is not None:
-            unread = None if role == "read" else index if unread is None else unread
+            unread = None if role in _READING else index if unread is None else unread
     if unread is None:
         return []
     node = definition["nodes"][unread]
     modalities = set(steps[node["step"]].modalities)
     readers = ", ".join(
-        key for key, step in sorted(steps.items()) if step.parameter_schema.get("x-content") == "read" and modalities & set(step.modalities)
+        key
+        for key, step in sorted(steps.items())
+        if step.parameter_schema.get("x-content") in _READING and modalities & set(step.modalities)
     )
     message = (
         f"No step after {node['key']!r} reads the contents that it changes. Link a step after it that does: {readers or 'none is known'}."

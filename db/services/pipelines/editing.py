@@ -136,7 +136,7 @@ async def _validated_changes(work: Work, pipeline: Row[Any], values: dict[str, A
 
 def _missing(definition: definitions.Definition, steps: definitions.Steps) -> list[Issue]:
     """Return what keeps a sound definition from being run."""
-    return definitions.completeness_issues(definition, steps) or contents.unread_issues(definition, steps)
+    return definitions.completeness_issues(definition, steps) or contents.effect_issues(definition, steps)
 
 
 async def lock(work: Work, pipeline_id: UUID, *, to_run: bool = False) -> Row[Any]:

@@ -99,7 +99,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
     parameters: dict[str, Any] = {"seed": seed, "parameters": request.parameters or {}}
     target_id = run_id = None
     if training is None:
-        target_id = await _output_dataset_id(work, request, dataset, output, pipeline)
+        target_id = await _output_dataset_id(work, request, dataset, output, pipeline, has_items=contents.writes_items(definition, steps))
         parameters["outputDatasetId"] = str(target_id)
     else:
         parameters["modelName"] = model_name
@@ -172,7 +172,7 @@ def _freeze(
     checks = Checks()
     checks.issues.extend(definitions.completeness_issues(definition, steps))
     checks.issues.extend(definitions.soundness_issues(definition, steps, pipeline.modality))
-    checks.issues.extend(contents.unread_issues(definition, steps))
+    checks.issues.extend(contents.effect_issues(definition, steps))
     checks.issues.extend(contents.version_issues(definition, steps, dataset, version))
     checks.issues.extend(joined.issues)
     checks.issues.extend(definitions.unknown_columns(definition, steps, [column["name"] for column in joined.columns]))
@@ -229,11 +229,19 @@ async def _experiment_id(work: Work, request: RunRequest, owner_id: UUID) -> UUI
     return experiment_id
 
 
-async def _output_dataset_id(work: Work, request: RunRequest, dataset: Row[Any], output: Row[Any] | None, pipeline: Row[Any]) -> UUID:
+async def _output_dataset_id(
+    work: Work, request: RunRequest, dataset: Row[Any], output: Row[Any] | None, pipeline: Row[Any], *, has_items: bool
+) -> UUID:
     """Return the dataset that gets the new version; create one where none is named."""
     if request.output_dataset_id is not None:
-        return output_datasets.require_same_owner(request.output_dataset_id, output, dataset)
-    return await output_datasets.create(work, dataset, pipeline.name, f"Made from {dataset.name} by the pipeline {pipeline.name}.")
+        output_id = output_datasets.require_same_owner(request.output_dataset_id, output, dataset)
+        if has_items and output is not None and output.modality is not dataset.modality:
+            message = f"The pipeline writes {dataset.modality.name} items, and the output dataset holds {output.modality.name} data. Choose another, or none."
+            raise invalid("outputDatasetId", message=message)
+        return output_id
+    return await output_datasets.create(
+        work, dataset, pipeline.name, f"Made from {dataset.name} by the pipeline {pipeline.name}.", has_items=has_items
+    )
 
 
 def _owner_mismatch(field: str, kind: str) -> InvalidInput:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Columns = Mapping[str, float | None] | np.ndarray
 
-Role = Literal["change", "divide", "read", "augment"]
+Role = Literal["change", "divide", "read", "augment", "write"]
 
 
 class ContentError(Exception):
@@ -40,7 +40,7 @@ class ContentOperation:
 
     change: from content to content; divide: from content to its parts, each of which becomes a row; read: from content to numbers by name, or a vector of
     them, as columns of its row, the same for every item, with NaN or None for a missing one; augment: from content, a random generator and the
-    number of the copy to the content of a copy. They depend on nothing else, and raise ContentError.
+    number of the copy to the content of a copy. They depend on nothing else, and raise ContentError. What a step that writes takes is the content as it is.
     """
 
     role: Role

@@ -10,6 +10,7 @@ import numpy as np
 
 from workers.ml.contents.content import Content, ContentError
 from workers.ml.contents.places import ItemPlace, Items
+from workers.ml.contents.traces import decode_gather
 from workers.ml.items import limits
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ MAX_PIXELS: Final = 64_000_000
 def decode(items: Items, row: int) -> Content:
     """Read the content of an item. Raises ContentError."""
     place = items.place(row)
-    return _DECODERS[place.info["kind"]](items.read(place), place)
+    content = items.read(place)
+    if place.info["kind"] == "signal" and (gather := decode_gather(items, place, content)) is not None:
+        return gather
+    return _DECODERS[place.info["kind"]](content, place)
 
 
 def _decode_image(content: bytes, place: ItemPlace) -> Content:
@@ -68,15 +72,13 @@ def _decode_audio(content: bytes, place: ItemPlace) -> Content:
 def _decode_signal(content: bytes, place: ItemPlace) -> Content:
     from workers.ml.items.errors import NoSignal
     from workers.ml.items.signals import read_signal
+    from workers.ml.signal_processing.filters import fill_gaps
 
     try:
         signal = read_signal(content, place.key, place.info.get("sample_rate"))
     except NoSignal as error:
         raise ContentError(f"{error}. Make a new version without it.") from error
-    values = np.column_stack(list(signal.channels.values()))
-    return Content(
-        place.info["kind"], np.nan_to_num(values.astype(np.float64, copy=False), copy=False, posinf=0.0, neginf=0.0), signal.rate
-    )
+    return Content(place.info["kind"], fill_gaps(np.stack(list(signal.channels.values()))).T, signal.rate)
 
 
 _DECODERS: Final[Mapping[str, Callable[[bytes, ItemPlace], Content]]] = {

@@ -66,6 +66,14 @@ class Program:
 
     def rows(self, items: Items, row: int, augmentations: Sequence[Augmentation] = ()) -> list[np.ndarray]:
         """Return the values of all columns, for each part of an item; none for an item of another kind. Raises BadInput: BAD_CONTENT, DIFFERENT_SIZES, TOO_LARGE."""
+        return [np.concatenate(values) for values, _ in self._run(items, row, augmentations)]
+
+    def contents(self, items: Items, row: int) -> list[Content]:
+        """Return each part of an item, as the operations leave it. Raises BadInput (BAD_CONTENT)."""
+        return [content for _, content in self._run(items, row, ())]
+
+    def _run(self, items: Items, row: int, augmentations: Sequence[Augmentation]) -> list[tuple[list[np.ndarray], Content]]:
+        """Return the values that were read of each part, and its content."""
         place = items.place(row)
         if place.info["kind"] not in self._kinds:
             return []
@@ -73,6 +81,7 @@ class Program:
         operations.sort(key=lambda operation: operation.node.order)
         node = operations[0].node
         read: list[list[np.ndarray]] = []
+        parts: list[Content] = []
         try:
             parts = [decode(items, row)]
             read = [[]]
@@ -90,7 +99,7 @@ class Program:
         except ContentError as error:
             message = f"Step '{node.key}' cannot use the item {place.key[:200]!r}: it {error}"
             raise UnusableItem("BAD_CONTENT", message, node, place.key) from error
-        return [np.concatenate(values) for values in read]
+        return list(zip(read, parts, strict=True))
 
     def _values(self, node: ContentNode, columns: Any, key: str) -> np.ndarray:
         if isinstance(columns, Mapping):

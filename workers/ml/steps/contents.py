@@ -8,7 +8,7 @@ from pydantic import Field
 
 from workers.ml.contents.content import ContentOperation
 from workers.ml.errors import BadInput
-from workers.ml.steps.step import Parameters, PipelineNode, Step, StepType
+from workers.ml.steps.step import Parameters, PipelineNode, Step, StepFunction, StepType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,9 +45,10 @@ def content_step(
     modalities: tuple[str, ...],
     content: ContentOperation,
     type: StepType = "TRANSFORM",  # noqa: A002 - as the field of Step
+    run: StepFunction | None = None,
 ) -> Step:
-    """A step on the contents of items."""
-    run = {"change": change, "divide": change, "read": read, "augment": augment}[content.role]
+    """A step on the contents of items. `run` is that of its role, but for one that writes."""
+    run = run or {"change": change, "divide": change, "read": read, "augment": augment}[content.role]
     place = "rows" if content.role == "augment" else "choose"
     return Step(key, type, title, description, parameters, place, run, modalities=modalities, content=content)
 

@@ -14,6 +14,7 @@ from workers.ml.steps import (
     derive,
     encode,
     evaluate,
+    gathers,
     images,
     impute,
     join,
@@ -36,6 +37,7 @@ from workers.ml.steps import (
     train_svm,
     train_trees,
     train_xgboost,
+    write_signals,
 )
 from workers.ml.steps.installed import installed_steps
 from workers.ml.steps.step import Step
@@ -73,6 +75,12 @@ _OWN = {
         signals.WINDOWS,
         signals.FEATURES,
         signals.SPECTROGRAM,
+        gathers.GAIN,
+        gathers.KILL,
+        gathers.RECONSTRUCT,
+        gathers.DENOISE,
+        gathers.QUALITY,
+        write_signals.WRITE_SIGNALS,
         prepare.PREPARE,
         dates.DECOMPOSE_DATES,
         impute.IMPUTE,
