@@ -65,14 +65,6 @@ def sha256(definition: Definition) -> str:
     return hashlib.sha256(orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def modality_issues(steps: Steps, modality: Modality) -> list[Issue]:
-    """Return an issue if no step works on data of this kind; a MULTIMODAL pipeline may have any step."""
-    known = {name.upper() for step in steps.values() for name in step.modalities}
-    if not known or modality is Modality.MULTIMODAL or modality.name in known:
-        return []
-    return [Issue(("modality",), f"No step works on {modality.name} data yet. Kinds with steps: {', '.join(sorted(known))}.")]
-
-
 def soundness_issues(definition: Definition, steps: Steps, modality: Modality) -> list[Issue]:
     """Return what makes a normalised definition unsound; paths begin with "definition"."""
     checks = Checks()

@@ -54,7 +54,7 @@ async def insert_pipeline(work: Work, new: NewPipeline) -> tuple[UUID, UUID, dic
     checks.text(new.description, "description")
     steps = await definitions.load_steps(work)
     definition = definitions.normalise(new.definition)
-    checks.issues.extend(definitions.modality_issues(steps, new.modality) or definitions.soundness_issues(definition, steps, new.modality))
+    checks.issues.extend(definitions.soundness_issues(definition, steps, new.modality))
     checks.raise_if_invalid()
     is_complete = not _missing(definition, steps)
     values = {

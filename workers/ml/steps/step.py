@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 StepType = Literal["DATASET", "TRANSFORM", "FILTER", "AUGMENT", "SPLIT", "TRAIN", "EVALUATE"]
 # Every kind of data that is read becomes a table, so what works on tables works on all.
-EVERY_MODALITY = ("TABULAR", "SIGNAL", "IMAGE", "AUDIO", "TEXT", "MULTIMODAL")
+EVERY_MODALITY = ("TABULAR", "SIGNAL", "IMAGE", "AUDIO", "TEXT", "VIDEO", "MULTIMODAL")
 # When a step runs. Rows are filtered and split ("source", "choose", "split") before anything is fitted on them ("fit", "train"), so that no
 # transform sees a held-out row, wherever the split is placed. "rows" chooses among the training rows those that are learned from.
 Place = Literal["source", "choose", "split", "rows", "fit", "train", "after"]
