@@ -194,6 +194,19 @@ def test_a_forest_grown_in_chunks_is_the_forest_of_a_single_fit(tmp_path: Path) 
     assert report.metric_points["oob_accuracy"][-1][0] == 29
 
 
+def test_the_classes_of_a_balanced_forest_may_look_like_numbers(tmp_path: Path) -> None:
+    generator = np.random.default_rng(2)
+    values = generator.normal(size=80)
+    metrics: list[Any] = []
+    for names in (("a", "b"), ("7", "07")):
+        folder = tmp_path / names[0]
+        folder.mkdir()
+        frame = pl.DataFrame({"x": values, "label": [names[int(value > 0.8)] for value in values]})
+        step = ("train_random_forest", {"n_estimators": 10, "class_weight": "balanced"})
+        metrics.append(run(folder, frame, chain(step), target="label")[0]["metrics"])
+    assert metrics[0]["f1_macro"] == metrics[1]["f1_macro"]
+
+
 def test_early_stopping_ends_where_the_validation_loss_is_least(tmp_path: Path) -> None:
     split = ("split", {"test_fraction": 0.3, "validation_fraction": 0.15})
     definition = chain(split, ("train_lightgbm", {"n_estimators": 400, "early_stopping_rounds": 15}), "cross_validate")

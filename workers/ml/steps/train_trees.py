@@ -93,23 +93,24 @@ def fit_forest(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> 
     total, class_weight = estimator.n_estimators, getattr(estimator, "class_weight", None)
     is_classifier = hasattr(estimator, "predict_proba")
     chunk = max(1, -(-total // FOREST_CHUNKS))
+    weights = None
     if is_classifier and class_weight == "balanced":
-        # scikit-learn does not accept "balanced" with warm starts, so the equivalent weights are computed here.
-        import numpy as np
-        from sklearn.utils.class_weight import compute_class_weight
+        # scikit-learn does not accept "balanced" with warm starts, and reads the classes of a dictionary as numbers where they look like some, as "7" does.
+        # The weights of rows are what it makes of either.
+        from sklearn.utils.class_weight import compute_sample_weight
 
-        classes = np.unique(rows.train_target)
-        weights = compute_class_weight("balanced", classes=classes, y=rows.train_target)
-        estimator.set_params(class_weight=dict(zip(classes.tolist(), weights.tolist(), strict=True)))
+        weights = compute_sample_weight("balanced", rows.train_target)
     restored = checkpoints.restore("tree", read_estimator)
     if restored is not None:
         estimator = restored.model
     trees_done = 0 if restored is None else restored.done
     estimator.set_params(warm_start=True, oob_score=rows.validation is None and estimator.bootstrap)
+    if is_classifier:
+        estimator.set_params(class_weight=None)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
         for done in [*range(trees_done + chunk, total, chunk), total]:
-            estimator.set_params(n_estimators=done).fit(rows.train, rows.train_target)
+            estimator.set_params(n_estimators=done).fit(rows.train, rows.train_target, sample_weight=weights)
             if rows.validation is not None and rows.validation_target is not None:
                 monitor.add_point("validation_loss", done - 1, loss(estimator, rows.validation, rows.validation_target))
                 monitor.add_point(
