@@ -75,6 +75,14 @@ _TASKS = (
         "f1_macro",
     ),
     MlTask(
+        "image_classification",
+        "Classify images",
+        "Predicts the class of an image, such as the digit that it shows, from its pixels or its edges.",
+        Modality.IMAGE,
+        MlTaskType.CLASSIFICATION,
+        "f1_macro",
+    ),
+    MlTask(
         "audio_classification",
         "Classify recordings",
         "Predicts the class of a recording, such as who calls, from its loudness and its spectrum.",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sqlalchemy import delete
 
 from db.core.viewer import SHIPPED_ACCOUNT, SYSTEM, UserRole
@@ -17,7 +17,7 @@ from db.services.ml_tasks import TASKS
 from db.services.pipelines import definitions, templates
 from db.tables import Pipeline
 from tests.accounts.test_teams import join
-from tests.archives import csv_of, recording_of, tone, vibration, zip_of
+from tests.archives import csv_of, image_of, recording_of, tone, vibration, zip_of
 from tests.client import Client
 from tests.exhaustive import exhaustive
 
@@ -40,8 +40,10 @@ RELEASED = {
     ("Find groups of rows: normal distributions", 1): "97b88cfe",
     ("Classify signals: random forest", 1): "d7006a24",
     ("Classify signals: gradient boosting by recordings", 1): "bc698858",
+    ("Classify images: edges", 1): "eb8aa79f",
+    ("Classify images: pixels", 1): "412b251e",
     ("Classify recordings: random forest", 1): "d7006a24",
-    ("Classify recordings: support vectors", 1): "642f7011",
+    ("Classify recordings: support vectors", 2): "f9180063",
     ("Classify texts: words", 1): "c17fb044",
     ("Classify texts: parts of words", 1): "b2eb1cc5",
 }
@@ -223,6 +225,15 @@ def signals() -> bytes:
     return zip_of(files)
 
 
+def images() -> bytes:
+    """Handwritten digits."""
+    data: Any = load_digits()
+    pixels = (data.images[:400] * 15).astype(np.uint8)
+    return zip_of(
+        {f"{label}/{number:03}.png": image_of(image) for number, (image, label) in enumerate(zip(pixels, data.target, strict=False))}
+    )
+
+
 def recordings() -> bytes:
     """Low and high tones."""
     generator = np.random.default_rng(5)
@@ -279,6 +290,15 @@ DATA: Mapping[str, tuple[Callable[[], bytes], str, dict[str, Any], Bounds]] = {
             "Classify signals: gradient boosting by recordings": ("f1_macro", lambda value: value > 0.8),
         },
     ),
+    "images": (
+        images,
+        "digits.zip",
+        {"modality": "IMAGE"},
+        {
+            "Classify images: edges": ("f1_macro", lambda value: value > 0.85),
+            "Classify images: pixels": ("f1_macro", lambda value: value > 0.85),
+        },
+    ),
     "recordings": (
         recordings,
         "tones.zip",
@@ -317,7 +337,7 @@ async def test_a_copy_of_a_template_trains(ada: Client, worker: object, data: st
         started = await ada.run_pipeline(copied["id"], version, seed=1)
         assert started["__typename"] == "RunPipelinePayload", started
         ended = await ada.wait(started["job"]["id"])
-        assert ended["status"] == "COMPLETED", (name, ended)
+        assert ended["status"] == "COMPLETED", (name, ended["error"])
         run = await ada.one("query($id: ID!) { run(id: $id) { metrics { key last } } }", id=started["run"]["id"])
         measured[name] = {summary["key"]: summary["last"] for summary in run["metrics"]}[metric]
     assert {name: value for name, value in measured.items() if not bounds[name][1](value)} == {}, measured

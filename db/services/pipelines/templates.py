@@ -53,6 +53,7 @@ _LABELS = {"target": "label", **_CLASSES}
 _ROUNDS = {"n_estimators": 500, "learning_rate": 0.05, "early_stopping_rounds": 25}
 _TARGET = " It predicts the target column of the dataset; name another one in `target` of the node `train`."
 _OF_ITEMS = " It predicts the label of the items, from numbers that were computed when they were uploaded."
+_OF_CONTENTS = " It predicts the label of the items."
 _OF_TEXTS = (
     " It reads the column `text` and predicts the column `label`, which an archive of texts in folders has; of a table, name its columns."
 )
@@ -113,6 +114,33 @@ TEMPLATES = (
         ),
     ),
     Template(
+        "image_classification",
+        "Classify images: edges",
+        "Which way edges run in each part of an image, and support vectors: for shapes, such as letters, in any light." + _OF_CONTENTS,
+        _chain(
+            ("size", "resize_image", {"width": 32, "height": 32}),
+            ("grey", "grayscale", {}),
+            ("edges", "image_hog", {"cell": 8}),
+            _NUMBERS,
+            _SPLIT,
+            _PREPARE_SCALED,
+            ("train", "train_svm", {**_LABELS, "C": 10.0, "class_weight": "balanced"}),
+        ),
+    ),
+    Template(
+        "image_classification",
+        "Classify images: pixels",
+        "Every pixel of a small image, and trees: for what is told by its colours and where they are." + _OF_CONTENTS,
+        _chain(
+            ("size", "resize_image", {"width": 12, "height": 12}),
+            ("pixels", "image_pixels", {}),
+            _NUMBERS,
+            _SPLIT,
+            _PREPARE,
+            ("train", "train_random_forest", {**_LABELS, "class_weight": "balanced"}),
+        ),
+    ),
+    Template(
         "audio_classification",
         "Classify recordings: random forest",
         "Trees on the features of each recording: its loudness and its spectrum." + _OF_ITEMS,
@@ -121,8 +149,17 @@ TEMPLATES = (
     Template(
         "audio_classification",
         "Classify recordings: support vectors",
-        "A smooth border between the classes of scaled features; it does well with few recordings." + _OF_ITEMS,
-        _chain(_NUMBERS, _SPLIT, _PREPARE_SCALED, ("train", "train_svm", {**_LABELS, "C": 10.0, "class_weight": "balanced"})),
+        "A smooth border between the classes of mel-frequency cepstral coefficients and mel bands; it does well with few recordings."
+        + _OF_CONTENTS,
+        _chain(
+            ("mono", "audio_mono", {}),
+            ("sound", "audio_features", {}),
+            _NUMBERS,
+            _SPLIT,
+            _PREPARE_SCALED,
+            ("train", "train_svm", {**_LABELS, "C": 10.0, "class_weight": "balanced"}),
+        ),
+        version=2,
     ),
     Template(
         "text_classification",
