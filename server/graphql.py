@@ -260,14 +260,14 @@ class GraphQLView(GraphQL[RequestServices, None]):
     def services(
         self,
         state: State,
-        recorder: OperationRecorder,
+        recorder: OperationRecorder | None,
         client: ClientInfo,
         *,
         shows_cost: bool = False,
         plan_requested: bool = False,
         cookie: SessionCookie | None = None,
     ) -> RequestServices:
-        """The services of the application, whose state this is, for a request or a websocket."""
+        """The services of the application, whose state this is, for a request or a websocket, or without a recorder for several."""
         return RequestServices(
             state.database,
             state.objects,

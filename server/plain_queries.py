@@ -39,12 +39,14 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from db.core.viewer import Viewer
+    from graph.execution.context import RequestServices
     from server.graphql import GraphQLView
     from server.settings import ServerSettings
 
 PATH = "/graphql"
 MAX_LENGTH_DIGITS = 5  # of a body in bytes
 MAX_HEADS = 1_000
+MAX_ADDRESSES = 100  # of clients with the same headers
 MAX_HEAD_BYTES = 4_000  # of the headers that are kept
 _TRACE = frozenset({b"traceparent", b"tracestate"})  # in each request another one, and without a meaning here
 # With one of them the application answers. Nothing of them is kept: some are secrets.
@@ -66,6 +68,7 @@ class _Head:
     header_lines: bytes
     user_agent: str | None
     host: str | None
+    services: dict[str | None, RequestServices]  # by the address of the client; they do not change from one query to the next
 
 
 class PlainQueries:
@@ -95,11 +98,10 @@ class PlainQueries:
         state: dict[str, Any] = scope.setdefault("state", {})
         request_id = state["request_id"] = uuid4().hex
         recorder = state["recorder"] = OperationRecorder("http", {}, None, self._state.api_usage)
-        client = ClientInfo(scope["client"][0] if scope["client"] else None, head.user_agent, head.host)
-        services = self._view.services(self._state, recorder, client)
+        services = self._services(head, scope["client"][0] if scope["client"] else None)
         if viewer is not None and viewer.key_id is not None:
             self._state.token_usage.note(viewer.key_id)
-        context = services.for_operation(viewer, request_id=request_id)
+        context = services.for_operation(viewer, request_id=request_id, observer=recorder)
         status, body = CLIENT_CLOSED_REQUEST, b""
         try:
             execution = schema.execute(text, graphql_request.variables, context, operation_name=graphql_request.operation_name)
@@ -114,7 +116,7 @@ class PlainQueries:
             return
         except Exception as unexpected:  # noqa: BLE001 - answered as the application answers it
             error = to_http_error(unexpected, request_id)
-            recorder.identified(viewer, client)
+            recorder.identified(viewer, services.client)
             recorder.rejection_code, status, body = error.code, error.status, error_body(error.code, str(error), request_id)
             await _send(scope, send, status, head, [(_REQUEST_ID, request_id.encode())], body)
         finally:
@@ -172,7 +174,16 @@ class PlainQueries:
             return None
         texts = [*result_headers(media_type).items(), *self._security_headers]
         raw = [(name.lower().encode(), value.encode()) for name, value in texts]
-        return _Head(media_type, raw, _lines(raw), headers.get("user-agent"), headers.get("host"))
+        return _Head(media_type, raw, _lines(raw), headers.get("user-agent"), headers.get("host"), {})
+
+    def _services(self, head: _Head, address: str | None) -> RequestServices:
+        services = head.services.get(address)
+        if services is None:
+            if len(head.services) >= MAX_ADDRESSES:
+                head.services.clear()
+            client = ClientInfo(address, head.user_agent, head.host)
+            services = head.services[address] = self._view.services(self._state, None, client)
+        return services
 
     def _request(self, message: Message) -> GraphQLRequest | None:
         """The request in a body; None for one that is not complete, not valid, or has more than a query and variables."""

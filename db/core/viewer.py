@@ -78,8 +78,14 @@ class Viewer:
     teams: tuple[tuple[UUID, UserRole], ...] = ()
     """The teams that they are in, in the order of their ids, each with their role there."""
 
+    _hash: int = field(init=False, compare=False, repr=False)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "scopes", self.scopes & ROLE_SCOPES[self.role])
+        object.__setattr__(self, "_hash", hash((self.id, self.role, self.key_id, self.tier, self.scopes, self.teams)))
+
+    def __hash__(self) -> int:
+        return self._hash  # it is a part of the keys of every statement
 
     @property
     def accounts(self) -> tuple[UUID, ...]:

@@ -46,7 +46,10 @@ class Scope(StrEnum):
     @property
     def api_scope(self) -> ApiScope | None:
         """The scope of API keys; None for PUBLIC and SESSION."""
-        return None if self in {Scope.PUBLIC, Scope.SESSION} else ApiScope(self.value)
+        return _API_SCOPES.get(self.value)
+
+
+_API_SCOPES = {scope.value: scope for scope in ApiScope}
 
 
 def scoped(scope: Scope) -> dict[str, Any]:

@@ -63,11 +63,18 @@ class RequestServices:
         return self.client.address
 
     def for_operation(
-        self, viewer: Viewer | None, *, session: Session | None = None, request_id: str | None = None, after: str | None = None
+        self,
+        viewer: Viewer | None,
+        *,
+        session: Session | None = None,
+        request_id: str | None = None,
+        after: str | None = None,
+        observer: Observer | None = None,
     ) -> OperationContext:
         """Return the context of one operation. It shares no loader, no progress and no cost with any other.
 
-        `session` is the websocket's, if one is open; `after` is the cursor from which a stream resumes.
+        `session` is the websocket's, if one is open; `after` is the cursor from which a stream resumes; `observer` is another than that of the
+        services, which equal requests may share.
         """
         return OperationContext(
             self.database,
@@ -90,6 +97,7 @@ class RequestServices:
             request_id or uuid4().hex,
             StreamProgress(after),
             services=self,
+            observer=observer or self.observer,
         )
 
 
@@ -101,6 +109,7 @@ class OperationContext(Context):
     """
 
     services: RequestServices
+    observer: Observer | None = None
     phase: str = "parse"
     observation: Observation | None = None
     prepaid_points: int = 0  # points taken for validating the document

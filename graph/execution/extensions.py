@@ -59,7 +59,7 @@ class ObservationExtension(SchemaExtension):
 
     def on_operation(self) -> Iterator[None]:
         context: OperationContext = self.execution_context.context
-        viewer, observer = context.viewer, context.services.observer
+        viewer, observer = context.viewer, context.observer
         observation = Observation.of(context.request_id, viewer, context.services.client)
         observation.request_bytes = context.request_bytes
         self.observation = context.observation = observation
@@ -96,8 +96,8 @@ class ObservationExtension(SchemaExtension):
     def on_execute(self) -> Iterator[None]:
         context: OperationContext = self.execution_context.context
         self._identify(self.observation)
-        if context.services.observer is not None:
-            context.services.observer.execution_started(self.observation)
+        if context.observer is not None:
+            context.observer.execution_started(self.observation)
         with self.observation.phase("execute"):
             yield
 

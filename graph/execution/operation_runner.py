@@ -144,7 +144,7 @@ class OperationRunner:
 
         Raises `InvalidOperationTypeError` for a subscription: it would run as a query whose only field has no value.
         """
-        observer = context.services.observer
+        observer = context.observer
         observation = context.observation = Observation.of(context.request_id, context.viewer, context.services.client)
         observation.request_bytes = context.request_bytes
         current_observation.set(observation)
@@ -208,8 +208,8 @@ class OperationRunner:
             phases["validate"] = validated_at - began_at
         context.phase = "execute"
         observation.hash, observation.name, observation.type = operation.hash, operation.name, operation.node.operation.value
-        if context.services.observer is not None:
-            context.services.observer.execution_started(observation)
+        if context.observer is not None:
+            context.observer.execution_started(observation)
         try:
             executor = operation.executor(context, dry_run or operation.document, inputs, extensions)
             if isinstance(executor, list):
