@@ -27,8 +27,8 @@ AT_ONCE = 4  # nodes that one operation reads with all fields
 LONGEST_PATH = 12  # maximum cost of a path, see `paths`: a page within a page, and two edges
 
 
-async def walk(client: Client, ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    """Read every node that `ids` lead to, each with all its fields; return them by type."""
+async def walk(client: Client, ids: Iterable[str], *, follows: bool = True) -> dict[str, list[dict[str, Any]]]:
+    """Read the nodes with these ids, and those that they lead to unless it `follows` none, each with all its fields; return them by type."""
     requested: set[str] = set()
     pending = set(ids)
     nodes_by_type: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -46,7 +46,8 @@ async def walk(client: Client, ids: Iterable[str]) -> dict[str, list[dict[str, A
             for first in range(0, len(typed), AT_ONCE):
                 nodes = await client.one(query, ids=typed[first : first + AT_ONCE])
                 nodes_by_type[type_name] += nodes
-                pending |= _ids(nodes) - requested
+                if follows:
+                    pending |= _ids(nodes) - requested
     return nodes_by_type
 
 

@@ -132,7 +132,7 @@ def few_values(all_operations: Iterator[Operation], values: int) -> Iterator[Ope
             yield operation
 
 
-@pytest.mark.parametrize("values", [2, exhaustive(100)])
+@pytest.mark.parametrize("values", [1, exhaustive(100)])
 @pytest.mark.parametrize("viewer", ["admin", "member", exhaustive("heavy owner"), exhaustive("owner")])
 async def test_each_filter_and_each_order_has_an_index(
     viewer: str, values: int, parents: dict[str, Parents], settings: StateSettings, live_server: LiveServer

@@ -26,7 +26,7 @@ ATTEMPTS = """query($id: ID!) { job(id: $id) { attempts {
   number outcome log { id role filename contentType sizeBytes sha256 downloadUrl }
 } } }"""
 MIB = 1024**2
-FLOOD = 96  # MiB
+FLOOD = 48  # MiB
 
 
 def global_id(key: UUID) -> str:

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from db.core.work import Database
 from tests.client import Client
 from tests.clients.dropping_proxy import dropping_proxy
@@ -39,6 +41,7 @@ def titles_in_readme() -> list[str]:
     return re.findall(r"\*(.+?)\*", sentence[1])
 
 
+@pytest.mark.exhaustive
 @needs_chromium
 async def test_the_tabs_train_on_text_and_gaps_and_rank_the_runs_of_that_experiment(
     built_console: None, browser: Browser, admin: Client, bob: Client, database: Database, worker: object

@@ -86,6 +86,20 @@ def all_exited(processes: list[psutil.Process], within: float = 10.0) -> bool:
     return False
 
 
+@pytest.fixture(scope="module")
+def earlier_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("earlier") / "data"
+    with embedded_servers(folder, valkey=False, s3=False, durable=False):
+        return folder
+
+
+@pytest.fixture
+def data_dir(earlier_start: Path, tmp_path: Path) -> Path:
+    """The folder of an earlier start, for what does not depend on the making of the cluster, which takes a second."""
+    subprocess.run(["cp", "-a", earlier_start, tmp_path / "data"], check=True)
+    return tmp_path / "data"
+
+
 async def test_what_was_stored_is_found_by_the_next_start(tmp_path: Path) -> None:
     with embedded_servers(tmp_path, valkey=False, durable=False) as first:
         await rows(first["TRELLIS_DATABASE_URL"], "CREATE TABLE kept AS SELECT 'Ada' AS name")
@@ -97,8 +111,8 @@ async def test_what_was_stored_is_found_by_the_next_start(tmp_path: Path) -> Non
     assert [first[name] for name in secret] == [second[name] for name in secret]
 
 
-async def test_the_servers_are_those_we_say_they_are(tmp_path: Path) -> None:
-    with embedded_servers(tmp_path, durable=True) as env:
+async def test_the_servers_are_those_we_say_they_are(data_dir: Path) -> None:
+    with embedded_servers(data_dir, durable=True) as env:
         ((version, encoding, fsync, zone, connections),) = await rows(
             env["TRELLIS_DATABASE_URL"],
             "SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'), "
@@ -110,8 +124,8 @@ async def test_the_servers_are_those_we_say_they_are(tmp_path: Path) -> None:
             assert (await redis.info())["server_name"] == "valkey"
 
 
-async def test_two_folders_run_side_by_side(tmp_path: Path) -> None:
-    with embedded_servers(tmp_path / "a", durable=False) as a, embedded_servers(tmp_path / "b", durable=False) as b:
+async def test_two_folders_run_side_by_side(tmp_path: Path, data_dir: Path) -> None:
+    with embedded_servers(tmp_path / "a", durable=False) as a, embedded_servers(data_dir, durable=False) as b:
         await rows(a["TRELLIS_DATABASE_URL"], "CREATE TABLE only_in_a (id int)")
         counts = [await rows(env["TRELLIS_DATABASE_URL"], "SELECT count(*) FROM pg_tables WHERE tablename = 'only_in_a'") for env in (a, b)]
     assert counts == [[(1,)], [(0,)]]
@@ -130,8 +144,8 @@ def test_a_second_start_on_the_same_folder_is_refused_with_the_process_that_runs
         assert "TRELLIS_REDIS_URL" in env
 
 
-async def test_everyone_must_know_the_passwords(tmp_path: Path) -> None:
-    with embedded_servers(tmp_path, s3=False, durable=False) as env:
+async def test_everyone_must_know_the_passwords(data_dir: Path) -> None:
+    with embedded_servers(data_dir, s3=False, durable=False) as env:
         for wrong in (
             re.sub(r":[0-9a-f]{48}@", ":guess@", env["TRELLIS_DATABASE_URL"]),
             env["TRELLIS_DATABASE_URL"].replace("trellis:", "postgres:", 1),
@@ -140,7 +154,7 @@ async def test_everyone_must_know_the_passwords(tmp_path: Path) -> None:
                 await rows(wrong, "SELECT 1")
         ((stored,),) = await rows(env["TRELLIS_DATABASE_URL"], "SELECT rolpassword FROM pg_authid WHERE rolname = 'trellis'")
         assert str(stored).startswith("SCRAM-SHA-256$")
-        assert {line.split()[-1] for line in (tmp_path / "postgres" / "pg_hba.conf").read_text().splitlines() if line[:1].isalpha()} == {
+        assert {line.split()[-1] for line in (data_dir / "postgres" / "pg_hba.conf").read_text().splitlines() if line[:1].isalpha()} == {
             "scram-sha-256"
         }
         redis: Any
@@ -161,26 +175,24 @@ def test_no_password_can_be_read_by_others(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "keys.json").stat().st_mode) == 0o600
 
 
-async def test_kill_9_of_the_parent_leaves_nothing_running_and_the_next_start_recovers(tmp_path: Path) -> None:
-    with separate_servers(tmp_path) as (process, url):
+async def test_kill_9_of_the_parent_leaves_nothing_running_and_the_next_start_recovers(data_dir: Path) -> None:
+    with separate_servers(data_dir) as (process, url):
         await rows(url, "CREATE TABLE kept AS SELECT generate_series(1, 10000) AS n")
         children = children_of(process)
         assert {child.name() for child in children} >= {"postgres", "valkey-server", "rclone"}
         process.kill()
         process.wait()
         assert all_exited(children)
-    with embedded_servers(tmp_path, durable=False) as env:
+    with embedded_servers(data_dir, durable=False) as env:
         assert await rows(env["TRELLIS_DATABASE_URL"], "SELECT count(*), max(n) FROM kept") == [(10_000, 10_000)]
 
 
-async def test_a_stale_pid_file_that_names_somebody_else_does_not_stop_a_start(tmp_path: Path) -> None:
-    with embedded_servers(tmp_path, valkey=False, s3=False, durable=False):
-        pass
-    owner = (tmp_path / "postgres").stat().st_uid
+async def test_a_stale_pid_file_that_names_somebody_else_does_not_stop_a_start(data_dir: Path) -> None:
+    owner = (data_dir / "postgres").stat().st_uid
     sleeper = subprocess.Popen(["sleep", "60"], user=owner)
     try:
-        (tmp_path / "postgres" / "postmaster.pid").write_text(f"{sleeper.pid}\n{tmp_path}/postgres\n1\n5432\n\n127.0.0.1\n\nready\n")
-        with embedded_servers(tmp_path, valkey=False, s3=False, durable=False) as env:
+        (data_dir / "postgres" / "postmaster.pid").write_text(f"{sleeper.pid}\n{data_dir}/postgres\n1\n5432\n\n127.0.0.1\n\nready\n")
+        with embedded_servers(data_dir, valkey=False, s3=False, durable=False) as env:
             assert await rows(env["TRELLIS_DATABASE_URL"], "SELECT 1") == [(1,)]
         assert sleeper.poll() is None
     finally:
@@ -188,15 +200,15 @@ async def test_a_stale_pid_file_that_names_somebody_else_does_not_stop_a_start(t
         sleeper.wait()
 
 
-async def test_a_server_that_outlived_its_parent_is_ended_by_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_outlived_its_parent_is_ended_by_the_next_start(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.embedded.postgres.ORPHAN_STOP_TIMEOUT", 0.5)
-    with separate_servers(tmp_path) as (process, _url):
+    with separate_servers(data_dir) as (process, _url):
         (postmaster,) = [child for child in psutil.Process(process.pid).children() if child.name() == "postgres"]
         postmaster.suspend()  # so that the signal of its parent's death stays pending
         process.kill()
         process.wait()
     assert postmaster.is_running()
-    with embedded_servers(tmp_path, valkey=False, s3=False, durable=False) as env:
+    with embedded_servers(data_dir, valkey=False, s3=False, durable=False) as env:
         assert all_exited([postmaster], 0.1)
         assert await rows(env["TRELLIS_DATABASE_URL"], "SELECT 1") == [(1,)]
 
@@ -208,21 +220,19 @@ async def test_a_start_that_was_killed_half_way_is_begun_anew(tmp_path: Path) ->
         assert await rows(env["TRELLIS_DATABASE_URL"], "SELECT 1") == [(1,)]
 
 
-def test_a_server_that_cannot_start_says_why_and_the_others_are_stopped(tmp_path: Path) -> None:
-    with embedded_servers(tmp_path, valkey=False, s3=False, durable=False):
-        pass
-    (tmp_path / "postgres" / "global" / "pg_control").unlink()
+def test_a_server_that_cannot_start_says_why_and_the_others_are_stopped(data_dir: Path) -> None:
+    (data_dir / "postgres" / "global" / "pg_control").unlink()
     before = set(psutil.Process().children(recursive=True))
     with (
         pytest.raises(StartFailed, match=r"(?s)postgres exited with \d during startup.*postgres\.log.*pg_control"),
-        embedded_servers(tmp_path, durable=False),
+        embedded_servers(data_dir, durable=False),
     ):
         pytest.fail("started without pg_control")
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
-def test_a_taken_port_is_given_up_for_a_free_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with embedded_servers(tmp_path / "a", valkey=False, s3=False, durable=False) as env:
+def test_a_taken_port_is_given_up_for_a_free_one(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with embedded_servers(data_dir, valkey=False, s3=False, durable=False) as env:
         taken_port = int(env["TRELLIS_DATABASE_URL"].rsplit(":", 1)[1].split("/")[0])
         server = Postgres(tmp_path / "b", "secret", durable=False)
         (tmp_path / "b").mkdir()

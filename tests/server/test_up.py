@@ -147,7 +147,7 @@ def test_another_user_is_made_beside_the_running_servers(up: Up) -> None:
     assert "ada@example.org" in again.stderr
 
 
-@pytest.mark.parametrize("victim", [exhaustive("api"), "worker", exhaustive("valkey-server"), exhaustive("s3_proxy"), "postgres"])
+@pytest.mark.parametrize("victim", [*map(exhaustive, ("api", "worker", "valkey-server", "s3_proxy")), "postgres"])
 def test_a_child_that_dies_comes_back_at_the_same_address(up: Up, victim: str) -> None:
     before = up.children()[victim]
     before.kill()

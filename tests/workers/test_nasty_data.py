@@ -54,7 +54,6 @@ NASTY: dict[str, pl.DataFrame] = {
 QUICK = {  # most trainers refuse these, so that few models are made; and one that all learn from
     "a column without a number",
     "one label",
-    "as many labels as rows",
     "hardly a label",
     "no row",
     "infinite values",
