@@ -34,9 +34,11 @@ from server.protocol.documents import operation_type, resolve_document
 from server.protocol.graphql_request import GraphQLRequest
 from server.protocol.http_errors import HttpError
 from server.protocol.session_cookie import TWO_CREDENTIALS, CookieSite
-from server.protocol.websocket_protocol import ON_IDENTIFIED
+from server.protocol.websocket_protocol import ON_IDENTIFIED, SEND_TEXT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from db.core.viewer import Viewer
     from db.streams.sessions import Session
     from server.observability import OperationRecorder
@@ -96,6 +98,7 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
         self._exit_stack = ExitStack()
         self._finishing_mutations: set[_Operation] = set()
         self._is_closed = False
+        self._write_text: Callable[[str], bool] | None = None
         self._sign_out_task: asyncio.Task[None] | None = None
         self._ping_task: asyncio.Task[None] | None = None
         self._ping_timer: asyncio.TimerHandle | None = None
@@ -105,6 +108,7 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
         return cast("ASGIWebSocketAdapter", self.websocket).ws
 
     async def handle(self) -> None:
+        self._write_text = self._socket.scope["state"].get(SEND_TEXT)
         self._schedule_ping()
         try:
             with self._exit_stack:
@@ -307,6 +311,8 @@ class WebSocketHandler(BaseGraphQLTransportWSHandler[RequestServices, None]):
     async def _send_text(self, text: str) -> None:
         """Raises `WebSocketDisconnected` where the socket is closed, by whichever side."""
         socket = self._socket
+        if self._write_text is not None and socket.application_state is WebSocketState.CONNECTED and self._write_text(text):
+            return
         try:
             await socket.send({"type": "websocket.send", "text": text})
         except WebSocketDisconnect as error:

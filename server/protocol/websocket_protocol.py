@@ -16,6 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.datastructures import Headers
 from websockets.frames import CloseCode
 from websockets.http11 import Response
+from websockets.protocol import State
 
 from server.observability import record_rejection
 from server.protocol.http_errors import error_body
@@ -37,7 +38,10 @@ CLOSE_TIMEOUT = 1.0  # seconds that a client has to read the close frame, on shu
 CONNECTION_INIT_TIMEOUT = 4408  # graphql-transport-ws: no connection_init in time
 
 ON_IDENTIFIED = "on_identified"  # in the scope's state: a callback for the handler, once the socket is authenticated
+SEND_TEXT = "send_text"  # in the scope's state: `LimitedWebSocketProtocol.send_text`
 MAX_FRAMES_PER_SECOND = 1000  # frames of all kinds; the handler limits messages
+
+_TEXT_FRAME = 0x81  # the only frame of its message
 
 # Our errors instead of the library's texts.
 _HANDSHAKE_ERRORS = {
@@ -91,7 +95,9 @@ class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if not self.close_sent:
-            self.scope.setdefault("state", {})[ON_IDENTIFIED] = lambda: self._evictable.pop(self, None)
+            state = self.scope.setdefault("state", {})
+            state[ON_IDENTIFIED] = lambda: self._evictable.pop(self, None)
+            state[SEND_TEXT] = self.send_text
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic()
@@ -174,6 +180,24 @@ class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
             self._send_timer.cancel()
             self._send_timer = None
 
+    def send_text(self, text: str) -> bool:
+        """Write a message at once. Return False, and write nothing, where that takes a wait or has to be refused: then `send` does it.
+
+        A server's frame is its length and its text (RFC 6455, section 5.2). Through ASGI and the library, it would take twice as long.
+        """
+        if (
+            not self.writable.is_set()
+            or self.disconnected
+            or self.close_sent
+            or self.conn.state is not State.OPEN
+            or self.conn.extensions
+            or self.transport.is_closing()
+        ):
+            return False
+        payload = text.encode()
+        self.transport.write(_text_frame_header(len(payload)) + payload)
+        return True
+
     async def send(self, message: ASGISendEvent) -> None:
         if message["type"] != "websocket.close":
             await super().send(message)
@@ -226,3 +250,11 @@ class LimitedWebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
         else:
             self.handle_parser_exception()
+
+
+def _text_frame_header(size: int) -> bytes:
+    if size < 126:
+        return bytes((_TEXT_FRAME, size))
+    if size < 1 << 16:
+        return bytes((_TEXT_FRAME, 126)) + size.to_bytes(2)
+    return bytes((_TEXT_FRAME, 127)) + size.to_bytes(8)
