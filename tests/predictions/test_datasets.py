@@ -10,7 +10,7 @@ import pytest
 
 from tests.client import Client
 from tests.lazy_module import LazyModule
-from tests.predictions.predicting import load_model, predict_dataset, read_version, result, told, train
+from tests.predictions.predicting import answer, load_model, predict_dataset, read_version, result, told, train
 
 METRICS: Any = LazyModule("sklearn.metrics")
 OUTPUT = """query($id: ID!) { job(id: $id) { outputs { ... on DatasetVersion { id number source rowCount columnCount columns { name type nullable }
@@ -102,3 +102,27 @@ async def test_a_version_gets_predictions_beside_its_columns_and_its_lineage(ada
         assert (await predict_dataset(client, *arguments))["code"] == "NOT_FOUND"
     counts: Any = await ada.execute("{ jobs(filter: {kind: PREDICT}) { totalCount } datasets { totalCount } }")
     assert (counts["jobs"]["totalCount"], counts["datasets"]["totalCount"]) == (1, 5)
+
+
+async def test_what_is_computed_under_a_name_of_the_version_is_not_read_from_it(ada: Client, worker: object) -> None:
+    """The area is cut to an integer, and renamed: the version's area is another value, so only `predict` takes it, as it was computed."""
+    version = await ada.ingest("sold", houses(60, 1).write_csv())
+    model = await train(
+        ada,
+        version,
+        ("cut", "cast_columns", {"columns": ["area"], "type": "integer"}),
+        ("name", "rename_columns", {"columns": [{"column": "area", "name": "whole"}]}),
+        ("train", "train_linear_regression", {"target": "price"}),
+    )
+    refused = await predict_dataset(ada, model, version)
+    assert refused["issues"] == [
+        {
+            "path": ["datasetVersionId"],
+            "message": "The model takes the column 'whole', which its pipeline computes from others. Predict with `predict`, which takes its values.",
+        }
+    ]
+    answered = await answer(ada, model, [{"whole": 100, "rooms": 3}])
+    file = await load_model(ada, model)
+    assert [row["prediction"] for row in answered["predictions"]] == file.predict(
+        pl.DataFrame({"whole": [100], "rooms": [3]}).to_pandas()
+    ).tolist()

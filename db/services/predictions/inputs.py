@@ -64,7 +64,7 @@ def check_columns(
         message = f"The model reads the contents of {' or '.join(signature.modalities)} items, and the version has none. Choose a version of such a dataset."
         checks.add("datasetVersionId", message=message)
         return
-    absent = [each for each in signature.inputs if not each.is_read and not types.keys() & {each.name, each.source}]
+    absent = [each for each in signature.inputs if not (each.is_read or each.is_computed or types.keys() & {each.name, each.source})]
     _check_absent(checks, "datasetVersionId", "The version does not have", absent, signature)
     told: set[str] = set()
     for each in signature.inputs:

@@ -23,6 +23,9 @@ from db.tables.models import ModelFormat
 MAX_SIGNATURE_BYTES = 4 * 1024**2
 PREDICTING_FORMATS = (ModelFormat.SKOPS, ModelFormat.ONNX, ModelFormat.LIGHTGBM)
 
+_KNOWN_ORIGINS = frozenset({"column", "part", "clean"})
+"""What the `from` of a column has that predictions compute themselves."""
+
 # Signatures never change, and are found by their checksum. The widest has some 200 kB.
 _CACHED_SIGNATURES = 64
 _cache: OrderedDict[str, Signature] = OrderedDict()
@@ -63,14 +66,16 @@ class Signature:
             if each["from"].keys() in ({"column"}, {"column", "clean"}):
                 column = str(each["from"]["column"])
                 roots[str(each["name"])] = roots.get(column, column)
-        inputs = [_input(each, read, roots) for each in document["inputs"]]
+        computed = {each["name"] for each in document.get("derived", ()) if not each["from"].keys() <= _KNOWN_ORIGINS}
+        inputs = [_input(each, read, roots, computed) for each in document["inputs"]]
         return cls(inputs, document["output"].get("target"), tuple(contents.get("modalities", ())))
 
 
-def _input(document: Mapping[str, Any], read: AbstractSet[str], roots: Mapping[str, str]) -> Input:
+def _input(document: Mapping[str, Any], read: AbstractSet[str], roots: Mapping[str, str], computed: AbstractSet[str]) -> Input:
     origin = document.get("from", {})
     is_read = origin.keys() == {"content"} or origin.get("column") in read
-    is_known = is_read or origin.keys() <= {"column", "part", "clean"}
+    # A column that was computed may have the name of one of the version, which is not what the model takes.
+    is_known = is_read or (origin.keys() <= _KNOWN_ORIGINS and origin.get("column") not in computed)
     source = roots.get(document["name"], origin.get("column")) if "clean" in origin else origin.get("column")
     return Input(
         name=document["name"],

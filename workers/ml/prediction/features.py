@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,9 @@ from workers.ml.prediction.issues import MAX_VALUES, IssueCode, IssueLog
 from workers.ml.prediction.predictor import Predictor
 from workers.ml.steps.clean_text import cleaned
 from workers.ml.steps.columns import composed
+
+_KNOWN_ORIGINS = frozenset({"column", "part", "clean"})
+"""What the `from` of an input has that is computed here."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class FeatureReader:
     """Reads batch after batch, and collects what is to be told of them."""
 
     def __init__(self, signature: Mapping[str, Any], predictor: Predictor) -> None:
-        self.inputs = [Input(each["name"], each["kind"], **_origin(each.get("from", {}))) for each in signature["inputs"]]
+        computed = {each["name"] for each in signature.get("derived", ()) if not each["from"].keys() <= _KNOWN_ORIGINS}
+        self.inputs = [Input(each["name"], each["kind"], **_origin(each.get("from", {}), computed)) for each in signature["inputs"]]
         self.issues = IssueLog()
         self._cleanings = _cleanings(signature)
         self._nullable = predictor.takes_missing({each.name: each.kind for each in self.inputs})
@@ -165,9 +170,9 @@ def _cleanings(signature: Mapping[str, Any]) -> list[_Cleaning]:
     ]
 
 
-def _origin(document: Mapping[str, Any]) -> Mapping[str, str | None]:
+def _origin(document: Mapping[str, Any], computed: AbstractSet[str]) -> Mapping[str, str | None]:
     """Return the source of an input. What a pipeline computes in another way is taken as it was computed, under its own name."""
-    is_known = document.keys() <= {"column", "part", "clean"}
+    is_known = document.keys() <= _KNOWN_ORIGINS and document.get("column") not in computed
     return {"source": document.get("column"), "part": document.get("part")} if is_known else {}
 
 
