@@ -70,7 +70,7 @@ async def training_job(database: Database, clean: None) -> TrainingJob:
     async with database.work(owner) as work:
         job = await jobs.submit(work, jobs.NewJob(owner.id, JobKind.TRAIN, QUEUE, parameters={"seed": 7}))
         experiment = await experiments.default_experiment(work, owner.id)
-        run_id = await experiments.add_run(work, experiments.NewRun(owner.id, experiment, job.id, None, 7, {}, {}))
+        run_id = await experiments.add_run(work, experiments.NewRun(owner.id, experiment, job.id, None, None, 7, {}, {}))
     async with database.work(SYSTEM) as work:
         claimed = await jobs.claim(work, job.id, worker_id, "points", 60.0)
         assert claimed is not None

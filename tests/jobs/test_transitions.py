@@ -286,7 +286,7 @@ async def _claimed_training(job_driver: JobDriver) -> tuple[Claim, UUID]:
     async with job_driver.database.work(job_driver.owner) as work:
         job = await jobs.submit(work, jobs.NewJob(job_driver.owner.id, JobKind.TRAIN, QUEUE, parameters={"seed": 7}))
         experiment_id = await experiments.default_experiment(work, job_driver.owner.id)
-        run = experiments.NewRun(job_driver.owner.id, experiment_id, job.id, None, 7, {"depth": 3}, {})
+        run = experiments.NewRun(job_driver.owner.id, experiment_id, job.id, None, None, 7, {"depth": 3}, {})
         run_id = await experiments.add_run(work, run)
     claim = await job_driver.claim(job.id)
     assert claim is not None
