@@ -49,7 +49,7 @@ class OneAccount(Viewer):
 
     @classmethod
     def of(cls, viewer: Viewer, account: ColumnElement[UUID]) -> OneAccount:
-        return cls(**{field.name: getattr(viewer, field.name) for field in fields(Viewer)}, account=account)
+        return cls(**{field.name: getattr(viewer, field.name) for field in fields(Viewer) if field.init}, account=account)
 
 
 class Policy(Protocol):

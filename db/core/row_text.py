@@ -16,8 +16,11 @@ from sqlalchemy import BigInteger, ColumnElement, FromClause, Text, and_, case, 
 
 from db.core.viewer import Viewer
 
-_LARGEST: Final = 10**15  # numbers from here on, and those below `_SMALLEST`, PostgreSQL and the encoder write with different exponents
-_SMALLEST: Final = 10**-4
+_LARGEST: Final = 10**15  # numbers from here on PostgreSQL and the encoder write with different exponents
+_SMALLEST: Final = (
+    10**-4
+)  # below this PostgreSQL writes an exponent, of two digits at least; the encoder only below the next, and the shortest one
+_SMALLEST_FRACTION: Final = 10**-5
 
 
 class Encoding(Enum):
@@ -133,6 +136,16 @@ def _encoded(part: TextColumn, column: ColumnElement[Any]) -> ColumnElement[str]
 def _float(column: ColumnElement[Any]) -> ColumnElement[str]:
     """Whole numbers have one digit behind the point. A negative zero, NaN and the infinities have no text here."""
     size = func.abs(column)
-    is_whole = and_(column == func.trunc(column), size < _LARGEST, or_(column != 0, cast(column, Text) == "0"))
+    written = cast(column, Text)
+    is_whole = and_(column == func.trunc(column), size < _LARGEST, or_(column != 0, written == "0"))
     is_fraction = and_(column != func.trunc(column), size >= _SMALLEST, size < _LARGEST)
-    return case((is_whole, cast(cast(column, BigInteger), Text).concat(constant(".0"))), (is_fraction, cast(column, Text)))
+    is_small_fraction = and_(size >= _SMALLEST_FRACTION, size < _SMALLEST)
+    is_smaller = and_(column != 0, size < _SMALLEST_FRACTION)
+    sign = case((column < 0, constant("-")), else_=constant(""))
+    digits = func.replace(func.split_part(cast(size, Text), constant("e"), literal_column("1")), constant("."), constant(""), type_=Text)
+    return case(
+        (is_whole, cast(cast(column, BigInteger), Text).concat(constant(".0"))),
+        (is_fraction, written),
+        (is_small_fraction, sign.concat(constant("0.0000")).concat(digits)),
+        (is_smaller, func.replace(written, constant("e-0"), constant("e-"), type_=Text)),
+    )

@@ -23,7 +23,21 @@ TEXTS = ["", "plain", 'a "quoted" \\ path', "\x01\x1f\x7f\b\f\n\r\t", "é \U0001
 
 def floats(chance: random.Random) -> list[float]:
     whole = [0.0, -0.0, 1.0, -1.0, 50.0, 2.0**53, 1e15, 1e15 - 1, 1e16, 1e22, -1e300, math.inf, -math.inf, math.nan]
-    fractions = [0.1, 1 / 3, 1e-4, 9.9e-5, 1e-5, 5e-324, 123456.789, 999999999999999.9, 0.1 + 0.2]
+    fractions = [
+        0.1,
+        1 / 3,
+        1e-4,
+        9.9e-5,
+        -2.5e-5,
+        1e-5,
+        9.999999999999999e-6,
+        -1.5e-9,
+        1e-10,
+        5e-324,
+        123456.789,
+        999999999999999.9,
+        0.1 + 0.2,
+    ]
     return [*whole, *fractions, *(chance.uniform(-1, 1) * 10 ** chance.randint(-8, 18) for _ in range(2_000))]
 
 
@@ -48,7 +62,7 @@ async def test_floats_have_the_same_text_or_none(database: Database, seed: int) 
         encode_json(value).decode() for value, text in zip(values, texts, strict=True) if text is not None
     ]
     without = {value for value, text in zip(values, texts, strict=True) if text is None}
-    assert all(not 1e-4 <= abs(value) < 1e15 for value in without)
+    assert all(not 0 < abs(value) < 1e15 for value in without)
 
 
 @pytest.mark.parametrize(
