@@ -76,6 +76,7 @@ class ModelVersion(Table, policy=Through("model_id")):
     problem_type: Mapped[ProblemType | None] = enum_column("problem_type", ProblemType, nullable=True)
     metrics: Mapped[list[Any]] = jsonb_column("[]")
     hyperparameters: Mapped[dict[str, Any]] = jsonb_column("{}")
+    config: Mapped[dict[str, Any]] = jsonb_column("{}")
     packages: Mapped[dict[str, Any]] = jsonb_column("{}")
     format: Mapped[ModelFormat] = enum_column("format", ModelFormat, server_default="opaque")
     is_trusted: Mapped[bool] = mapped_column(server_default=text("false"))

@@ -96,10 +96,14 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id, 
     number: int = strawberry.field(description="Counts up from 1 within the model.")
     algorithm: str = strawberry.field(description="The algorithm, such as RandomForestClassifier.")
     architecture: str | None = strawberry.field(
-        description="The architecture of a neural network; null for other algorithms, which are all that can be trained at present."
+        description="The layers of a neural network, such as `30-100-1 relu`: the units of each, from the inputs to the outputs; null for other algorithms."
     )
     framework: str = strawberry.field(description="The library that trained it, with its version.")
     hyperparameters: JSON = strawberry.field(description="The parameters that it was trained with, as an object.")
+    config: JSON = strawberry.field(
+        description="How it was trained, as an object: the `step` with all its `parameters`, the `target`, how many `columns` it learned from, and the `split`"
+        " of the rows; empty if it was imported, or trained before this was kept."
+    )
     seed: BigInt | None = strawberry.field(description="The random seed of its training; null if it was imported.")
     packages: JSON = strawberry.field(
         description="The versions of Python and of the packages that its training used, by name; empty if it was imported."
@@ -123,7 +127,8 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id, 
     artifacts: list[Artifact] = many(
         artifacts.of_model_version,
         metadata=costs(entries=10),
-        description="Its files: the model itself, its model card, plots and feature importances, in the order they were written.",
+        description="Its files: the model itself, its model card, plots, feature importances, and the rows that it was measured on with its predictions"
+        " (RESULTS), in the order they were written.",
     )
     predictions: Connection[Job] = connection(
         jobs.predictions_of_model_version, description="The jobs that predicted with it, newest first."

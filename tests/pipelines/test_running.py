@@ -31,7 +31,7 @@ TRUST: Any = LazyModule("workers.ml.artifacts.trust")
 RUN = """query($id: ID!) { run(id: $id) { number status seed hyperparameters config startedAt completedAt duration owner { username } experiment { name }
   metrics { key last lastStep min max count } metricHistory { key totalPoints points { step value } }
   job { id kind status progress attempt nodes { key step status progress output } outputs { __typename } }
-  modelVersion { number algorithm framework seed packages problemType hyperparameters isProduction model { name latestVersion { number } }
+  modelVersion { number algorithm architecture config framework seed packages problemType hyperparameters isProduction model { name latestVersion { number } }
     metrics { key last } snapshot { sha256 definition { nodes { key parameters } } } datasetVersion { number }
     artifacts { role filename contentType sizeBytes sha256 downloadUrl } } } }"""
 
@@ -141,8 +141,11 @@ async def test_a_run_tells_its_whole_story(ada: Client, worker: object) -> None:
     packages = {name: version_of(name) for name in ("scikit-learn", "lightgbm", "numpy", "polars", "skops")}
     assert (model_version["seed"], model_version["packages"]) == (3, {**packages, "python": platform.python_version()})
     assert {node["key"]: node["parameters"] for node in model_version["snapshot"]["definition"]["nodes"]}["train"]["n_estimators"] == 30
+    config = model_version["config"]
+    assert (config["step"], config["parameters"]["n_estimators"], config["columns"]) == ("train_lightgbm", 30, 30)
+    assert (config["target"], config["split"]["strategy"], model_version["architecture"]) == ("target", "stratified", None)
     roles = {artifact["role"] for artifact in model_version["artifacts"]}
-    assert {"MODEL", "MODEL_CARD", "FEATURE_IMPORTANCE", "CONFUSION_MATRIX"} <= roles
+    assert {"MODEL", "MODEL_CARD", "RESULTS", "FEATURE_IMPORTANCE", "CONFUSION_MATRIX"} <= roles
     card = httpx.get(
         next(artifact for artifact in model_version["artifacts"] if artifact["role"] == "MODEL_CARD")["downloadUrl"], verify=False
     ).text

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -265,11 +266,36 @@ def test_the_signature_names_inputs_and_classes(tmp_path: Path) -> None:
 )
 def test_each_kind_of_problem_has_its_artifacts(tmp_path: Path, step: str, roles: set[str]) -> None:
     result = train(tmp_path, step)
-    assert {entry["role"] for entry in result["artifacts"]} == roles | {"MODEL", "SIGNATURE", "MODEL_CARD"}
+    assert {entry["role"] for entry in result["artifacts"]} == roles | {"MODEL", "SIGNATURE", "MODEL_CARD", "RESULTS"}
     for entry in result["artifacts"]:
         content = Path(entry["path"]).read_bytes()
         assert content
         assert (entry["content_type"] == "image/png") == content.startswith(b"\x89PNG\r\n")
+
+
+@pytest.mark.parametrize("step", ["train_logistic_regression", "train_ridge_regression", "train_k_means"])
+def test_the_results_are_the_rows_that_were_measured(tmp_path: Path, step: str) -> None:
+    result = train(tmp_path, step)
+    table = pq.read_table(artifact_path(result, "RESULTS"))
+    summary = json.loads(table.schema.metadata[b"trellis"])
+    supervised = step != "train_k_means"
+    assert summary == {"part": "test" if supervised else "train", "rows": table.num_rows, "metrics": result["metrics"]}
+    target = result["config"]["target"]
+    if step == "train_logistic_regression":
+        assert table.column_names == ["a", "b", "kind", "label", "prediction", "probability_no", "probability_yes"]
+        right = np.array(table["label"].to_pylist()) == np.array(table["prediction"].to_pylist())
+        assert right.mean() == pytest.approx(result["metrics"]["accuracy"])
+    elif supervised:
+        differences = np.array(table[target]) - np.array(table["prediction"])
+        assert np.sqrt((differences**2).mean()) == pytest.approx(result["metrics"]["rmse"])
+    else:
+        assert target is None
+        assert table.column_names[-2:] == ["prediction", "distance"]
+    assert (result["config"]["step"], result["architecture"]) == (step, None)
+
+
+def test_the_layers_of_a_neural_network_are_its_architecture(tmp_path: Path) -> None:
+    assert train(tmp_path, "train_mlp", max_iter=3)["architecture"] == "5-5-1 relu"
 
 
 def test_plots_bear_awkward_data(tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ class Trainer:
 
     `max_rows` and `max_values` (rows times features) bound the training of an estimator whose time or file grows with them.
     `check` is called with the node, the target and the training rows; it raises BadInput if the estimator cannot learn from them.
-    `algorithm` names it where its class does not, by problem type; `requires` is a package that not every worker has.
+    `algorithm` names it where its class does not, by problem type; `requires` is a package that not every worker has. `architecture` describes the
+    layers of a fitted neural network.
     """
 
     framework: Literal["scikit-learn", "lightgbm", "xgboost"]
@@ -93,6 +94,7 @@ class Trainer:
     check: Callable[[Any, str | None, TrainingRows], None] | None = None
     algorithm: Mapping[str, str] = field(default_factory=dict[str, str])
     requires: str | None = None
+    architecture: Callable[[Any], str] | None = None
 
 
 @dataclass
@@ -110,5 +112,8 @@ class Trained:
     target: str | None
     hyperparameters: dict[str, Any]
     monitor: TrainingMonitor
+    config: dict[str, Any]
+    """The step with all its parameters but `exclude`, and what it learned from."""
+    architecture: str | None = None
     note: str | None = None
     """What to know of this training besides its parameters; None if nothing."""

@@ -80,6 +80,7 @@ class ModelResult(TypedDict):
     algorithm: str
     framework: str
     architecture: str | None
+    config: dict[str, Any]
     problem_type: str
     hyperparameters: dict[str, Any]
     metrics: dict[str, float]
@@ -321,7 +322,8 @@ def _write_model(bundle: Bundle, trained: Trained, spec: PipelineSpec, nodes: li
         "kind": "model",
         "algorithm": trained.algorithm,
         "framework": trained.framework,
-        "architecture": None,
+        "architecture": trained.architecture,
+        "config": trained.config,
         "problem_type": trained.problem,
         "hyperparameters": trained.hyperparameters,
         "metrics": dict(sorted(bundle.metrics.items())),

@@ -12,12 +12,14 @@ from workers.ml.artifacts.importance import feature_importance
 from workers.ml.artifacts.model_card import model_card
 from workers.ml.artifacts.model_file import write_model
 from workers.ml.artifacts.plots import plot_clusters, plot_confusion, plot_importance, plot_residuals
+from workers.ml.artifacts.results import write_results
 from workers.ml.artifacts.signature import signature
 from workers.ml.bundle import Bundle
 from workers.ml.node_errors import optional
 from workers.ml.steps.train import feature_matrix, target_values
 from workers.ml.trainer import Trained
 
+PARQUET = "application/vnd.apache.parquet"
 VERIFIED_ROWS = 10_000
 
 
@@ -53,6 +55,9 @@ def write_artifacts(
                 plot_confusion(truth, predicted, add("CONFUSION_MATRIX", "confusion_matrix.png", "image/png"), rows_label)
             else:
                 plot_residuals(truth, predicted, add("RESIDUAL_PLOT", "residuals.png", "image/png"), rows_label, str(trained.target))
+    with optional(bundle.reporter, "The file of the predictions"):
+        part = "test" if len(bundle.rows_of("test")) else "train"
+        write_results(bundle, trained, rows, part, add("RESULTS", "results.parquet", PARQUET))
     card = model_card(bundle, trained, versions, context, definition)
     add("MODEL_CARD", "model_card.md", "text/markdown; charset=utf-8").write_text(card, encoding="utf-8")
     return [artifact for artifact in artifacts if Path(artifact["path"]).exists()]

@@ -91,6 +91,14 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         target=bundle.target if bundle.is_supervised else None,
         hyperparameters={name: estimator_parameters.get(name, getattr(node.parameters, name)) for name in parameter_names},
         monitor=monitor,
+        config={
+            "step": node.step.key,
+            "parameters": node.parameters.model_dump(mode="json", exclude={"exclude"}),
+            "target": bundle.target if bundle.is_supervised else None,
+            "columns": len(features),
+            "split": split_summary(data_split),
+        },
+        architecture=None if trainer.architecture is None else trainer.architecture(fitted),
         note=note,
     )
     output: dict[str, Any] = {

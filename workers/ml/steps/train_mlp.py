@@ -80,6 +80,12 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     return estimator.set_params(random_state=seed)
 
 
+def architecture(estimator: Any) -> str:
+    """The units of each layer, inputs and outputs included, such as `30-100-1 relu`."""
+    units = [len(weights) for weights in estimator.coefs_] + [estimator.coefs_[-1].shape[1]]
+    return f"{'-'.join(map(str, units))} {estimator.activation}"
+
+
 MLP = Step(
     key="train_mlp",
     type="TRAIN",
@@ -89,7 +95,7 @@ MLP = Step(
     place="train",
     takes=("number",),
     run=run,
-    trainer=Trainer("scikit-learn", build, fit),
+    trainer=Trainer("scikit-learn", build, fit, architecture=architecture),
     requires_target=True,
     problem_types=("CLASSIFICATION", "REGRESSION"),
 )
