@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from starlette.datastructures import State
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from db.core.viewer import Viewer
     from graph.execution.context import RequestServices
     from server.graphql import GraphQLView
     from server.settings import ServerSettings
@@ -84,13 +83,15 @@ class PlainQueries:
         self._heads: OrderedDict[tuple[tuple[bytes, bytes], ...], _Head | None] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        head, viewer = self._sender(scope)
+        head, token = self._sender(scope)
         if head is None:
             await self._application(scope, receive, send)
             return
         started_at = perf_counter()
         message = await receive()
-        graphql_request = self._request(message)
+        # Only now: a body may come long after its head, when the token is no longer valid.
+        viewer = None if token is None else self._state.feed.viewers.known(token)
+        graphql_request = self._request(message) if token is None or viewer is not None else None
         text = None if graphql_request is None else await self._document(graphql_request)
         if graphql_request is None or text is None:
             await self._application(scope, _replay(message, receive), send)
@@ -122,8 +123,8 @@ class PlainQueries:
         finally:
             recorder.response_sent(request_id, status, len(body), perf_counter() - started_at, len(message["body"]))
 
-    def _sender(self, scope: Scope) -> tuple[_Head | None, Viewer | None]:
-        """What the headers say, and the viewer of their token. No head for what is not taken: a viewer who has to be looked up, for one."""
+    def _sender(self, scope: Scope) -> tuple[_Head | None, str | None]:
+        """What the headers say, and the token among them. No head for what is not taken."""
         if scope["query_string"] or scope["method"] != "POST":
             return None, None
         authorization = length = None
@@ -152,8 +153,7 @@ class PlainQueries:
         token = token.strip()
         if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN_LENGTH:
             return None, None
-        viewer = self._state.feed.viewers.known(token)
-        return (None if viewer is None else head), viewer
+        return head, token
 
     def _learn(self, key: tuple[tuple[bytes, bytes], ...]) -> _Head | None:
         if key in self._heads or sum(len(name) + len(value) for name, value in key) > MAX_HEAD_BYTES:

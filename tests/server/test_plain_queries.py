@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ from db.streams import viewers
 from server import plain_queries
 from server.protocol.disconnect import cancel_on_disconnect
 from tests.client import Client
-from tests.server.serving import serving
+from tests.server.serving import raw_connection, serving
 
 RESPONSE = "application/graphql-response+json"
 JSON = "application/json"
@@ -87,3 +88,22 @@ async def test_everything_else_goes_to_the_application(taken: list[str], headers
         for _ in range(3):
             await http.post("/graphql", json=body, headers=headers)
     assert taken == []
+
+
+async def test_a_token_that_is_revoked_before_the_body_comes_is_refused(
+    ada: Client, sign_in: Callable[[str], Awaitable[Client]], taken: list[str]
+) -> None:
+    body = b'{"query":"{ viewer { username } }"}'
+    async with serving() as url, httpx.AsyncClient(base_url=url) as http:
+        authorization = f"Bearer {(await sign_in('ada')).token}"
+        headers = {"authorization": authorization, "content-type": JSON}
+        head = f"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nAuthorization: {authorization}\r\nContent-Length: {len(body)}\r\n\r\n"
+        async with raw_connection(url) as held:
+            while not taken:
+                assert (await http.post("/graphql", content=body, headers=headers)).json() == {"data": {"viewer": {"username": "ada"}}}
+            await held.send(head.encode())
+            await http.post("/graphql", json={"query": "mutation { logout { __typename } }"}, headers=headers)
+            await held.send(body)
+            status, _, answer = await held.read_response()
+    assert (status, json.loads(answer)["errors"][0]["extensions"]["code"]) == (401, "UNAUTHENTICATED")
+    assert len(taken) == 1
