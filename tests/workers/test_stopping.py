@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +27,7 @@ from workers.runtime import settlement
 from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.body_runner import BodyFailed, BodyRunner, LeaseExpired
 from workers.runtime.checkpoints import Checkpoints
-from workers.runtime.process_pool import ProcessPool
+from workers.runtime.process_pool import ChildHandle, ProcessPool
 from workers.runtime.reports import Reports
 from workers.settings import WorkerSettings
 
@@ -65,6 +67,45 @@ async def test_no_body_is_ordered_once_the_lease_has_run_out(harness: WorkerHarn
         with pytest.raises(LeaseExpired):
             await body_runner.run("tests.workers.bodies:quick", {"trace": str(trace)}, tmp_path, span=(0, 100))
     assert (started, trace.exists()) == ([], False)
+
+
+@pytest.mark.parametrize("what", ["home", "link"])
+async def test_a_process_whose_folder_cannot_be_made_ends(
+    harness: WorkerHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    reports = Reports(harness.database, Claim(uuid4(), 1, uuid4()), events_per_second=5, log_events=0)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "data").touch()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with ProcessPool(preload=False, max_kept=1) as process_pool, ObjectStore.open(StateSettings()) as objects:
+        checkpoints = Checkpoints(harness.database, objects, Claim(uuid4(), 1, uuid4()), reports)
+        body_runner = BodyRunner(process_pool, WorkerSettings(body_paths=[tmp_path]), reports, checkpoints, time.monotonic() + 60)
+
+        async def run() -> int:
+            trace = tmp_path / "trace"
+            await body_runner.run("tests.workers.bodies:quick", {"trace": str(trace)}, folder, span=(0, 100), shared_by="ada")
+            return int(trace.read_text().split()[-2])
+
+        acquired = await process_pool.acquire()
+        acquired_pid = acquired.pid
+
+        async def acquire() -> ChildHandle:
+            return acquired
+
+        with monkeypatch.context() as patches:
+            patches.setattr(process_pool, "acquire", acquire)
+            patches.setattr(*((tempfile, "mkdtemp") if what == "home" else (Path, "symlink_to")), fail)
+            with pytest.raises(OSError, match="No space left"):
+                await run()
+        assert not body_runner.is_running
+        await acquired.exited
+        assert [path.name for path in folder.iterdir()] == ["data"]
+        assert await run() == await run() != acquired_pid
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "trace"]
 
 
 async def test_what_cannot_be_written_fails_the_job_and_is_no_vanished_worker(

@@ -25,11 +25,15 @@ def lent(folder: Path, home: Path | None) -> Generator[None]:
         return
     inside = home / folder.name
     folder.rename(inside)
-    folder.symlink_to(inside, target_is_directory=True)
+    try:
+        folder.symlink_to(inside, target_is_directory=True)
+    except OSError:  # no disk space
+        inside.rename(folder)
+        raise
     try:
         yield
     finally:
-        folder.unlink()
+        folder.unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             inside.rename(folder)
         if not stat.S_ISDIR(_mode(folder)):

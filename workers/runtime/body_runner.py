@@ -91,24 +91,25 @@ class BodyRunner:
         key = None if shared_by is None else (target, shared_by)
         kept = None if key is None else self._process_pool.acquire_kept(key)
         child = self._child = kept or await self._process_pool.acquire()
-        if key is not None and kept is None:
-            child.home = Path(tempfile.mkdtemp(dir=folder.parent))
-        end_of_output = f"\x1eend of {secrets.token_hex(16)}\n"
-        output_task = asyncio.create_task(self._copy_output(child, end_of_output.encode()))
-        request = {
-            "target": target,
-            "spec": dict(spec),
-            "folder": str(folder),
-            "deadline": self._kill_deadline,
-            "limits": self._limits(),
-            "niceness": self._settings.niceness,
-            "paths": [str(path) for path in (child.home or folder, *self._settings.body_paths)],
-            "is_shared": key is not None,
-            "end_of_output": end_of_output,
-        }
+        output_task: asyncio.Task[None] | None = None
         is_kept = False
         try:
+            if key is not None and kept is None:
+                child.home = Path(tempfile.mkdtemp(dir=folder.parent))
             with body_files.lent(folder, child.home):
+                end_of_output = f"\x1eend of {secrets.token_hex(16)}\n"
+                output_task = asyncio.create_task(self._copy_output(child, end_of_output.encode()))
+                request = {
+                    "target": target,
+                    "spec": dict(spec),
+                    "folder": str(folder),
+                    "deadline": self._kill_deadline,
+                    "limits": self._limits(),
+                    "niceness": self._settings.niceness,
+                    "paths": [str(path) for path in (child.home or folder, *self._settings.body_paths)],
+                    "is_shared": key is not None,
+                    "end_of_output": end_of_output,
+                }
                 try:
                     response = await self._send(child, request, span)
                     if response is None:
@@ -119,9 +120,11 @@ class BodyRunner:
                     if not is_kept:
                         await self._await_exit(child, asyncio.create_task(self._terminate(child, output_task)))
         except BaseException:
-            if is_kept:
+            if is_kept or output_task is None:  # it lives: the folder could not be lent, or not be taken back
+                self._child = None
                 self._process_pool.drop(child)
-            child.remove_home()
+            else:
+                child.remove_home()
             raise
         if is_kept:
             self._child = None
