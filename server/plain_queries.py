@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 PATH = "/graphql"
 MAX_LENGTH_DIGITS = 5  # of a body in bytes
-MAX_HEADS = 1_000
-MAX_ADDRESSES = 100  # of clients with the same headers
+MAX_HEADS = 200
+MAX_ADDRESSES = 50  # of clients with the same headers
 MAX_HEAD_BYTES = 4_000  # of the headers that are kept
 _TRACE = frozenset({b"traceparent", b"tracestate"})  # in each request another one, and without a meaning here
 # With one of them the application answers. Nothing of them is kept: some are secrets.

@@ -71,7 +71,7 @@ class KeptConnections:
             self._timer.cancel()
         while self._idle:
             self._return(self._pop_oldest())
-        await asyncio.gather(*self._returning)
+        await asyncio.gather(*self._returning, return_exceptions=True)
 
     def _pop_oldest(self) -> PoolProxiedConnection:
         self._unused = max(self._unused - 1, 0)

@@ -45,11 +45,13 @@ def lent(folder: Path, home: Path | None) -> Generator[None]:
 
 def open_file(folder: Path, path: Path) -> BinaryIO:
     """Open a file for reading that lies in `folder`, wherever links lead. Raises `BodyFailed`, or `OSError` if it cannot be read."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a named pipe would wait for a writer
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not _lies_in(folder, descriptor, path):
-        os.close(descriptor)
-        raise _not_its_file(path.name)
-    return os.fdopen(descriptor, "rb")
+    found = os.open(path, getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC)  # opens no device and waits for no pipe
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode) or not _lies_in(folder, found, path):
+            raise _not_its_file(path.name)
+        return Path(f"/proc/self/fd/{found}" if hasattr(os, "O_PATH") else path).open("rb")
+    finally:
+        os.close(found)
 
 
 def remove_file(folder: Path, path: Path) -> None:

@@ -150,7 +150,7 @@ class BodyRunner:
         child_exit = await child.wait()
         telemetry.body_exited(child_exit.status, child_exit.reason)
         await _drain_output(output_task)
-        if child_exit.reason is None and not is_new and not child.has_sent:
+        if not is_new and not child.has_sent and time.monotonic() < self._kill_deadline:
             return ForkserverUnavailable("It died before it began.")
         return self._exit_error(child_exit, child.tail)
 

@@ -34,8 +34,9 @@ class PipeReporter:
     Once closed it sends nothing: a thread that a body left behind cannot report for the next one.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, folder: Path) -> None:
         self._connection = connection
+        self._folder = folder
         self._lock = threading.Lock()
         self._pending: dict[str, Any] = {}
         self._sent_at = 0.0
@@ -76,7 +77,7 @@ class PipeReporter:
 
     def checkpoint(self, name: str, position: int, state: dict[str, Any], file: Path | None = None, *, disposable: bool = False) -> None:
         with self._lock:
-            path = None if file is None else str(file.absolute())
+            path = None if file is None else str(self._folder / file)
             self._pending.setdefault("checkpoints", []).append([name, position, state, path, disposable])
         self.flush()  # so that later points are not part of it
 
@@ -145,7 +146,7 @@ def main(connection: socket.socket) -> int:
             # Before the body's code is imported, since a library may start threads, which would remain unrestricted.
             body_sandbox.enter(request["target"], request["paths"])
             is_set_up = True
-        reporter = PipeReporter(connection)
+        reporter = PipeReporter(connection, Path(request["folder"]))
         # The worker may have been frozen since its claim. All processes of a machine share the monotonic clock.
         response = _run(request, reporter) if time.monotonic() < request["deadline"] else {"expired": True}
         is_reusable = request["is_shared"] and "result" in response and _is_reusable(memory_at_start)

@@ -111,6 +111,11 @@ class ChildHandle:
                 self._forkserver.kill_unresponsive()
         return await self.exited
 
+    @property
+    def is_retiring(self) -> bool:
+        """Whether its forkserver is to exit with its last child."""
+        return self._forkserver.is_retiring
+
     def remove_home(self) -> None:
         """Remove the child's folder, in a thread: a body may have left a million files there."""
         if self.home is not None:
@@ -162,6 +167,14 @@ class ForkserverClient:
     @property
     def is_alive(self) -> bool:
         return self._process.poll() is None
+
+    @property
+    def child_count(self) -> int:
+        return len(self._children)
+
+    @property
+    def is_retiring(self) -> bool:
+        return self._is_retiring
 
     async def wait_ready(self, timeout: float | None = START_TIMEOUT) -> None:
         """Return when the forkserver can fork. Raises `ForkserverUnavailable`."""

@@ -79,6 +79,9 @@ class ProcessPool:
 
     async def acquire(self) -> ChildHandle:
         """Return a new child that waits for its request. Raises `ForkserverUnavailable`."""
+        # The new body takes the place of idle ones, so that no more processes hold memory than there are slots.
+        in_excess = sum(forkserver.child_count for forkserver in self._forkservers) - self._max_kept
+        self._drop_kept(max(0, len(self._kept) - max(0, in_excess)))
         spare, self._spare = self._spare, None
         # Forking takes some milliseconds of a core; the body that starts now goes first.
         asyncio.get_running_loop().call_later(REFILL_DELAY, self._refill)
@@ -107,10 +110,13 @@ class ProcessPool:
 
     def keep(self, child: ChildHandle, key: Hashable) -> None:
         """Keep a child that waits for another request, for some seconds. It has no limits meanwhile: it runs nothing, and dies with the worker."""
+        if self._closing or child.is_retiring:
+            self.drop(child)
+            return
         child.set_limits(None, None)
         expiry = asyncio.get_running_loop().call_later(KEEP_SECONDS, self.drop, child)
         self._kept.append(_KeptChild(child, key, expiry))
-        self._drop_kept(0 if self._closing else self._max_kept)
+        self._drop_kept(self._max_kept)
 
     def _drop_kept(self, remaining: int) -> None:
         """Drop all kept children but the `remaining` ones that were kept last."""
