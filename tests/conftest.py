@@ -25,7 +25,6 @@ from uuid import UUID
 import pytest
 import structlog
 import uvicorn
-import uvloop
 from sqlalchemy import event, update
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
@@ -74,9 +73,6 @@ structlog.configure(
 
 if TYPE_CHECKING:
     from tests.prefork import ForkedProcess
-
-# The event loop of production, which takes less CPU.
-asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # pyright: ignore[reportDeprecated] - Python 3.14 has no other way for all loops of a process
 
 # Until the tests are collected: imports make hardly any garbage, and its collector would walk through all that is imported again and again.
 gc.disable()

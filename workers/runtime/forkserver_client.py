@@ -14,9 +14,10 @@ import sys
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import structlog
+import uvloop
 
 from workers.runtime import frames, sandbox
 
@@ -254,7 +255,7 @@ class ForkserverClient:
             ours.callback(connection.close)
             read_fd, write_fd = os.pipe()
             theirs.callback(os.close, write_fd)
-            read_file = ours.enter_context(os.fdopen(read_fd, "rb", 0))
+            read_file = _open_pipe(read_fd, ours)
             connection.setblocking(False)  # noqa: FBT003 - takes no keyword
             reader, writer = await asyncio.open_unix_connection(sock=connection)
             output_reader = asyncio.StreamReader()
@@ -326,6 +327,15 @@ class ForkserverClient:
             if not child.exited.done():
                 child.exited.set_result(ChildExit(-signal.SIGKILL, "forkserver"))
         self._children.clear()
+
+
+def _open_pipe(descriptor: int, stack: ExitStack) -> BinaryIO:
+    """Open the pipe for the event loop; the stack closes it if the loop does not take it over."""
+    if isinstance(asyncio.get_running_loop(), uvloop.Loop):
+        # libuv closes the descriptor, and uvloop would then close the file: by then another thread may have got the same descriptor.
+        stack.callback(os.close, descriptor)
+        return os.fdopen(descriptor, "rb", 0, closefd=False)
+    return stack.enter_context(os.fdopen(descriptor, "rb", 0))
 
 
 def _end_of_text(chunk: bytes, end: bytes) -> int:
