@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
-from db.core.viewer import SYSTEM
+from db.core.viewer import SHIPPED_ACCOUNT, SYSTEM
 from db.core.work import Database
 from db.tables import AccountToken, User
 from tests.accounts.mailbox import Post, body, mails, token_of
@@ -32,7 +32,10 @@ OTHER = "ada@example.com"
 
 
 async def addresses(database: Database) -> dict[str, str]:
-    return {row.username: row.email for row in await database.rows(select(User.username, User.email).where(User.username != "admin"))}
+    return {
+        row.username: row.email
+        for row in await database.rows(select(User.username, User.email).where(User.username != "admin", User.id != SHIPPED_ACCOUNT))
+    }
 
 
 async def asked(session: Client, post: Post, new: str = OTHER) -> str:
@@ -172,5 +175,7 @@ async def test_a_user_changes_what_they_are_called(
     assert [answer["__typename"] for answer in refused] == ["NameTaken", "InvalidInput", "InvalidInput"]
     assert refused[0]["message"] == "The username 'BOB' is taken. Choose another."
     assert (await ada.post(UPDATE, input={"username": "x"}))["errors"][0]["extensions"]["code"] == "FORBIDDEN", "an API key may not"
-    names = await database.rows(select(User.username, User.full_name).where(User.username != "admin").order_by(User.id))
+    names = await database.rows(
+        select(User.username, User.full_name).where(User.username != "admin", User.id != SHIPPED_ACCOUNT).order_by(User.id)
+    )
     assert [tuple(row) for row in names] == [("LOVELACE", None), ("bob", "Bob")]

@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy import select, text, update
 
-from db.core.viewer import SYSTEM
+from db.core.viewer import SHIPPED_ACCOUNT, SYSTEM
 from db.core.work import Database
 from db.limits.sign_in_attempts import LINKS_PER_NETWORK, MAILS_PER_ADDRESS, MAILS_PER_ADDRESS_AND_DAY, MAILS_PER_NETWORK
 from db.services import maintenance
@@ -47,7 +47,7 @@ def is_open(sign_in: SignIn, set_registration: SetRegistration) -> None:
 
 
 async def usernames(database: Database) -> list[str]:
-    rows = await database.rows(select(User.username).where(User.username != "admin").order_by(User.username))
+    rows = await database.rows(select(User.username).where(User.username != "admin", User.id != SHIPPED_ACCOUNT).order_by(User.username))
     return [row.username for row in rows]
 
 

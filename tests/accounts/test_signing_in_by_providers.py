@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import func, insert, select, update
@@ -78,9 +79,12 @@ async def test_a_linked_identity_signs_its_owner_in(
 
 
 async def test_everybody_sees_the_providers(anonymous: Client, add_provider: AddProvider) -> None:
+    # Each time another client, since what is known of one is kept: settings do not change while a process runs.
+    anonymous.http.headers["user-agent"] = str(uuid4())
     assert await anonymous.one("{ signInProviders }") == []
     add_provider("one", **ADA)
     add_provider("two", **ADA)
+    anonymous.http.headers["user-agent"] = str(uuid4())
     assert await anonymous.one("{ signInProviders }") == ["one", "two"]
 
 

@@ -426,7 +426,8 @@ async def test_numbers_of_objects_that_drifted_are_told_and_set_right(context: m
     for name in ("a", "b"):
         await ada.create_dataset(name)
     stats = "{ viewer { stats { datasets jobs } } }"
-    await execute(context, update(UserCounter).values(value=UserCounter.value + 3))
+    drifted = update(UserCounter).where(UserCounter.owner_id == await owner_of(ada)).values(value=UserCounter.value + 3)
+    await execute(context, drifted)
     await execute(context, insert(UserCounter).values(owner_id=await owner_of(ada), kind="jobs", value=4))
     assert await ada.one(stats) == {"stats": {"datasets": 5, "jobs": 4}}
     with capture_logs() as logged:
