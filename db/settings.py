@@ -79,8 +79,8 @@ class StateSettings(TrellisSettings):
     )
     secret_key: SecretStr = Field(
         default=SecretStr(""),
-        description="Key of the tokens in mails and of the secrets of second factors, 32 characters or more, the same for the API and the workers."
-        " Empty: `trellis up` generates one and keeps it in `<data-dir>/secret-key`; else no password can be reset, nobody can register, and no"
+        description="Key of the tokens in mails, of the secrets of second factors and of the links to items, 32 characters or more, the same for the"
+        " API and the workers. Empty: `trellis up` generates one and keeps it in `<data-dir>/secret-key`; else no password can be reset, nobody can register, and no"
         " second factor can be added.",
     )
     smtp_url: SecretStr = Field(
@@ -92,8 +92,8 @@ class StateSettings(TrellisSettings):
     public_url: str = Field(
         default="",
         description="Address of the pages that mails link to: `<url>/reset-password#token=…`, `/verify-email` and `/register`. The API serves them,"
-        " too. Its host is the one that passkeys are bound to. Empty: mails name the mutation that takes the token, and passkeys work at"
-        " `http://localhost` alone.",
+        " too. Its host is the one that passkeys are bound to, and links to items begin with it. Empty: mails name the mutation that takes the token, links"
+        " to items are paths at the API, and passkeys work at `http://localhost` alone.",
     )
     registration: Literal["closed", "invited", "open"] = Field(
         default="closed",

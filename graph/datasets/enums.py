@@ -96,7 +96,7 @@ describe(
     WAV="WAVE audio: channels of a signal, or a recording.",
     ZIP="A ZIP archive of signals, images, recordings, videos or texts, or of a table and the files that it names.",
     NPZ="Several NumPy arrays, of signals.",
-    TAR="A tar archive of the same, plain or compressed by gzip or Zstandard.",
+    TAR="A tar archive of what a ZIP archive may hold, plain or compressed by gzip or Zstandard.",
     PNG="A PNG image.",
     JPEG="A JPEG image.",
     WEBP="A WebP image.",

@@ -71,7 +71,7 @@ class SignalInfo:
     )
 
 
-@strawberry.type(description="An image, as it is to be seen: turned as its EXIF data says.")
+@strawberry.type(description="An image as it is shown: rotated as its EXIF data says.")
 class ImageInfo:
     width: int = strawberry.field(description="Its width in pixels.")
     height: int = strawberry.field(description="Its height in pixels.")
@@ -93,7 +93,7 @@ class AudioInfo:
 
 
 @strawberry.type(
-    description="A video, as it is to be seen: turned as it says. Its features are those of its first minute, of four frames a second."
+    description="A video as it is shown: rotated as its file says. Its features are those of four frames a second of its first minute."
 )
 class VideoInfo:
     duration: Duration | None = strawberry.field(description="How long it takes; null if neither its header nor its frames say it.")
@@ -120,7 +120,7 @@ class DatasetItem(Node, prefix="item", found_by=items.by_id, scope=Scope.READ):
     found_issues: strawberry.Private[list[Mapping[str, Any]]]
     key: str = strawberry.field(description="Its path in the archive, without a folder that all files share; or its name in the file.")
     label: str | None = strawberry.field(
-        description="The class that its folder, a manifest or a file beside it files it under; of an image with annotations, their most frequent category."
+        description="Its class, which its folder, a manifest or a file beside it says; of an image with annotations, their most frequent category."
     )
     split: str | None = strawberry.field(
         description="The split that it is filed under: `train`, `validation`, `test`, or as a manifest says."

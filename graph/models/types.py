@@ -167,7 +167,7 @@ extend(
     Connection[Model],
     connection(
         models.of_dataset,
-        description="The models with a version that was trained on one of its versions: those first trained on it most recently come first.",
+        description="The models with a version that was trained on one of its versions, by the time of the first such training, the latest first.",
     ),
 )
 extend(

@@ -169,6 +169,6 @@ extend(
     Connection[Pipeline],
     connection(
         pipelines.of_dataset,
-        description="The pipelines that were run on one of its versions, or joined one: those first run most recently come first.",
+        description="The pipelines that were run on one of its versions, or joined one, by the time of the first such run, the latest first.",
     ),
 )

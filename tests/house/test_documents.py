@@ -13,7 +13,7 @@ from graph.schema import schema
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-QUERIES = re.findall(r"```graphql\n(.*?)```", README, re.DOTALL)
+QUERIES = [query for path in DOCUMENTS for query in re.findall(r"```graphql\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)]
 
 
 def test_the_readme_has_five_numbered_queries_to_try() -> None:
@@ -25,7 +25,7 @@ def test_the_readme_has_five_numbered_queries_to_try() -> None:
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=range(1, len(QUERIES) + 1))
-def test_a_query_of_the_readme_is_valid(query: str) -> None:
+def test_a_query_of_a_document_is_valid(query: str) -> None:
     assert validate(schema._schema, parse(query)) == []
 
 

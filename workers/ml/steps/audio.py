@@ -25,7 +25,7 @@ class ResampleParameters(Parameters):
 
 class TrimParameters(Parameters):
     threshold: float = Field(
-        default=40.0, ge=1, le=120, title="Threshold", description="How many decibels below the loudest 10 ms of a recording it is silent."
+        default=40.0, ge=1, le=120, title="Threshold", description="How many decibels below its loudest 10 ms a recording counts as silent."
     )
     margin: float = Field(default=0.05, ge=0, le=10, title="Margin", description="Seconds of silence that stay at either end.")
 
@@ -40,7 +40,7 @@ class AudioFeaturesParameters(Parameters):
         description="Coefficients of the mel cepstrum; no more are made than there are bands.",
     )
     window: float = Field(
-        default=0.032, ge=0.005, le=1.0, title="Window", description="Seconds of one spectrum, to the next power of two of samples."
+        default=0.032, ge=0.005, le=1.0, title="Window", description="Seconds of one spectrum, rounded to a power of two of samples."
     )
     top: float = Field(
         default=8_000.0,

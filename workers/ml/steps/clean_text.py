@@ -29,7 +29,7 @@ class CleanTextParameters(Parameters):
         title="Unicode",
         description="`NFC`: one form for each character with accents; `NFKC`: one for ligatures, wide letters and the like, too.",
     )
-    case: Literal["lower", "keep"] = Field(default="lower", title="Case", description="Whether letters become small.")
+    case: Literal["lower", "keep"] = Field(default="lower", title="Case", description="Whether letters become lower case.")
     urls: Literal["remove", "mark", "keep"] = Field(
         default="mark", title="URLs", description="Whether addresses of the Web are removed, or each becomes the word `url`."
     )

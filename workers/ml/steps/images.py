@@ -67,7 +67,7 @@ class RotateParameters(AugmentParameters):
         min_length=1,
         max_length=20,
         title="Angles",
-        description="Degrees, counterclockwise, by which the first copy is turned, the second and so on in turn; by default a random angle for each copy.",
+        description="Degrees, counterclockwise, by which the first copy is rotated, the second and so on in turn; by default a random angle for each copy.",
     )
     max_angle: float = Field(
         default=15.0, gt=0, le=180, title="Maximum angle", description="Random angles are at most so many degrees to either side."
@@ -128,7 +128,7 @@ CROP = content_step(
 NORMALISE = content_step(
     "normalise_image",
     title="Normalise image",
-    description="Evens out how light and how rich in contrast images are, each by itself.",
+    description="Brings each image to the same range of brightness, or to the same mean and contrast.",
     parameters=NormaliseParameters,
     modalities=_IMAGES,
     content=ContentOperation("change", _make("normalise")),
@@ -136,7 +136,7 @@ NORMALISE = content_step(
 GRAYSCALE = content_step(
     "grayscale",
     title="Grayscale",
-    description="Makes one band of red, green and blue, by how light they look. Grey images stay.",
+    description="Makes one channel of red, green and blue, by how light they look. Grey images stay.",
     parameters=GrayscaleParameters,
     modalities=_IMAGES,
     content=ContentOperation("change", _make("grayscale")),
@@ -153,7 +153,7 @@ FLIP = content_step(
 ROTATE = content_step(
     "rotate_image",
     title="Rotate image",
-    description=f"Learns from turned copies of the training images as well; the border goes on beyond the edges. {_COPIED}",
+    description=f"Learns from rotated copies of the training images as well; beyond the edges, the pixels of the border are repeated. {_COPIED}",
     parameters=RotateParameters,
     modalities=_IMAGES,
     content=ContentOperation("augment", _make("rotate", without=("copies",))),
@@ -162,7 +162,7 @@ ROTATE = content_step(
 PIXELS = content_step(
     "image_pixels",
     title="Image pixels",
-    description="Makes a column of each pixel and band, from 0 for black to 1. All images need one size: link a resize_image step before.",
+    description="Makes a column of each pixel and channel, from 0 for black to 1. All images need one size: link a resize_image step before.",
     parameters=PixelParameters,
     modalities=_IMAGES,
     content=ContentOperation("read", _make("pixels", without=("name",))),

@@ -25,7 +25,9 @@ _NEEDS_LIMIT = "A filter needs a lower limit, an upper limit, or both."
 
 class DetrendParameters(Parameters):
     kind: Literal["linear", "constant"] = Field(
-        default="linear", title="Kind", description="What is subtracted from each channel: `constant`: its mean; `linear`: its best line."
+        default="linear",
+        title="Kind",
+        description="What is subtracted from each channel: `constant`: its mean; `linear`: the line that fits it best.",
     )
 
 
@@ -268,8 +270,8 @@ FEATURES = content_step(
     "signal_features",
     title="Signal features",
     description="Reads of each channel RMS, kurtosis, skewness, crest factor, peak, dominant frequency, the repeated impacts of its envelope, and the shares of the"
-    " power in bands. Columns of further channels end in `_2`, `_3` and so on. What tells of the envelope searches the band that shows impacts in noise, so it should"
-    " be read before a band-pass.",
+    " power in bands. Columns of further channels end in `_2`, `_3` and so on. The features of the envelope search the band that shows impacts in noise, so link"
+    " this step before a band-pass.",
     parameters=SignalFeatureParameters,
     modalities=_MODALITIES,
     content=ContentOperation("read", features),

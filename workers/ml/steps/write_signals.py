@@ -28,8 +28,8 @@ WRITE_SIGNALS = content_step(
     "write_signals",
     title="Write signals",
     description="Writes the signals as they are at this place, as items of the new version: gathers of a SEG-Y file as SEG-Y, others as an archive of arrays. The"
-    " table of the version is read of them as of an upload, with what the pipeline read of them; it is the last step, in a pipeline without training. Of traces that"
-    " were held back, SNR, PSNR and mean squared error are told.",
+    " table of the version is made from them as from an upload, with the columns that the pipeline read. It is the last step of a pipeline without training. Its output"
+    " has SNR, PSNR and mean squared error of traces that were held back.",
     parameters=WriteSignalsParameters,
     modalities=("SIGNAL",),
     content=ContentOperation("write", lambda _: lambda content: content),
