@@ -77,8 +77,8 @@ async def test_a_cancelled_job_never_completes_and_can_be_done_again(cluster: Cl
     await asyncio.gather(*map(cancel, range(len(jobs))))
     ended = await workload.wait_for_end(harmless, *jobs)
     assert {ended[job] for job in workload.accepted_cancels & set(ended)} == {"cancelled"}
-    last = {each.pid: each.job for each in executions(cluster.traces) if each.job in ended}  # a process may run several bodies
-    assert [pid for pid, job in last.items() if ended[job] == "cancelled" and psutil.pid_exists(pid)] == []
+    last = {each.pid: each for each in executions(cluster.traces) if each.job in ended}  # a process may run several bodies
+    assert [pid for pid, each in last.items() if each.ended is None and psutil.pid_exists(pid)] == [], "what was killed is dead"
 
     async def all_gone() -> bool:
         return not any(psutil.pid_exists(pid) for pid in last)
