@@ -57,7 +57,9 @@ async def test_a_service_that_is_away_costs_neither_try_nor_loss_however_long_it
     assert min(pauses[4:]) > 20
     assert await job_driver.complete(claim) is not None
     events = await job_driver.database.rows(
-        select(JobEvent.message, JobEvent.data).where(JobEvent.job_id == claim.job_id, JobEvent.type == JobEventType.RETRYING)
+        select(JobEvent.message, JobEvent.data)
+        .where(JobEvent.job_id == claim.job_id, JobEvent.type == JobEventType.RETRYING)
+        .order_by(JobEvent.sequence)
     )
     assert len(events) == 40
     assert events[0].message == "The store does not answer. No try was used; the job starts again in 2 s."
