@@ -94,8 +94,6 @@ os.environ["TRELLIS_SECRET_KEY"] = "the secret key of the tests, which is no sec
 # A worker that seals the audit would do so at any time; tests seal it themselves.
 # Nor does it run the schedules of tests.
 os.environ["TRELLIS_MAINTENANCE_RUN_IMPORT_SCHEDULES"] = "0"
-# Nor does it count again what a test has purged.
-os.environ["TRELLIS_MAINTENANCE_RECONCILE_COUNTERS"] = "0"
 os.environ["TRELLIS_MAINTENANCE_SEAL_AUDIT"] = os.environ["TRELLIS_MAINTENANCE_VERIFY_AUDIT"] = "0"
 
 # Step definitions, workers and what ships outlive a test: they belong to the running code, not to anybody's data.

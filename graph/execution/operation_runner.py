@@ -33,8 +33,7 @@ from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType as StrawberryOperationType
 
 from graph.execution.document_cache import DocumentCache
-from graph.execution.limits.admission import DocumentValidator, ValidationResult, charge, cost_extension, dry_run_of, may_be_dry_run
-from graph.execution.limits.list_lengths import list_length_error
+from graph.execution.limits.admission import DocumentValidator, ValidationResult, cost_extension, may_be_dry_run
 from graph.execution.observation import Observation, current_observation, document_hash
 from graph.execution.operations import select_operation
 from graph.execution.timeout import TimedExecutionContext
@@ -193,14 +192,17 @@ class OperationRunner:
             operation = self._operation(text, document, name, context)
             if isinstance(operation, ValidationResult):
                 return PreExecutionError(None, list(operation.errors))
-            length_error = list_length_error(self._core_schema, operation.node, inputs) if operation.variables.may_hold_lists else None
-            if length_error is not None:
-                return PreExecutionError(None, [length_error])
-            dry_run = dry_run_of(document, operation.node, inputs) if operation.may_be_dry_run else None
-            cost = self._validator.cost(
-                operation.validation, document, operation.node, inputs, operation.settings, is_dry_run=dry_run is not None
+            dry_run = await self._validator.admit(
+                context,
+                text,
+                document,
+                operation.node,
+                inputs,
+                operation.validation,
+                operation.settings,
+                may_hold_lists=operation.variables.may_hold_lists,
+                may_be_dry_run=operation.may_be_dry_run,
             )
-            await charge(context, text, cost, is_dry_run=dry_run is not None)
         except GraphQLError as error:
             return PreExecutionError(None, [error])
         finally:

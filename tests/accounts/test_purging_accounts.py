@@ -147,6 +147,8 @@ async def test_nothing_is_left_of_a_purged_account_wherever_the_purge_is_killed(
     assert after == before, "nothing else has changed"
     assert await objects_of(context, other) == others_objects
     assert (await purge(context)).changed == 0
+    await run_maintenance(context, "reconcile_counters")
+    assert (await owned(database, owner))["user_counters"] == 0, "the job that the ledger refers to is not counted"
 
 
 async def test_nothing_is_left_of_a_purged_team_but_its_members(

@@ -56,6 +56,7 @@ def _traced_execution(folder: Path, job: str, attempt: int) -> Generator[None]:
         yield
     finally:
         _trace(folder, job, attempt, "end", alone=alone)
+        os.close(lock)  # the process may run another body
 
 
 def _trace(folder: Path, job: str, attempt: int, what: str, *, alone: bool) -> None:

@@ -104,7 +104,7 @@ def _remove_deadlines() -> None:
 
     set_limits = ChildHandle.set_limits
 
-    def set_late_limits(self: ChildHandle, deadline: float, memory_limit: int) -> None:
-        set_limits(self, deadline + 3600.0, memory_limit)
+    def set_late_limits(self: ChildHandle, deadline: float | None, memory_limit: int | None) -> None:
+        set_limits(self, None if deadline is None else deadline + 3600.0, memory_limit)
 
     ChildHandle.set_limits = set_late_limits

@@ -94,7 +94,7 @@ async def test_a_token_that_is_revoked_before_the_body_comes_is_refused(
     ada: Client, sign_in: Callable[[str], Awaitable[Client]], taken: list[str]
 ) -> None:
     body = b'{"query":"{ viewer { username } }"}'
-    async with serving() as url, httpx.AsyncClient(base_url=url) as http:
+    async with serving() as url, httpx.AsyncClient(base_url=url, timeout=30) as http:
         authorization = f"Bearer {(await sign_in('ada')).token}"
         headers = {"authorization": authorization, "content-type": JSON}
         head = f"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\nAuthorization: {authorization}\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from tests.workers.ingest_runner import items_of, run_ingest
+from tests.workers.pipeline_runner import PipelineRecorder, artifact_path, column_schema
 from workers.ml.contents.places import ItemFiles
+from workers.ml.prediction.body import DatasetSpec, predict_dataset
 
 
 def ingested(folder: Path, content: bytes, name: str, modality: str) -> tuple[pl.DataFrame, ItemFiles]:
@@ -22,3 +26,20 @@ def ingested(folder: Path, content: bytes, name: str, modality: str) -> tuple[pl
                 file.write(json.dumps([item[value] for value in values]) + "\n")
     assert "items" in result
     return frame, {"raw": str(folder / "raw"), "pack": result["items"]["pack"], "places": str(places)}
+
+
+def predict_items(folder: Path, result: Mapping[str, Any], frame: pl.DataFrame, items: ItemFiles) -> Any:
+    """Predict a version with items by the model of a training's result."""
+    parquet, output = folder / "predicted.parquet", folder / "predicted"
+    frame.write_parquet(parquet)
+    output.mkdir()
+    model, signature = (str(artifact_path(result, role)) for role in ("MODEL", "SIGNATURE"))
+    spec: DatasetSpec = {
+        "model": model,
+        "signature": signature,
+        "parquet": str(parquet),
+        "columns": column_schema(frame),
+        "folder": str(output),
+        "items": items,
+    }
+    return predict_dataset(spec, PipelineRecorder())

@@ -18,13 +18,12 @@ from PIL import Image, ImageOps
 
 from tests.archives import image_of, tar_of, zip_of
 from tests.lazy_module import LazyModule
-from tests.workers.item_files import ingested
-from tests.workers.pipeline_runner import PipelineRecorder, artifact_path, chain, column_schema, pipeline_error, run
+from tests.workers.item_files import ingested, predict_items
+from tests.workers.pipeline_runner import PipelineRecorder, artifact_path, chain, pipeline_error, run
 from workers.ml.contents import images
 from workers.ml.contents.content import Content
 from workers.ml.contents.places import ItemFiles
 from workers.ml.exports import onnx_model
-from workers.ml.prediction.body import predict_dataset
 
 TRUST: Any = LazyModule("workers.ml.artifacts.trust")
 RANDOM = np.random.default_rng(5)
@@ -242,19 +241,7 @@ def test_an_item_that_a_model_cannot_read_has_no_prediction_and_is_told(tmp_path
     lit = np.array([[0, 0], [120, 0]], np.uint8)
     files = {"a/1.png": image_of(lit), "b/2.png": image_of(lit[:1]), "b/3.png": image_of(lit[::-1].copy()), "c/4.png": image_of(lit[1:])}
     others, other_items = ingested(tmp_path / "others", zip_of(files), "o.zip", "IMAGE")
-    others.write_parquet(tmp_path / "others.parquet")
-    (tmp_path / "predicted").mkdir()
-    predicted = predict_dataset(
-        {
-            "model": str(artifact_path(result, "MODEL")),
-            "signature": str(artifact_path(result, "SIGNATURE")),
-            "parquet": str(tmp_path / "others.parquet"),
-            "columns": column_schema(others),
-            "folder": str(tmp_path / "predicted"),
-            "items": other_items,
-        },
-        PipelineRecorder(),
-    )
+    predicted = predict_items(tmp_path, result, others, other_items)
     assert pl.read_parquet(predicted["parquet"])["prediction"].to_list() == ["b", None, "a", None]
     assert (predicted["answer"]["rows"], predicted["answer"]["predicted"]) == (4, 2)
     assert predicted["answer"]["issues"] == [

@@ -13,11 +13,10 @@ import pytest
 
 from tests.archives import recording_of, zip_of
 from tests.lazy_module import LazyModule
-from tests.workers.item_files import ingested
-from tests.workers.pipeline_runner import PipelineRecorder, artifact_path, chain, column_schema, pipeline_error, run
+from tests.workers.item_files import ingested, predict_items
+from tests.workers.pipeline_runner import chain, pipeline_error, run
 from workers.ml.contents import sounds
 from workers.ml.contents.content import Content, ContentOperation
-from workers.ml.prediction.body import predict_dataset
 from workers.ml.steps.contents import columns_name, content_step
 from workers.ml.steps.registry import STEPS
 from workers.ml.steps.step import Parameters
@@ -168,19 +167,7 @@ def test_predictions_of_parts_are_rows_too(tmp_path: Path, dividing: None) -> No
     ]
     result, _ = run(tmp_path, frame, chain(*steps), items=items)
     others, other_items = _loudness(tmp_path / "others", 12, 4)
-    (tmp_path / "predicted").mkdir()
-    others.write_parquet(tmp_path / "others.parquet")
-    predicted = predict_dataset(
-        {
-            "model": str(artifact_path(result, "MODEL")),
-            "signature": str(artifact_path(result, "SIGNATURE")),
-            "parquet": str(tmp_path / "others.parquet"),
-            "columns": column_schema(others),
-            "folder": str(tmp_path / "predicted"),
-            "items": other_items,
-        },
-        PipelineRecorder(),
-    )
+    predicted = predict_items(tmp_path, result, others, other_items)
     rows = pl.read_parquet(predicted["parquet"])
     assert (predicted["row_count"], predicted["answer"]["rows"], predicted["answer"]["predicted"]) == (8, 8, 8)
     assert rows["key"].to_list() == [key for key in others["key"] if key != "a/00.wav" for _ in range(2)]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-from sqlalchemy import BigInteger, Select, Table, Text, cast, func, literal, select, text, union_all
+from sqlalchemy import BigInteger, Select, Table, Text, cast, exists, func, literal, select, text, union_all
 
 from db.core.viewer import SYSTEM
 from db.queries.accounts import COUNTED
 from db.services.maintenance.context import MaintenanceContext
 from db.tables import Table as MappedTable
-from db.tables import UserCounter
+from db.tables import User, UserCounter
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -39,7 +39,9 @@ def _correction() -> Select[*tuple[Any, ...]]:
         was.label("was"),
         is_now.label("is_now"),
     )
-    drift = select(*columns).select_from(actual.outerjoin(counted, is_same, full=True)).where(was != is_now).cte("drift")
+    # Of a purged account, jobs stay that the ledger refers to, but no counter.
+    is_kept = ~exists().where(User.id == columns[0], User.purge_started_at.is_not(None))
+    drift = select(*columns).select_from(actual.outerjoin(counted, is_same, full=True)).where(was != is_now, is_kept).cte("drift")
     added = func.trellis_add_to_counter(drift.c.owner_id, drift.c.kind, drift.c.is_now - drift.c.was)
     return select(drift, cast(added, Text).label("added")).order_by(drift.c.owner_id, drift.c.kind)
 

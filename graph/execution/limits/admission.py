@@ -159,6 +159,31 @@ class DocumentValidator:
         known_costs.put(variables or {}, estimator.used_variables, estimator.cost)
         return estimator.cost
 
+    async def admit(
+        self,
+        context: OperationContext,
+        text: str | None,
+        document: DocumentNode,
+        operation: OperationDefinitionNode,
+        variables: dict[str, Any] | None,
+        validation_result: ValidationResult,
+        settings: GraphSettings,
+        *,
+        may_hold_lists: bool = True,
+        may_be_dry_run: bool = True,
+    ) -> DocumentNode | None:
+        """Check the lists and the cost of an operation of a valid document, and take its points. Return what is executed in its place if it is a dry run.
+
+        The flags are False where the operation cannot be so, whatever its variables are. Raises a GraphQLError.
+        """
+        length_error = list_length_error(self._schema, operation, variables) if may_hold_lists else None
+        if length_error is not None:
+            raise length_error
+        dry_run = _dry_run_of(document, operation, variables) if may_be_dry_run else None
+        cost = self.cost(validation_result, document, operation, variables, settings, is_dry_run=dry_run is not None)
+        await _charge(context, text, cost, is_dry_run=dry_run is not None)
+        return dry_run
+
 
 class AdmissionExtension(SchemaExtension):
     """Admits an operation after validation, and reports its cost in `extensions`. Runs after OperationExtension."""
@@ -185,16 +210,9 @@ class AdmissionExtension(SchemaExtension):
         if validation_result.errors:
             return validation_result.errors
         operation = select_operation(document, execution._provided_operation_name)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the public name is a guess
-        length_error = list_length_error(cast("Any", execution.schema)._schema, operation, execution.variables)  # noqa: SLF001 - Strawberry has no public way to it
-        if length_error is not None:
-            return [length_error]
-        dry_run_document = dry_run_of(document, operation, execution.variables)
-        cost = validator.cost(
-            validation_result, document, operation, execution.variables, settings, is_dry_run=dry_run_document is not None
-        )
-        await charge(context, execution.query, cost, is_dry_run=dry_run_document is not None)
-        if dry_run_document is not None:
-            execution.graphql_document = dry_run_document
+        dry_run = await validator.admit(context, execution.query, document, operation, execution.variables, validation_result, settings)
+        if dry_run is not None:
+            execution.graphql_document = dry_run
         return ()
 
     def get_results(self) -> dict[str, Any]:
@@ -206,7 +224,7 @@ class AdmissionExtension(SchemaExtension):
         )
 
 
-async def charge(context: OperationContext, text: str | None, cost: int, *, is_dry_run: bool) -> None:
+async def _charge(context: OperationContext, text: str | None, cost: int, *, is_dry_run: bool) -> None:
     """Take the points of an admitted operation, and register its document if the request asked for that. Raises a GraphQLError, RATE_LIMITED."""
     if context.observation is not None:
         context.observation.cost = cost
@@ -257,7 +275,7 @@ def _readable_error(error: GraphQLError) -> GraphQLError:
     return GraphQLError(message, error.nodes, error.source, error.positions, extensions=error.extensions)
 
 
-def dry_run_of(document: DocumentNode, operation: OperationDefinitionNode, variables: dict[str, Any] | None) -> DocumentNode | None:
+def _dry_run_of(document: DocumentNode, operation: OperationDefinitionNode, variables: dict[str, Any] | None) -> DocumentNode | None:
     """Return the operation reduced to `rateLimit`, if it selects `rateLimit(dryRun: true)` and does not skip it; else None."""
     if operation.operation is not OperationType.QUERY:
         return None

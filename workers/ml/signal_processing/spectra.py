@@ -20,13 +20,11 @@ def power_spectra(samples: Samples, segment: int) -> Samples:
     P. D. Welch, "The use of fast Fourier transform for the estimation of power spectra" (1967): segments that overlap by half, each without its mean and
     under a Hann window.
     """
+    from scipy.signal import spectrogram  # 0.3 s of an import
+
     length = min(segment, len(samples))
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
-    parts = np.lib.stride_tricks.sliding_window_view(samples, length)[:: max(1, length // 2)]
-    spectra = np.fft.rfft((parts - parts.mean(axis=1, keepdims=True)) * window)
-    power = (spectra.real**2 + spectra.imag**2) / (length * float(window @ window))
-    power[:, 1 : (length + 1) // 2] *= 2  # the negative frequencies
-    return power
+    density = spectrogram(samples, window="hann", nperseg=length, noverlap=length - max(1, length // 2), detrend="constant")[2]
+    return np.asarray(density, dtype=np.float64).T / length
 
 
 def band_shares(samples: Samples, bands: int) -> list[float]:

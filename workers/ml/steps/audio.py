@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 from pydantic import Field
 
-from workers.ml.contents.content import ContentOperation
 from workers.ml.steps.columns import ColumnName
-from workers.ml.steps.contents import columns_name, content_step
+from workers.ml.steps.contents import columns_name, content_step, operation
 from workers.ml.steps.step import Parameters
 
 _AUDIO = ("AUDIO",)
@@ -52,24 +48,13 @@ class AudioFeaturesParameters(Parameters):
     name: ColumnName = columns_name("audio")
 
 
-def _make(function: str) -> Any:
-    """A function of `workers.ml.contents.sounds` with the step's parameters; it is imported where it is used, since the API imports the steps."""
-
-    def make(parameters: Parameters) -> Any:
-        from workers.ml.contents import sounds
-
-        return partial(getattr(sounds, function), **{name: value for name, value in parameters if name != "name"})
-
-    return make
-
-
 MONO = content_step(
     "audio_mono",
     title="Mono",
     description="Makes one channel of all, their mean.",
     parameters=MonoParameters,
     modalities=_AUDIO,
-    content=ContentOperation("change", _make("mono")),
+    content=operation("change", "sounds", "mono"),
 )
 RESAMPLE = content_step(
     "resample_audio",
@@ -77,7 +62,7 @@ RESAMPLE = content_step(
     description="Gives every recording the same sampling rate, without frequencies that it cannot hold.",
     parameters=ResampleParameters,
     modalities=_AUDIO,
-    content=ContentOperation("change", _make("resample")),
+    content=operation("change", "sounds", "resample"),
 )
 TRIM = content_step(
     "trim_audio",
@@ -85,7 +70,7 @@ TRIM = content_step(
     description="Cuts off silence at the beginning and the end of recordings. One of nothing but silence stays.",
     parameters=TrimParameters,
     modalities=_AUDIO,
-    content=ContentOperation("change", _make("trim")),
+    content=operation("change", "sounds", "trim"),
 )
 FEATURES = content_step(
     "audio_features",
@@ -94,5 +79,5 @@ FEATURES = content_step(
     "standard deviation over time. The first five minutes of a recording count.",
     parameters=AudioFeaturesParameters,
     modalities=_AUDIO,
-    content=ContentOperation("read", _make("features")),
+    content=operation("read", "sounds", "features"),
 )

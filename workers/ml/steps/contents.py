@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from workers.ml.contents.content import ContentOperation
+from workers.ml.contents.content import ContentOperation, Role
 from workers.ml.errors import BadInput
 from workers.ml.steps.step import Parameters, PipelineNode, Step, StepFunction, StepType
 
@@ -34,6 +36,19 @@ class AugmentParameters(Parameters):
     """Parameters of a step that makes copies of training rows."""
 
     copies: int = Field(default=1, ge=1, le=20, title="Copies", description="How many copies are made of each training row.")
+
+
+_OF_THE_STEP = ("name", "copies")  # parameters that the step itself uses, see above
+
+
+def operation(role: Role, module: str, function: str) -> ContentOperation:
+    """A function of a module of `workers.ml.contents` with the step's parameters. It is imported where it is used, since the API imports the steps."""
+
+    def make(parameters: Parameters) -> Any:
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in parameters if name not in _OF_THE_STEP}
+        return partial(getattr(import_module(f"workers.ml.contents.{module}"), function), **values)
+
+    return ContentOperation(role, make)
 
 
 def content_step(

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from workers.ml.contents.content import ContentOperation
 from workers.ml.steps.columns import ColumnName
-from workers.ml.steps.contents import AugmentParameters, columns_name, content_step
+from workers.ml.steps.contents import AugmentParameters, columns_name, content_step, operation
 from workers.ml.steps.step import Parameters
 
 _IMAGES = ("IMAGE",)
@@ -89,20 +89,8 @@ class HogParameters(Parameters):
     name: ColumnName = columns_name("hog")
 
 
-def _make(function: str, *, without: tuple[str, ...] = ()) -> Any:
-    """A function of `workers.ml.contents.images` with the step's parameters; it is imported where it is used, since the API imports the steps."""
-
-    def make(parameters: Parameters) -> Any:
-        from workers.ml.contents import images
-
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in parameters if name not in without}
-        return partial(getattr(images, function), **values)
-
-    return make
-
-
 def _make_crop(parameters: CropParameters) -> Any:
-    from workers.ml.contents import images  # see _make
+    from workers.ml.contents import images  # the API imports the steps only for their schemas
 
     if parameters.left is None and parameters.top is None:
         return partial(images.crop_center, width=parameters.width, height=parameters.height)
@@ -115,7 +103,7 @@ RESIZE = content_step(
     description="Scales every image to one size, so that images of several sizes can be compared pixel by pixel.",
     parameters=ResizeParameters,
     modalities=_IMAGES,
-    content=ContentOperation("change", _make("resize")),
+    content=operation("change", "images", "resize"),
 )
 CROP = content_step(
     "crop_image",
@@ -131,7 +119,7 @@ NORMALISE = content_step(
     description="Brings each image to the same range of brightness, or to the same mean and contrast.",
     parameters=NormaliseParameters,
     modalities=_IMAGES,
-    content=ContentOperation("change", _make("normalise")),
+    content=operation("change", "images", "normalise"),
 )
 GRAYSCALE = content_step(
     "grayscale",
@@ -139,7 +127,7 @@ GRAYSCALE = content_step(
     description="Makes one channel of red, green and blue, by how light they look. Grey images stay.",
     parameters=GrayscaleParameters,
     modalities=_IMAGES,
-    content=ContentOperation("change", _make("grayscale")),
+    content=operation("change", "images", "grayscale"),
 )
 FLIP = content_step(
     "flip_image",
@@ -147,7 +135,7 @@ FLIP = content_step(
     description=f"Learns from flipped copies of the training images as well. {_COPIED}",
     parameters=FlipParameters,
     modalities=_IMAGES,
-    content=ContentOperation("augment", _make("flip", without=("copies",))),
+    content=operation("augment", "images", "flip"),
     type="AUGMENT",
 )
 ROTATE = content_step(
@@ -156,7 +144,7 @@ ROTATE = content_step(
     description=f"Learns from rotated copies of the training images as well; beyond the edges, the pixels of the border are repeated. {_COPIED}",
     parameters=RotateParameters,
     modalities=_IMAGES,
-    content=ContentOperation("augment", _make("rotate", without=("copies",))),
+    content=operation("augment", "images", "rotate"),
     type="AUGMENT",
 )
 PIXELS = content_step(
@@ -165,7 +153,7 @@ PIXELS = content_step(
     description="Makes a column of each pixel and channel, from 0 for black to 1. All images need one size: link a resize_image step before.",
     parameters=PixelParameters,
     modalities=_IMAGES,
-    content=ContentOperation("read", _make("pixels", without=("name",))),
+    content=operation("read", "images", "pixels"),
 )
 HOG = content_step(
     "image_hog",
@@ -174,5 +162,5 @@ HOG = content_step(
     "need one size: link a resize_image step before.",
     parameters=HogParameters,
     modalities=_IMAGES,
-    content=ContentOperation("read", _make("hog", without=("name",))),
+    content=operation("read", "images", "hog"),
 )
