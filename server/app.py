@@ -114,8 +114,17 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
         CORSMiddleware,
         allow_origins=settings.allowed_origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type", "last-event-id", *csrf.PREFLIGHT_HEADERS, COST_HEADER, PLAN_HEADER],
-        expose_headers=[REQUEST_ID_HEADER, "retry-after"],
+        allow_headers=[
+            "authorization",
+            "content-type",
+            "last-event-id",
+            "range",
+            "if-range",
+            *csrf.PREFLIGHT_HEADERS,
+            COST_HEADER,
+            PLAN_HEADER,
+        ],
+        expose_headers=[REQUEST_ID_HEADER, "retry-after", "accept-ranges", "content-range", "etag"],
         max_age=3600,
     )
     app = _Application(

@@ -6,7 +6,7 @@ import io
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,12 @@ from PIL import Image
 Samples = npt.NDArray[np.float64]
 
 
-def zip_of(files: Mapping[str, bytes], *, compressed: bool = True) -> bytes:
+def zip_of(files: Mapping[str, bytes], *, compressed: bool = True, stored: Collection[str] = ()) -> bytes:
+    """Those in `stored` are not compressed."""
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as archive:
         for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name), content, archive.compression)
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_STORED if name in stored else archive.compression)
     return target.getvalue()
 
 

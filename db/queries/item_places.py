@@ -15,13 +15,14 @@ from db.tables.items import ItemStorage
 
 @dataclass(frozen=True, slots=True)
 class ItemPlace:
-    """A range of an object, how the bytes are stored in it, and how many they are unpacked."""
+    """A range of an object, how the bytes are stored in it, and how many they are unpacked; `sha256` is that of the unpacked bytes."""
 
     object_key: str
     offset: int
     stored_size: int
     storage: ItemStorage
     size: int
+    sha256: str
     filename: str
     content_type: str
 
@@ -35,12 +36,14 @@ async def place_of(database: Database, item_id: UUID, *, is_preview: bool) -> It
     columns = (
         DatasetItem.key,
         DatasetItem.size_bytes,
+        DatasetItem.sha256,
         DatasetItem.content_type,
         DatasetItem.byte_offset,
         DatasetItem.stored_size,
         DatasetItem.storage,
         DatasetItem.preview_offset,
         DatasetItem.preview_size,
+        DatasetItem.preview_sha256,
         StoredObject.object_key,
     )
     statement = (
@@ -56,9 +59,11 @@ async def place_of(database: Database, item_id: UUID, *, is_preview: bool) -> It
         return None
     filename = row.key.rpartition("/")[2]
     if not is_preview:
-        return ItemPlace(row.object_key, row.byte_offset, row.stored_size, row.storage, row.size_bytes, filename, row.content_type)
+        return ItemPlace(
+            row.object_key, row.byte_offset, row.stored_size, row.storage, row.size_bytes, row.sha256, filename, row.content_type
+        )
     if row.preview_size is None:
         return None
     stem = filename.rpartition(".")[0] or filename
-    size = row.preview_size
-    return ItemPlace(row.object_key, row.preview_offset, size, ItemStorage.STORED, size, f"{stem}.webp", PREVIEW_CONTENT_TYPE)
+    size, sha256 = row.preview_size, row.preview_sha256
+    return ItemPlace(row.object_key, row.preview_offset, size, ItemStorage.STORED, size, sha256, f"{stem}.webp", PREVIEW_CONTENT_TYPE)
