@@ -25,6 +25,7 @@ from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.failures import BodyFailed
 
+LEAKS = ("LEAKED_ITEMS", "SIMILAR_ACROSS_SPLITS")  # issues of a version, see `workers.ml.items.records`
 BODY = "workers.ml.training:run_pipeline"
 
 
@@ -118,6 +119,7 @@ async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
             "pipeline_version": data.pipeline_version,
             "job_id": f"job_{job.id.hex}",
         },
+        "known_leaks": [issue["message"] for issue in data.issues if issue["code"] in LEAKS],
         "versions": versions,
         "items": await download_items(attempt, job.dataset_version_id) if _reads_contents(definition) else None,
         **options,
@@ -176,6 +178,7 @@ async def _load_data(attempt: Attempt) -> Row[Any]:
             Dataset.problem_type,
             DatasetVersion.number,
             DatasetVersion.columns.label("file_columns"),
+            DatasetVersion.issues,
             StoredObject.object_key,
             StoredObject.size_bytes,
             StoredObject.sha256,

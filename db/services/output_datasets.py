@@ -58,6 +58,7 @@ async def load_inputs(work: Work, version_id: UUID, output_id: UUID | None) -> t
         DatasetVersion.dataset_id,
         DatasetVersion.status,
         DatasetVersion.item_count,
+        DatasetVersion.item_summary["splits"].label("item_splits"),
         DatasetVersion.columns.label("file_columns"),
     )
     version = await work.first(select(*columns).where(DatasetVersion.id == version_id, visible(DatasetVersion, work.viewer)))

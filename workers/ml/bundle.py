@@ -7,7 +7,7 @@ Clones of the same stages therefore form the one scikit-learn Pipeline that take
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -121,6 +121,10 @@ class Bundle:
     """Columns that are loaded without being features: the target, the columns of a split."""
     time_column: str | None = None
     group_column: str | None = None
+    split_column: str | None = None
+    """The column that names the part of each row, which is not a feature."""
+    known_leaks: Sequence[str] = ()
+    """What the ingest told of items that are in two parts of the archive's own split."""
     row_choices: list[RowChoice] = field(default_factory=list)
     """What chooses the rows that are learned from, among training rows; applied in each fold of a cross-validation, too."""
     data_split: DataSplit | None = None

@@ -71,6 +71,8 @@ class PipelineSpec(TypedDict):
     model: NotRequired[ModelSpec]
     versions: NotRequired[dict[str, OtherVersion]]
     items: NotRequired[ItemFiles | None]
+    known_leaks: NotRequired[list[str]]
+    """What the ingest of the version told of items that are in two of its splits."""
 
 
 class ModelResult(TypedDict):
@@ -163,6 +165,7 @@ def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
         folder=Path(spec["folder"]),
         checkpoint_settings=spec.get("checkpointing"),
         contents=contents,
+        known_leaks=spec.get("known_leaks", ()),
         other_versions={
             id_: _read(other["parquet"], other["columns"], is_training=is_training) for id_, other in spec.get("versions", {}).items()
         },
@@ -170,14 +173,21 @@ def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
     if contents is not None:
         bundle.extra_columns.add(ITEM_COLUMN)
     for node in plan.nodes_at("split"):
-        bundle.time_column, bundle.group_column = node.parameters.time_column, node.parameters.group_column
-        named = (node.parameters.time_column, node.parameters.group_column, node.parameters.stratify_by)
-        bundle.extra_columns |= {name for name in named if name is not None}
+        _name_split_columns(bundle, node.parameters)
     target = getattr(plan.training.parameters, "target", None) if plan.training is not None else None
     bundle.target = target or _default_target(spec)
     if bundle.target not in columns:
         bundle.target = None  # a step may make it; see `_determine_target`
     return bundle
+
+
+def _name_split_columns(bundle: Bundle, parameters: Any) -> None:
+    """Those that a step splits by are loaded without being features."""
+    bundle.time_column, bundle.group_column, bundle.split_column = (
+        getattr(parameters, name, None) for name in ("time_column", "group_column", "split_column")
+    )
+    named = (bundle.time_column, bundle.group_column, bundle.split_column, getattr(parameters, "stratify_by", None))
+    bundle.extra_columns |= {name for name in named if name is not None}
 
 
 def _read(parquet: str, columns: list[dict[str, Any]], *, is_training: bool) -> tuple[pl.LazyFrame, dict[str, str]]:

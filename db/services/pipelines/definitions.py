@@ -242,8 +242,8 @@ def _check_validation_rows(checks: Checks, definition: Definition, steps: Steps)
             continue
         for name, schema in step.parameter_schema.get("properties", {}).items():
             value = cast("dict[str, Any]", parameters).get(name)
-            if schema.get("x-gives-validation-rows") and isinstance(value, int | float) and value > 0:
-                return
+            if schema.get("x-split-column") or (schema.get("x-gives-validation-rows") and isinstance(value, int | float) and value > 0):
+                return  # which values a column has is known only with the version
             needs = schema.get("x-needs-validation-rows")
             if (needs is True and value is not None) or (isinstance(needs, list) and value in needs):
                 needing.append((index, name))
@@ -354,6 +354,14 @@ def _column_prefixes(definition: Definition, steps: Steps) -> Iterator[str]:
             prefix = node["parameters"].get(name, member.get("default")) if member.get("x-column-prefix") else None
             if isinstance(prefix, str):
                 yield canonical_name(prefix)
+
+
+def split_columns(schema: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the parameters whose column names the part of each row (`x-split-column`), each with that column."""
+    for name, member in schema.get("properties", {}).items():
+        value = parameters.get(name, member.get("default"))
+        if member.get("x-split-column") and isinstance(value, str):
+            yield name, canonical_name(value)
 
 
 def formula_texts(step: Row[Any], parameters: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:

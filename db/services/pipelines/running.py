@@ -15,7 +15,7 @@ from db.core.checks import Checks, canonical_name
 from db.core.work import Work
 from db.errors import InvalidInput, WrongState, invalid
 from db.services import experiments, idempotency, jobs, models, output_datasets
-from db.services.pipelines import contents, definitions, joins, suitability
+from db.services.pipelines import contents, definitions, given_splits, joins, suitability
 from db.services.pipelines.editing import lock, refuse_shipped
 from db.settings import DEFAULT_PRIORITY, MAX_PRIORITY, state_settings
 from db.tables import DatasetProfile, DatasetVersion, ModelVersion, PipelineSnapshot
@@ -176,6 +176,7 @@ def _freeze(
     checks.issues.extend(contents.version_issues(definition, steps, dataset, version))
     checks.issues.extend(joined.issues)
     checks.issues.extend(definitions.unknown_columns(definition, steps, [column["name"] for column in joined.columns]))
+    checks.issues.extend(given_splits.split_issues(definition, steps, joined.columns, version))
     checks.issues.extend(suitability.condition_issues(definition, steps, joined.columns))
     checks.issues.extend(suitability.formula_issues(definition, steps, joined.columns))
     training = suitability.find_training(definition, steps, joined.columns, dataset.target_column, dataset.problem_type)

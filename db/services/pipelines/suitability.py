@@ -14,7 +14,7 @@ from typing import Any, cast
 from db.core import formulas
 from db.core.checks import Checks, canonical_name, composed
 from db.errors import Issue
-from db.services.pipelines.definitions import Definition, Steps, changed_columns, formula_texts, may_be_made
+from db.services.pipelines.definitions import Definition, Steps, changed_columns, formula_texts, may_be_made, split_columns
 from db.tables.datasets import ProblemType
 from db.tables.pipelines import StepType
 
@@ -237,6 +237,7 @@ def _feature_kinds(definition: Definition, steps: Steps, types: Mapping[str, str
         _apply_changes(schema, parameters, kinds)
         non_features |= {name for name in _names(parameters.get("time_column")) if kinds.get(name) == "time"}
         non_features |= _names(parameters.get("group_column")) | _names(parameters.get("exclude"))
+        non_features |= {name for _, name in split_columns(schema, parameters)}
     return {name: kind for name, kind in kinds.items() if name not in non_features}
 
 

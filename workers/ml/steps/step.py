@@ -79,6 +79,7 @@ class Step:
         it needs a target column, from its own `target` or the dataset's; `x-problem-types`: the problem types it supports; `x-chooses`,
         `x-takes`, `x-gives` and `x-makes-columns`: see the class; `x-content`: the role of its operation on the contents of items: change, divide,
         read, augment or write. Within the parameters: `x-column`: it names a column, or several;
+        `x-split-column`: one whose values are the parts of the data;
         `x-new-column`: it names a column that the step makes; `x-column-prefix`: it is what the names of such columns begin with, before an
         underscore; `x-renames`: a list of {column, name}; `x-formula`: it is a formula (see
         `db.core.formulas`); `x-version`: the id of a dataset version that the job reads as well;

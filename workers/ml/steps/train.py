@@ -145,9 +145,10 @@ def _features(bundle: Bundle, node: PipelineNode) -> tuple[list[str], list[str]]
     if bundle.time_column is not None and bundle.time_column in bundle.columns and bundle.columns[bundle.time_column].kind == "time":
         non_features.add(bundle.time_column)
         excluded_columns.append(bundle.time_column)
-    if bundle.group_column is not None and bundle.group_column in bundle.columns:
-        non_features.add(bundle.group_column)
-        excluded_columns.append(bundle.group_column)
+    for name in (bundle.group_column, bundle.split_column):
+        if name is not None and name in bundle.columns:
+            non_features.add(name)
+            excluded_columns.append(name)
     features = [name for name in bundle.columns if name not in non_features]
     if not features:
         raise BadInput("NO_COLUMNS", _no_columns_message(bundle, node, excluded_columns), path=node.path("exclude"))
