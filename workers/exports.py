@@ -16,7 +16,7 @@ from db.services import exports
 from db.services.jobs import Failure
 from db.tables import Artifact, Dataset, DatasetVersion, Export, Model, ModelVersion, StoredObject
 from db.tables.jobs import JobKind
-from workers.items import download_items, reads_contents
+from workers.items import download_detailed_items, download_items, reads_contents
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.failures import BodyFailed
@@ -60,13 +60,14 @@ async def export(attempt: Attempt) -> Effects:
 
 
 def _size(spec: dict[str, Any]) -> int:
-    return sum(Path(spec[name]).stat().st_size for name in FETCHED if name in spec)
+    paths = [*(spec.get(name) for name in FETCHED), *spec.get("items", {}).values()]
+    return sum(Path(path).stat().st_size for path in paths if path is not None)
 
 
 async def _fetch_data(attempt: Attempt) -> tuple[str, dict[str, Any]]:
     job = attempt.job
     version = await _load_version(attempt)
-    spec = {
+    spec: dict[str, Any] = {
         "parquet": await _download(attempt, version, "data.parquet", f"version {version.number} of the dataset {version.name!r}"),
         "stem": f"{safe_name(version.name)}-v{version.number}",
         "format": job.parameters["format"],
@@ -74,7 +75,10 @@ async def _fetch_data(attempt: Attempt) -> tuple[str, dict[str, Any]]:
         "columns": version.columns,
         "problem_type": None if version.problem_type is None else version.problem_type.name,
         "source": _source(version),
+        "modality": version.modality.name,
     }
+    if job.parameters["options"].get("contents"):
+        spec["items"] = await download_detailed_items(attempt, job.dataset_version_id)
     return DATASET_BODY, spec
 
 
@@ -135,6 +139,7 @@ async def _load_version(attempt: Attempt) -> Row[Any]:
             Dataset.name,
             Dataset.description,
             Dataset.problem_type,
+            Dataset.modality,
             Dataset.meta.label("metadata"),
             DatasetVersion.number,
             DatasetVersion.columns,

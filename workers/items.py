@@ -16,9 +16,15 @@ from workers.runtime.attempt import Attempt
 
 if TYPE_CHECKING:
     from workers.ml.contents.places import ItemFiles
+    from workers.ml.exports.source import DetailedItemFiles
 
 _PAGE = 10_000
 _USE_ANOTHER = "Upload the data again as a new version, and use that."
+
+
+async def download_detailed_items(attempt: Attempt, version_id: UUID) -> DetailedItemFiles:
+    """The same with the media type and the metadata of each item."""
+    return await _download(attempt, version_id, (DatasetItem.content_type, DatasetItem.meta))
 
 
 async def download_items(attempt: Attempt, version_id: UUID) -> ItemFiles:
@@ -26,6 +32,10 @@ async def download_items(attempt: Attempt, version_id: UUID) -> ItemFiles:
 
     Raises `ObjectMissing`, and `BodyFailed` (OBJECT_DAMAGED).
     """
+    return await _download(attempt, version_id)
+
+
+async def _download(attempt: Attempt, version_id: UUID, details: tuple[Any, ...] = ()) -> Any:
     places = attempt.folder / "items.jsonl"
     columns = (
         DatasetItem.id,
@@ -36,6 +46,7 @@ async def download_items(attempt: Attempt, version_id: UUID) -> ItemFiles:
         DatasetItem.storage,
         DatasetItem.size_bytes,
         DatasetItem.in_pack,
+        *details,
     )
     # A row of the table for each readable item.
     statement = (
@@ -47,7 +58,7 @@ async def download_items(attempt: Attempt, version_id: UUID) -> ItemFiles:
         while page := await attempt.database.rows(statement if last is None else statement.where(DatasetItem.id > last)):
             last = page[-1].id
             roles |= {ITEMS if row.in_pack else RAW for row in page}
-            lines = b"".join(orjson.dumps(_line(row)) + b"\n" for row in page)
+            lines = b"".join(orjson.dumps(_line(row, len(details))) + b"\n" for row in page)
             await asyncio.to_thread(file.write, lines)
     files = (
         select(Artifact.role, DatasetVersion.number, Dataset.name, StoredObject.object_key, StoredObject.size_bytes, StoredObject.sha256)
@@ -68,5 +79,6 @@ def reads_contents(signature: str) -> bool:
     return "contents" in orjson.loads(Path(signature).read_bytes())
 
 
-def _line(row: Any) -> list[Any]:
-    return [row.key, row.info, row.byte_offset, row.stored_size, row.storage.value, row.size_bytes, row.in_pack]
+def _line(row: Any, details: int) -> list[Any]:
+    place = [row.key, row.info, row.byte_offset, row.stored_size, row.storage.value, row.size_bytes, row.in_pack]
+    return place + list(row[len(row) - details :])

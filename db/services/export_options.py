@@ -9,9 +9,12 @@ from typing import Any, cast
 
 from db.core.checks import Checks
 from db.core.suggestions import closest
+from db.tables.datasets import Modality
 from db.tables.exports import ExportFormat
 
+LABEL, SPLIT = "label", "split"  # the columns of what an archive says of an item
 MAX_NULL_TEXT = 20
+MIN_SHARD_BYTES, MAX_SHARD_BYTES, SHARD_BYTES = 1_000_000, 100_000_000_000, 1_000_000_000
 MIN_SHARD_ROWS, MAX_SHARD_ROWS, SHARD_ROWS = 1_000, 100_000_000, 1_000_000
 
 Check = Callable[[Any, "Source"], str | None]
@@ -20,10 +23,15 @@ Check = Callable[[Any, "Source"], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is exported: the names of its columns, in order, and the one that models predict, if it is known."""
+    """What is exported: the names of its columns, in order, and the one that models predict, if it is known; and the modality of its items, if it has any.
+
+    `is_one_file` if these are parts of one file, which cannot be read without it.
+    """
 
     columns: Sequence[str]
     target: str | None = None
+    items_of: Modality | None = None
+    is_one_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,20 @@ def _shard_rows(value: Any, _source: Source) -> str | None:
     return f"This is an integer from {MIN_SHARD_ROWS:,} to {MAX_SHARD_ROWS:,}."
 
 
+def _shard_bytes(value: Any, _source: Source) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and MIN_SHARD_BYTES <= value <= MAX_SHARD_BYTES:
+        return None
+    return f"This is an integer from {MIN_SHARD_BYTES:,} to {MAX_SHARD_BYTES:,}."
+
+
+def _contents(value: Any, source: Source) -> str | None:
+    if not isinstance(value, bool):
+        return "This is true or false."
+    if value and source.items_of is None:
+        return "The version has no items, only a table. Leave this out, or choose a version that was read from an archive of items."
+    return None
+
+
 def _column(value: Any, source: Source) -> str | None:
     return _unknown(value, source) if isinstance(value, str) else "This is the name of a column."
 
@@ -91,6 +113,31 @@ def _target(source: Source) -> str | None:
     return source.target if source.target in source.columns else None
 
 
+CONTENTS: Mapping[ExportFormat, frozenset[Modality]] = {
+    ExportFormat.HUGGINGFACE: frozenset({Modality.IMAGE, Modality.AUDIO, Modality.VIDEO}),
+    ExportFormat.PYTORCH: frozenset({Modality.IMAGE, Modality.AUDIO, Modality.VIDEO, Modality.SIGNAL, Modality.TEXT}),
+}
+"""The formats that items have, by their modality."""
+
+
+def contents_problem(export_format: ExportFormat, source: Source) -> str | None:
+    """Return why the items have no files in this format, and what to do instead; None if they do."""
+    instead = "Leave `contents` out to export their table"
+    if source.items_of is Modality.MULTIMODAL:
+        return f"The rows of a MULTIMODAL version name several items each, which no format of files by item can say. {instead}, or download the version's own file."
+    if source.is_one_file:
+        return f"The items are gathers of one SEG-Y file, which are no files by themselves. {instead}, or download the version's own file."
+    if source.items_of is not None and source.items_of not in CONTENTS[export_format]:
+        others = [each.name for each, modalities in CONTENTS.items() if source.items_of in modalities]
+        return f"The libraries of {export_format.name} read no folder of {source.items_of.name} items. {instead}{f', or choose {others[0]}' if others else ''}."
+    return None
+
+
+def _contents_default(export_format: ExportFormat) -> Callable[[Source], bool | None]:
+    """The files where the format has them, so that nobody who exports images gets numbers instead; not said of a version without items."""
+    return lambda source: None if source.items_of is None else contents_problem(export_format, source) is None
+
+
 _COLUMNS = Option(_columns)
 _TEXT_COMPRESSION = Option(_one_of("none", "gzip"), "none")
 _NON_FINITE = Option(_one_of("null", "text"), "null")
@@ -101,6 +148,11 @@ _LEARNING = {
     "archive": Option(_flag, default=True),
 }
 _SHARDS = {"shardRows": Option(_shard_rows, SHARD_ROWS)}
+
+
+def _items(export_format: ExportFormat) -> dict[str, Option]:
+    return {"contents": Option(_contents, of_source=_contents_default(export_format)), "shardBytes": Option(_shard_bytes, SHARD_BYTES)}
+
 
 OPTIONS: Mapping[ExportFormat, Mapping[str, Option]] = {
     ExportFormat.CSV: {
@@ -114,8 +166,8 @@ OPTIONS: Mapping[ExportFormat, Mapping[str, Option]] = {
     ExportFormat.JSON: {"columns": _COLUMNS, "nonFinite": _NON_FINITE, "compression": _TEXT_COMPRESSION},
     ExportFormat.JSONL: {"columns": _COLUMNS, "nonFinite": _NON_FINITE, "compression": _TEXT_COMPRESSION},
     ExportFormat.PARQUET: {"columns": _COLUMNS, "compression": Option(_one_of("zstd", "snappy", "gzip", "none"), "zstd")},
-    ExportFormat.HUGGINGFACE: _LEARNING | _SHARDS,
-    ExportFormat.PYTORCH: _LEARNING,
+    ExportFormat.HUGGINGFACE: _LEARNING | _SHARDS | _items(ExportFormat.HUGGINGFACE),
+    ExportFormat.PYTORCH: _LEARNING | _items(ExportFormat.PYTORCH),
     ExportFormat.TENSORFLOW: _LEARNING | _SHARDS,
     ExportFormat.ONNX: {},
 }
@@ -131,6 +183,25 @@ def _check_null_text(chosen: Mapping[str, Any], checks: Checks) -> None:
     if chosen.get("formulaGuard") and len(null_text) > 1 and null_text[0] in "=+-@":
         message = "A spreadsheet takes this text for a formula. Choose another one, or set `formulaGuard` to false."
         checks.add("options", "nullText", message=message)
+
+
+def _settle_contents(chosen: dict[str, Any], given: Mapping[str, Any], source: Source, checks: Checks) -> None:
+    """Items are cut by bytes and a table by rows. Archives of items are not packed once more unless that is asked for; what the upload says is their target
+    and their split.
+    """
+    is_of_items = bool(chosen.get("contents"))
+    unused, used = ("shardRows", "shardBytes") if is_of_items else ("shardBytes", "shardRows")
+    if given.get(unused) is not None:
+        what = "the contents of items, whose archives are cut by" if is_of_items else "a table, whose files are cut by"
+        checks.add("options", unused, message=f"This export has {what} `{used}`. Leave this out, or choose the other by `contents`.")
+    chosen.pop(unused, None)
+    if is_of_items:
+        if given.get("archive") is None:
+            chosen["archive"] = False
+        if "target" not in chosen and LABEL in source.columns:
+            chosen["target"] = LABEL
+        if "splitColumn" not in chosen and SPLIT in source.columns:
+            chosen["splitColumn"] = SPLIT  # also where some items have none
 
 
 def validated(export_format: ExportFormat, given: Any, source: Source, checks: Checks) -> dict[str, Any]:
@@ -154,6 +225,7 @@ def validated(export_format: ExportFormat, given: Any, source: Source, checks: C
         if name not in chosen and value is not None:
             chosen[name] = value
     _check_null_text(chosen, checks)
+    _settle_contents(chosen, document, source, checks)
     names: list[str] | None = chosen.get("columns")
     for name in ("target", "splitColumn"):
         if names is not None and chosen.get(name, names[0]) not in names:

@@ -19,7 +19,7 @@ from db.services import datasets, export_options, idempotency, jobs, outputs
 from db.services.outputs import StoredFile, WrittenOutput
 from db.settings import state_settings
 from db.tables import DatasetVersion, Export, Job, Model, ModelVersion
-from db.tables.datasets import DatasetVersionStatus
+from db.tables.datasets import DatasetVersionStatus, FileFormat
 from db.tables.exports import ExportFormat
 from db.tables.jobs import JobKind
 from db.tables.jobstates import TERMINAL, JobStatus
@@ -77,6 +77,8 @@ async def create(work: Work, new: NewExport) -> tuple[UUID, UUID]:
     exported = await (_of_model(work, new, checks) if new.model_version_id is not None else _of_data(work, new, checks))
     options = export_options.validated(new.format, new.options, exported.options_source, checks)
     checks.raise_if_invalid()
+    if options.get("contents") and (problem := export_options.contents_problem(new.format, exported.options_source)) is not None:
+        raise Unsupported(problem)
     export_id: UUID = await work.scalar(select(func.uuidv7()))
     job = await jobs.submit(
         work,
@@ -122,11 +124,23 @@ async def _of_data(work: Work, new: NewExport, checks: Checks) -> _Exported:
         raise WrongState(
             status, f"The dataset version is {status}; only a READY one can be exported. Wait for its ingest, or choose another."
         )
-    source = export_options.Source([column["name"] for column in version.columns], dataset.target_column)
+    source = export_options.Source(
+        [column["name"] for column in version.columns],
+        dataset.target_column,
+        items_of=dataset.modality if version.item_count else None,
+        is_one_file=version.format is FileFormat.SEGY,
+    )
     return _Exported(dataset.owner_id, {"dataset_version_id": version.id}, version, dataset, source)
 
 
-_VERSION = select(DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.status, DatasetVersion.columns)
+_VERSION = select(
+    DatasetVersion.id,
+    DatasetVersion.dataset_id,
+    DatasetVersion.status,
+    DatasetVersion.columns,
+    DatasetVersion.item_count,
+    DatasetVersion.format,
+)
 
 
 async def _of_model(work: Work, new: NewExport, checks: Checks) -> _Exported:

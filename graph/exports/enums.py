@@ -14,8 +14,10 @@ describe(
     JSON="One JSON array of objects, a row each.",
     JSONL="JSON lines: a JSON object for each row.",
     PARQUET="Apache Parquet, with typed columns.",
-    HUGGINGFACE="A folder that `datasets.load_dataset` of Hugging Face reads: Parquet files by split, and a card. A target of classes is a ClassLabel.",
-    PYTORCH="Safetensors, a file for each split with a tensor for each column that is a number or is numbered, and a loader. Nothing is pickled.",
+    HUGGINGFACE="A folder that `datasets.load_dataset` of Hugging Face reads: Parquet files by split, or archives of images, recordings or videos, and a card."
+    " A target of classes is a ClassLabel.",
+    PYTORCH="Safetensors, a file for each split with a tensor for each column that is a number or is numbered, and a loader. Nothing is pickled. Of items, archives"
+    " that `webdataset` reads, and their table.",
     TENSORFLOW="TFRecord files of `tf.train.Example` by split, and a loader.",
     ONNX="A model for any program with an ONNX runtime. It is verified on rows of the training data before it appears.",
 )

@@ -35,7 +35,10 @@ class CreateExportInput:
         ' infinities as the texts "NaN", "Infinity" and "-Infinity"; `compression` as of CSV. PARQUET: `compression` ("zstd", "snappy", "gzip" or'
         ' "none"). HUGGINGFACE, PYTORCH and TENSORFLOW: `target`, a column, by default that of the dataset; `splitColumn`, whose values are the'
         " splits, by default the column `split` if it has no values but train, validation and test; `archive` (true), all files as one zip as well;"
-        " HUGGINGFACE and TENSORFLOW: `shardRows` (1,000,000), the most rows of a file. Decimals, dates and times are ISO 8601 and decimal texts in"
+        " HUGGINGFACE and TENSORFLOW: `shardRows` (1,000,000), the most rows of a file. HUGGINGFACE and PYTORCH of a version with items: `contents`,"
+        " their files instead of their table alone, true where the format has files of such items; the target then is `label` by default, the split `split`,"
+        " and `archive` false;"
+        " `shardBytes` (1,000,000,000), the most bytes of items in an archive. Decimals, dates and times are ISO 8601 and decimal texts in"
         " CSV, JSON and JSONL, durations `hours:minutes:seconds`, binary"
         " values Base64. In PYTORCH they are numbers, as `columns.json` tells; TFRecord keeps 32 bits of floating-point numbers."
     )

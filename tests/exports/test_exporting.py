@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ from db.services.maintenance.exports import expire_exports
 from db.services.maintenance.objects import remove_unreferenced
 from db.settings import StateSettings, state_settings
 from db.stores.objects import ObjectStore
-from db.tables import Artifact, Export, Job, User
+from db.tables import Artifact, DatasetVersion, Export, Job, User
+from db.tables.datasets import FileFormat
 from db.tables.exports import ExportFormat
 from db.tables.jobs import JobKind
+from tests.archives import csv_of, image_of, vibration, zip_of
 from tests.client import EXPORT, Client
 from tests.endings import key_of
 from tests.lazy_module import LazyModule
@@ -145,6 +148,78 @@ async def test_a_body_writes_for_each_library_a_folder_and_an_archive_of_it(ada:
     assert created[0]["export"]["options"] == {"target": "text", "archive": True, "shardRows": 1_000_000}
     refused = await ada.create_export(version, "PYTORCH", {"columns": ["n"], "target": "text", "shardRows": 5})
     assert [issue["path"] for issue in refused["issues"]] == [["options", "shardRows"], ["options", "target"]]
+
+
+async def test_the_files_of_items_are_exported_where_the_format_has_them(ada: Client, database: Database, worker: object) -> None:
+    keys = [f"{split}/{label}/{number}.png" for split in ("train", "test") for label in ("a", "bb") for number in range(2)]
+    files = {key: image_of(np.full((2, 2), position, np.uint8)) for position, key in enumerate(keys)}
+    version = await ada.ingest("shapes", zip_of(files), "shapes.zip", modality="IMAGE")
+    export = await ada.export(version, "PYTORCH")
+    assert export["options"] == {
+        "target": "label",
+        "splitColumn": "split",
+        "archive": False,
+        "contents": True,
+        "shardBytes": 1_000_000_000,
+    }
+    names = ["train-00000.tar", "test-00000.tar", "items.parquet", "classes.json", "load.py", "croissant.json"]
+    assert [file["filename"] for file in export["files"]] == names
+    contents = [await ada.download(file) for file in export["files"]]
+    assert [file["sha256"] for file in export["files"]] == [hashlib.sha256(content).hexdigest() for content in contents]
+    with tarfile.open(fileobj=io.BytesIO(contents[1])) as archive:
+        found = {info.name: archive.extractfile(info).read() for info in archive if info.name.endswith("png")}  # pyright: ignore[reportOptionalMemberAccess] - files
+    assert found == {name: content for name, content in files.items() if name.startswith("test/")}
+    # Equal files are stored once, those of the version's own table too.
+    before = await storage(database, ada)
+    again = await ada.export(version, "PYTORCH", {"contents": True})
+    assert [file["sha256"] for file in again["files"]] == [file["sha256"] for file in export["files"]]
+    assert await storage(database, ada) == before
+    for export_format, options, expected in (
+        ("HUGGINGFACE", {}, True),
+        ("HUGGINGFACE", {"contents": False}, False),
+        ("TENSORFLOW", {}, None),
+    ):
+        created = await ada.create_export(version, export_format, options)
+        assert created["export"]["options"].get("contents") is expected
+
+    table = await ada.ingest("d", CSV)
+    for options, path, message in (
+        ({"contents": True}, "contents", "The version has no items, only a table."),
+        ({"shardBytes": 5_000_000}, "shardBytes", "This export has a table, whose files are cut by `shardRows`."),
+        ({"shardBytes": 5}, "shardBytes", "This is an integer from 1,000,000"),
+    ):
+        refused = await ada.create_export(table, "HUGGINGFACE", options)
+        assert [issue["path"] for issue in refused["issues"]][:1] == [["options", path]]
+        assert refused["issues"][0]["message"].startswith(message)
+    refused = await ada.create_export(version, "HUGGINGFACE", {"shardRows": 5_000})
+    assert [issue["path"] for issue in refused["issues"]] == [["options", "shardRows"]]
+
+
+async def test_items_that_a_format_has_no_files_for_are_refused_before_a_job(ada: Client, database: Database, worker: object) -> None:
+    two = {f"{number}.csv": csv_of(vibration(5, number, length=50)) for number in range(2)}
+    signals = await ada.ingest("signals", zip_of(two), "s.zip", modality="SIGNAL")
+    notes = {"data.csv": b"n,note\n1,a.txt\n2,b.txt\n", "a.txt": b"one", "b.txt": b"two"}
+    mixed = await ada.ingest("mixed", zip_of(notes), "m.zip", modality="MULTIMODAL")
+    before = (await ada.one(LIST, filter={}))["totalCount"]
+    for version, export_format, message in (
+        (
+            signals,
+            "HUGGINGFACE",
+            "The libraries of HUGGINGFACE read no folder of SIGNAL items. Leave `contents` out to export their table, or choose PYTORCH.",
+        ),
+        (mixed, "PYTORCH", "The rows of a MULTIMODAL version name several items each"),
+    ):
+        refused = await ada.create_export(version, export_format, {"contents": True})
+        assert (refused["__typename"], refused["code"]) == ("Unsupported", "UNSUPPORTED")
+        assert refused["message"].startswith(message)
+    async with database.work(SYSTEM) as work:
+        await work.run(update(DatasetVersion).where(DatasetVersion.id == key_of(signals)).values(format=FileFormat.SEGY))
+    refused = await ada.create_export(signals, "PYTORCH", {"contents": True})
+    assert refused["message"].startswith("The items are gathers of one SEG-Y file")
+    assert (await ada.one(LIST, filter={}))["totalCount"] == before
+    created = await ada.create_export(signals, "HUGGINGFACE")
+    assert created["export"]["options"]["contents"] is False
+    assert (await ada.wait(created["job"]["id"]))["status"] == "COMPLETED"
 
 
 async def test_a_model_is_exported_as_onnx_and_shown_beside_its_version(ada: Client, bob: Client, worker: object) -> None:

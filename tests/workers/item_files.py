@@ -14,16 +14,18 @@ from tests.workers.pipeline_runner import PipelineRecorder, artifact_path, colum
 from workers.ml.contents.places import ItemFiles
 from workers.ml.prediction.body import DatasetSpec, predict_dataset
 
+_PLACE = ("key", "info", "byte_offset", "stored_size", "storage", "size_bytes", "in_pack")
 
-def ingested(folder: Path, content: bytes, name: str, modality: str) -> tuple[pl.DataFrame, ItemFiles]:
+
+def ingested(folder: Path, content: bytes, name: str, modality: str, details: tuple[str, ...] = ()) -> tuple[pl.DataFrame, ItemFiles]:
+    """Each line of the places has these `details` of an item as well."""
     folder.mkdir(exist_ok=True)
     result, frame = run_ingest(folder, content, name, modality=modality)
     places = folder / "places.jsonl"
     with places.open("w", encoding="utf-8") as file:
         for item in items_of(result):
             if item["info"] is not None:
-                values = ("key", "info", "byte_offset", "stored_size", "storage", "size_bytes", "in_pack")
-                file.write(json.dumps([item[value] for value in values]) + "\n")
+                file.write(json.dumps([item[value] for value in (*_PLACE, *details)]) + "\n")
     assert "items" in result
     return frame, {"raw": str(folder / "raw"), "pack": result["items"]["pack"], "places": str(places)}
 

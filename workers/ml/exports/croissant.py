@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,14 @@ _TABLES = ("text/csv", "application/json", "application/jsonlines", "application
 """The media types whose rows Croissant can describe; it has none for TFRecord and safetensors."""
 
 
-def describe(spec: ExportSpec, types: dict[str, str], files: Sequence[WrittenFile], folder: Path) -> WrittenFile:
-    """Write the description beside the files."""
+_CONTENT_TYPES = {"image": "sc:ImageObject", "audio": "sc:AudioObject", "video": "sc:VideoObject"}
+_ARCHIVES = ("application/x-tar", "application/zip")
+
+
+def describe(
+    spec: ExportSpec, types: dict[str, str], files: Sequence[WrittenFile], folder: Path, extensions: Mapping[str, str]
+) -> WrittenFile:
+    """Write the description beside the files. `extensions` are those of the items in archives among them, each with its media type."""
     source = spec["source"]
     document: dict[str, Any] = {
         "@context": CONTEXT,
@@ -86,11 +92,50 @@ def describe(spec: ExportSpec, types: dict[str, str], files: Sequence[WrittenFil
         ],
     }
     tables = [file for file in files if file["rows"] is not None and _table_type(file) in _TABLES]
-    if tables:
-        document["recordSet"] = [_record_set(file, types, is_only=len(tables) == 1) for file in tables]
+    record_sets = [_record_set(file, types, is_only=len(tables) == 1) for file in tables]
+    archives = [{"@id": file["filename"]} for file in files if file["content_type"] in _ARCHIVES]
+    for extension, content_type in sorted(extensions.items()):
+        document["distribution"].append(_file_set(extension, content_type, archives))
+        record_sets.append(_item_set(extension, content_type))
+    if record_sets:
+        document["recordSet"] = record_sets
     path = folder / FILENAME
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return written(path, FILENAME, "application/ld+json", None, DESCRIPTION)
+
+
+def _file_set(extension: str, content_type: str, archives: Sequence[dict[str, str]]) -> dict[str, Any]:
+    name = f"{extension}-files"
+    return {
+        "@type": "cr:FileSet",
+        "@id": name,
+        "name": name,
+        "containedIn": archives,
+        "encodingFormat": content_type,
+        "includes": f"**/*.{extension}",
+    }
+
+
+def _item_set(extension: str, content_type: str) -> dict[str, Any]:
+    """A record for each item: its path in its archive, and its content."""
+    name, source = f"{extension}-items", {"@id": f"{extension}-files"}
+    data_types = {"path": "sc:Text", "content": _CONTENT_TYPES.get(content_type.partition("/")[0], "sc:Text")}
+    properties = {"path": "fullpath", "content": "content"}
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "field": [
+            {
+                "@type": "cr:Field",
+                "@id": f"{name}/{field}",
+                "name": field,
+                "dataType": data_types[field],
+                "source": {"fileSet": source, "extract": {"fileProperty": properties[field]}},
+            }
+            for field in data_types
+        ],
+    }
 
 
 def _table_type(file: WrittenFile) -> str:

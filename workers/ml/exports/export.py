@@ -8,11 +8,14 @@ from pathlib import Path
 from workers.ml.exports import archive, croissant
 from workers.ml.exports.delimited import write_csv
 from workers.ml.exports.huggingface import write_huggingface
+from workers.ml.exports.item_folder import write_folder
+from workers.ml.exports.items import Items
 from workers.ml.exports.json_rows import write_json, write_json_lines
 from workers.ml.exports.parquet import write_parquet
 from workers.ml.exports.pytorch import write_pytorch
 from workers.ml.exports.source import ExportResult, ExportSpec, Rows, WrittenFile, written
 from workers.ml.exports.tensorflow import write_tensorflow
+from workers.ml.exports.webdataset import write_webdataset
 from workers.ml.reporting import Reporter
 
 GZIP = "application/gzip"
@@ -20,15 +23,21 @@ PARQUET = "application/vnd.apache.parquet"
 
 
 def export_dataset(spec: ExportSpec, reporter: Reporter) -> ExportResult:
-    """Write the rows of a version in the format of the spec, and a description of the files."""
+    """Write the rows of a version, or its items if the spec has them, in the format of the spec, and a description of the files."""
     options, folder = spec["options"], Path(spec["folder"])
     types = {column["name"]: column["type"] for column in spec["columns"]}
     chosen: list[str] = options.get("columns") or list(types)
     rows = Rows(Path(spec["parquet"]), {name: types[name] for name in chosen}, reporter)
-    writer = FOLDERS.get(spec["format"])
-    files = [_write_table(spec, rows, folder)] if writer is None else writer(spec, rows, folder)
+    extensions: Mapping[str, str] = {}
+    if "items" in spec:
+        items = Items(spec["items"])
+        files = ITEMS[spec["format"]](spec, rows, items, folder)
+        extensions = items.extensions
+    else:
+        writer = FOLDERS.get(spec["format"])
+        files = [_write_table(spec, rows, folder)] if writer is None else writer(spec, rows, folder)
     reporter.progress(96, "Describe the files")
-    files.append(croissant.describe(spec, dict(rows.types), files, folder))
+    files.append(croissant.describe(spec, dict(rows.types), files, folder, extensions))
     if options.get("archive"):
         name = f"{spec['stem']}-{spec['format'].lower()}"
         files.insert(0, archive.pack(files, folder / "archive.zip", f"{name}.zip", name))
@@ -41,6 +50,12 @@ FOLDERS: Mapping[str, Callable[[ExportSpec, Rows, Path], list[WrittenFile]]] = {
     "TENSORFLOW": write_tensorflow,
 }
 """The formats of several files."""
+
+ITEMS: Mapping[str, Callable[[ExportSpec, Rows, Items, Path], list[WrittenFile]]] = {
+    "HUGGINGFACE": write_folder,
+    "PYTORCH": write_webdataset,
+}
+"""The formats of items."""
 
 
 def _write_table(spec: ExportSpec, rows: Rows, folder: Path) -> WrittenFile:

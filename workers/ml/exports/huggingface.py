@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,10 @@ def write_huggingface(spec: ExportSpec, rows: Rows, folder: Path) -> list[Writte
         return _ParquetShard(path, schema, target if labels is not None else None, categories)
 
     shards = write_shards(rows, splits, options["shardRows"], folder, open_writer)
-    card = folder / "README.md"
-    card.write_text(_card(spec, rows, splits, target, labels), encoding="utf-8")
+    task = _TASKS.get("CLASSIFICATION" if labels is not None else spec["problem_type"] or "")
+    card = write_card(spec, rows, splits, folder, target=target, task=task)
     files = [written(shard.path, f"{shard.name}.parquet", PARQUET, shard.rows, member=f"data/{shard.name}.parquet") for shard in shards]
-    return [*files, written(card, "README.md", "text/markdown; charset=utf-8", None)]
+    return [*files, card]
 
 
 def is_class(column_type: str, problem_type: str | None) -> bool:
@@ -92,37 +92,64 @@ def _schema(rows: Rows, splits: Splits, target: str | None, labels: Sequence[str
             fields.append(pa.field(name, pa.int64()))
             features[name] = {"names": list(labels), "_type": "ClassLabel"}
             continue
-        kind = _plain_type(rows.file.schema_arrow.field(name).type)
+        kind = plain_type(rows.file.schema_arrow.field(name).type)
         fields.append(pa.field(name, kind))
-        features[name] = {"dtype": _feature_type(kind), "_type": "Value"}
+        features[name] = {"dtype": feature_type(kind), "_type": "Value"}
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}}, ensure_ascii=False)})
 
 
-def _plain_type(kind: pa.DataType) -> pa.DataType:
+def plain_type(kind: pa.DataType) -> pa.DataType:
     """The type with 32-bit offsets and without a dictionary."""
     if pa.types.is_dictionary(kind):
-        return _plain_type(kind.value_type)
+        return plain_type(kind.value_type)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
     return pa.binary() if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind) else kind
 
 
-def _feature_type(kind: pa.DataType) -> str:
+def feature_type(kind: pa.DataType) -> str:
     names = {pa.bool_(): "bool", pa.float32(): "float32", pa.float64(): "float64", pa.null(): "null"}
     return names.get(kind) or str(kind).replace("[day]", "").replace("halffloat", "float16")
 
 
-def _card(spec: ExportSpec, rows: Rows, splits: Splits, target: str | None, labels: Sequence[str] | None) -> str:
+def write_card(
+    spec: ExportSpec,
+    rows: Rows,
+    splits: Splits,
+    folder: Path,
+    *,
+    target: str | None,
+    task: str | None,
+    extension: str = "parquet",
+    features: Sequence[tuple[str, str | Sequence[str]]] = (),
+    names: Mapping[str, str] | None = None,
+) -> WrittenFile:
+    """Write the card. `features`, each with a type or the names of its classes, are named if the files do not tell them; `names` are those of columns there."""
+    path = folder / "README.md"
+    path.write_text(_card(spec, rows, splits, target, task, extension, features, names or {}), encoding="utf-8")
+    return written(path, path.name, "text/markdown; charset=utf-8", None)
+
+
+def _card(
+    spec: ExportSpec,
+    rows: Rows,
+    splits: Splits,
+    target: str | None,
+    task: str | None,
+    extension: str,
+    features: Sequence[tuple[str, str | Sequence[str]]],
+    names: Mapping[str, str],
+) -> str:
     """The card, which begins with YAML; texts in it are JSON, which is YAML too."""
     source = spec["source"]
     head = ["---", "configs:", "- config_name: default", "  data_files:"]
     for split in splits.counts:
-        head += [f"  - split: {split}", f"    path: data/{split}-*.parquet"]
+        head += [f"  - split: {split}", f"    path: data/{split}-*.{extension}"]
+    head += _features(features)
     head.append(f"pretty_name: {_quoted(source['name'])}")
     if source["license"]:
         is_known = _LICENSE.fullmatch(source["license"]) is not None
         head += [f"license: {source['license']}"] if is_known else ["license: other", f"license_name: {_quoted(source['license'])}"]
-    task = _TASKS.get("CLASSIFICATION" if labels is not None else spec["problem_type"] or "")
     head += [*(["task_categories:", f"- {task}"] if task else []), "size_categories:", f"- {_size(rows.count)}", "---", ""]
     lines = [f"# {_plain(source['name'])}", "", *([source["description"], ""] if source["description"] else [])]
     lines += [f"Version {source['number']}, published {source['published']}.", "", "| split | rows |", "| --- | --- |"]
@@ -131,8 +158,20 @@ def _card(spec: ExportSpec, rows: Rows, splits: Splits, target: str | None, labe
     for name, column_type in rows.types.items():
         if name != splits.column:
             note = " (target)" if name == target else ""
-            lines.append(f"| {_plain(name)} | {column_type}{note} |")
+            lines.append(f"| {_plain(names.get(name, name))} | {column_type}{note} |")
     return "\n".join([*head, *lines]) + "\n"
+
+
+def _features(features: Sequence[tuple[str, str | Sequence[str]]]) -> list[str]:
+    lines = ["  features:"] if features else []
+    for name, kind in features:
+        lines.append(f"  - name: {_quoted(name)}")
+        if isinstance(kind, str):
+            lines.append(f"    dtype: {_quoted(kind)}")
+        else:
+            lines += ["    dtype:", "      class_label:", "        names:"]
+            lines += [f"          '{number}': {_quoted(label)}" for number, label in enumerate(kind)]
+    return lines
 
 
 def _quoted(text: str) -> str:

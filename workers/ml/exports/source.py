@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import polars as pl
 import pyarrow.parquet as pq
 
+from workers.ml.contents.places import ItemFiles
 from workers.ml.reporting import Reporter
 
 BATCH_ROWS = 16_384
@@ -34,8 +35,15 @@ class SourceSpec(TypedDict):
     """When it became READY, an ISO 8601 date."""
 
 
+class DetailedItemFiles(ItemFiles):
+    """`places` has two more elements a line: [..., media type, metadata]."""
+
+
 class ExportSpec(TypedDict):
-    """`parquet` has the rows, `columns` their ColumnTypes; `stem` begins the names of files; `problem_type` is the task of models of the data."""
+    """`parquet` has the rows, `columns` their ColumnTypes; `stem` begins the names of files; `problem_type` is the task of models of the data.
+
+    With `items`, these are exported, and not their table alone; `modality` is that of the dataset.
+    """
 
     parquet: str
     folder: str
@@ -45,6 +53,8 @@ class ExportSpec(TypedDict):
     columns: list[ColumnSpec]
     problem_type: str | None
     source: SourceSpec
+    modality: NotRequired[str]
+    items: NotRequired[DetailedItemFiles]
 
 
 class WrittenFile(TypedDict):
