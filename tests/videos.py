@@ -44,6 +44,11 @@ def video_of(
     return target.getvalue()
 
 
+def exact_video_of(frames: Iterable[Frame], **options: Any) -> bytes:
+    """Of which the frames are decoded as they are given."""
+    return video_of(frames, "matroska", codec="ffv1", pixel_format="bgr0", **options)
+
+
 def shade(value: int, width: int = 64, height: int = 48) -> Frame:
     return np.full((height, width, 3), value, np.uint8)
 

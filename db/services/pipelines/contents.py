@@ -9,16 +9,17 @@ from sqlalchemy import Row
 
 from db.errors import Issue
 from db.services.pipelines.definitions import Definition, Steps
+from db.tables.datasets import Modality
 
 _READING = ("read", "write")
 _OF_TABLES = ("split", "rows", "fit", "train")
 
 
-def effect_issues(definition: Definition, steps: Steps) -> list[Issue]:
+def effect_issues(definition: Definition, steps: Steps, modality: Modality) -> list[Issue]:
     """Return an issue for the first step that has no effect: it changes contents which no later step reads, or a table which is read anew of the items
-    that are written. The definition is sound.
+    that are written. The definition is sound for pipelines of the modality.
     """
-    return _unread_issues(definition, steps) or _writing_issues(definition, steps)
+    return _unread_issues(definition, steps, modality) or _writing_issues(definition, steps)
 
 
 def writes_items(definition: Definition, steps: Steps) -> bool:
@@ -40,7 +41,7 @@ def _writing_issues(definition: Definition, steps: Steps) -> list[Issue]:
     return [Issue(("definition", "nodes", str(useless[0])), message)]
 
 
-def _unread_issues(definition: Definition, steps: Steps) -> list[Issue]:
+def _unread_issues(definition: Definition, steps: Steps, modality: Modality) -> list[Issue]:
     unread: int | None = None
     for index in _chain(definition, steps):
         role = _role(definition["nodes"][index], steps)
@@ -50,6 +51,7 @@ def _unread_issues(definition: Definition, steps: Steps) -> list[Issue]:
         return []
     node = definition["nodes"][unread]
     modalities = set(steps[node["step"]].modalities)
+    modalities &= modalities if modality is Modality.MULTIMODAL else {modality.value}
     readers = ", ".join(
         key
         for key, step in sorted(steps.items())
@@ -70,7 +72,7 @@ def version_issues(definition: Definition, steps: Steps, dataset: Row[Any], vers
         path = ("definition", "nodes", str(index), "step")
         modalities = [name.upper() for name in steps[node["step"]].modalities]
         if dataset.modality.name not in modalities:
-            message = f"{node['key']!r} works on the contents of {' and '.join(modalities)} items, and the dataset holds {dataset.modality.name} data. "
+            message = f"{node['key']!r} works on the contents of {' or '.join(modalities)} items, and the dataset holds {dataset.modality.name} data. "
             issues.append(Issue(path, message + "Remove the step, or choose a version of such a dataset."))
         elif not version.item_count:
             message = f"{node['key']!r} works on the contents of items, and the version has none, only their table. "

@@ -56,7 +56,7 @@ async def insert_pipeline(work: Work, new: NewPipeline) -> tuple[UUID, UUID, dic
     definition = definitions.normalise(new.definition)
     checks.issues.extend(definitions.soundness_issues(definition, steps, new.modality))
     checks.raise_if_invalid()
-    is_complete = not _missing(definition, steps)
+    is_complete = not _missing(definition, steps, new.modality)
     values = {
         "name": name,
         "description": new.description,
@@ -121,7 +121,7 @@ async def _validated_changes(work: Work, pipeline: Row[Any], values: dict[str, A
     definition = definitions.normalise(values.get("definition") or pipeline.definition)
     checks = Checks()
     checks.issues.extend(definitions.soundness_issues(definition, steps, pipeline.modality) if "definition" in values else [])
-    missing = _missing(definition, steps)
+    missing = _missing(definition, steps, pipeline.modality)
     if requested_status is PipelineStatus.VALIDATED:
         checks.issues.extend(missing)
     checks.raise_if_invalid()
@@ -134,9 +134,9 @@ async def _validated_changes(work: Work, pipeline: Row[Any], values: dict[str, A
     return result
 
 
-def _missing(definition: definitions.Definition, steps: definitions.Steps) -> list[Issue]:
+def _missing(definition: definitions.Definition, steps: definitions.Steps, modality: Modality) -> list[Issue]:
     """Return what keeps a sound definition from being run."""
-    return definitions.completeness_issues(definition, steps) or contents.effect_issues(definition, steps)
+    return definitions.completeness_issues(definition, steps) or contents.effect_issues(definition, steps, modality)
 
 
 async def lock(work: Work, pipeline_id: UUID, *, to_run: bool = False) -> Row[Any]:

@@ -172,7 +172,7 @@ def _freeze(
     checks = Checks()
     checks.issues.extend(definitions.completeness_issues(definition, steps))
     checks.issues.extend(definitions.soundness_issues(definition, steps, pipeline.modality))
-    checks.issues.extend(contents.effect_issues(definition, steps))
+    checks.issues.extend(contents.effect_issues(definition, steps, pipeline.modality))
     checks.issues.extend(contents.version_issues(definition, steps, dataset, version))
     checks.issues.extend(joined.issues)
     checks.issues.extend(definitions.unknown_columns(definition, steps, [column["name"] for column in joined.columns]))

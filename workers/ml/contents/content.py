@@ -17,15 +17,21 @@ Role = Literal["change", "divide", "read", "augment", "write"]
 
 
 class ContentError(Exception):
-    """An operation cannot take the content of an item. The message goes on after "It", such as "has fewer than 64 samples. Choose a shorter window."."""
+    """An operation cannot take the content of an item. The message goes on after "It", such as "has fewer than 64 samples. Choose a shorter window.".
+
+    `node` is the one whose operation that is, where it is applied later than in its turn.
+    """
+
+    node: ContentNode | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
     """The content of an item, or of a part of one.
 
-    `values` of an image are height × width × bands, float32 from 0 to 1; of a recording or a signal, samples × channels, float64. `kind` is that of the
-    item's `info`; `rate` is in samples a second, None for images and where it is not known; `start` is the first sample of a part in its item.
+    `values` of an image are height × width × bands, float32 from 0 to 1; of a recording or a signal, samples × channels, float64; a video is a `Film`,
+    which has none. `kind` is that of the item's `info`; `rate` is in samples a second, None for images and where it is not known; `start` is the first
+    sample of a part in its item.
     """
 
     kind: str

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from workers.ml.contents.content import Content, ContentError
+from workers.ml.contents.films import open_film
 from workers.ml.contents.places import ItemPlace, Items
 from workers.ml.contents.traces import decode_gather
 from workers.ml.items import limits
@@ -22,8 +23,10 @@ MAX_PIXELS: Final = 64_000_000
 
 
 def decode(items: Items, row: int) -> Content:
-    """Read the content of an item. Raises ContentError."""
+    """Read the content of an item. Raises ContentError, and BadInput (UNSUPPORTED_FORMAT) for a video without the extra that decodes it."""
     place = items.place(row)
+    if place.info["kind"] == "video":
+        return open_film(items, place)
     content = items.read(place)
     if place.info["kind"] == "signal" and (gather := decode_gather(items, place, content)) is not None:
         return gather

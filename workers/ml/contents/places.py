@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypedDict
 
 import numpy as np
 
-from workers.ml.items.archive import Member, UnreadableMember, read_member
+from workers.ml.items import limits
+from workers.ml.items.archive import Member, UnreadableMember, member_blocks, read_member
 
 
 class ItemFiles(TypedDict):
@@ -55,10 +58,24 @@ class Items:
 
     def read(self, place: ItemPlace) -> bytes:
         """The unpacked bytes. The ingest read them already and the files were compared with their checksums: an error is one of ours."""
+        try:
+            return read_member(self._file(place), place.member)
+        except UnreadableMember as error:
+            raise RuntimeError(f"The item {place.key!r} {error}.") from error
+
+    def open(self, place: ItemPlace) -> IO[bytes]:
+        """The unpacked bytes as a file; one in the folder of the body if they are many."""
+        if max(place.member.size, place.member.stored_size) <= limits.MAX_ITEM_BYTES:
+            return io.BytesIO(self.read(place))
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - whoever reads it closes it
+        try:
+            copy.writelines(member_blocks(self._file(place), place.member))
+        except UnreadableMember as error:
+            raise RuntimeError(f"The item {place.key!r} {error}.") from error
+        return copy
+
+    def _file(self, place: ItemPlace) -> IO[bytes]:
         file = self._files[place.member.in_pack]
         if file is None:
             raise RuntimeError(f"The file of the item {place.key!r} was not downloaded.")
-        try:
-            return read_member(file, place.member)
-        except UnreadableMember as error:
-            raise RuntimeError(f"The item {place.key!r} {error}.") from error
+        return file

@@ -11,6 +11,7 @@ import polars as pl
 
 from workers.ml.contents.content import Content, ContentError, ContentNode
 from workers.ml.contents.decoding import decode
+from workers.ml.contents.films import Film
 from workers.ml.contents.places import Items
 from workers.ml.errors import BadInput
 
@@ -46,6 +47,12 @@ class _Operation:
     node: ContentNode
     function: Callable[..., Any]
 
+    def apply(self, content: Content) -> Any:
+        """What is made of images is made of each frame of a video."""
+        if isinstance(content, Film) and "IMAGE" in self.node.step.modalities:
+            return content.changed(self.node, self.function)
+        return self.function(content)
+
 
 @dataclass
 class Program:
@@ -58,7 +65,8 @@ class Program:
 
     def __post_init__(self) -> None:
         self._operations = [_Operation(node, _function(node)) for node in self.nodes]
-        self._kinds = frozenset(modality.lower() for node in self.nodes for modality in node.step.modalities)
+        modalities = [frozenset(modality.lower() for modality in node.step.modalities) for node in self.nodes]
+        self._kinds = frozenset[str]().union(*modalities).intersection(*modalities)
 
     @property
     def divides(self) -> bool:
@@ -89,14 +97,15 @@ class Program:
                 node = operation.node
                 if role_of(node) == "read":
                     for values, part in zip(read, parts, strict=True):
-                        values.append(self._values(node, operation.function(part), place.key))
+                        values.append(self._values(node, operation.apply(part), place.key))
                 elif role_of(node) == "divide":
                     before = read[0]
-                    parts = list(operation.function(parts[0]))
+                    parts = list(operation.apply(parts[0]))
                     read = [list(before) for _ in parts]
                 else:
-                    parts = [operation.function(part) for part in parts]
+                    parts = [operation.apply(part) for part in parts]
         except ContentError as error:
+            node = error.node or node
             message = f"Step '{node.key}' cannot use the item {place.key[:200]!r}: it {error}"
             raise UnusableItem("BAD_CONTENT", message, node, place.key) from error
         return list(zip(read, parts, strict=True))

@@ -6,6 +6,8 @@ bounded: pixels of a frame, pixels that are decoded, frames, and seconds.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import IO, Any, Final
@@ -90,32 +92,45 @@ def format_of(head: bytes) -> str | None:
     return "AVI" if head[:4] == b"RIFF" and head[8:12] == b"AVI " else None
 
 
-def read_video(file: IO[bytes]) -> Video:
-    """Raises `NoVideo`."""
+@contextmanager
+def opened(file: IO[bytes]) -> Generator[tuple[Any, Any, str]]:
+    """The container, the video stream, which is ready to be decoded, and the format. Raises `NoVideo`, also for what FFmpeg raises inside."""
     import av
     from av.error import FFmpegError
 
+    file.seek(0)
     format_name = format_of(file.read(64))
     file.seek(0)
     if format_name is None:
         raise NoVideo(f"is no video in one of the formats {', '.join(_DEMUXERS)}")
     try:
         with av.open(file, format=_DEMUXERS[format_name], options=_OPTIONS, metadata_errors="replace") as container:
-            return _read(container, format_name)
+            yield container, _stream(container), format_name
     except (FFmpegError, ValueError, OverflowError, MemoryError) as error:
         raise NoVideo("is damaged or cut off") from error
 
 
-def _read(container: Any, format_name: str) -> Video:
+def _stream(container: Any) -> Any:
     stream = next((stream for stream in container.streams.video if not stream.disposition & _attached_picture()), None)
     if stream is None:
         raise NoVideo("has no video" if container.streams.audio else "is damaged or cut off")
     context = stream.codec_context
     if context is None:
         raise NoVideo("is encoded in a way that cannot be decoded")
-    _check_size(context.width, context.height)
+    check_size(context.width, context.height)
     context.thread_count = 1  # a body has one processor
     context.options = {"max_pixels": str(limits.MAX_FRAME_PIXELS)}
+    return stream
+
+
+def read_video(file: IO[bytes]) -> Video:
+    """Raises `NoVideo`."""
+    with opened(file) as (container, stream, format_name):
+        return _read(container, stream, format_name)
+
+
+def _read(container: Any, stream: Any, format_name: str) -> Video:
+    context = stream.codec_context
     rate = stream.average_rate or stream.guessed_rate
     video = Video(
         format_name,
@@ -168,7 +183,7 @@ def _attached_picture() -> Any:
     return Disposition.attached_pic
 
 
-def _check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise NoVideo("does not say the size of its frames, or has none")
     if width * height > limits.MAX_FRAME_PIXELS:
@@ -202,7 +217,7 @@ class _Decoder:
             self._take(frame)
 
     def _take(self, frame: Any) -> None:
-        _check_size(frame.width, frame.height)
+        check_size(frame.width, frame.height)
         time = frame.time if frame.time is not None else self._decoded / (self._video.frame_rate or 25)
         self._decoded += 1
         self._pixels += frame.width * frame.height

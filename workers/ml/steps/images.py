@@ -13,8 +13,9 @@ from workers.ml.steps.contents import AugmentParameters, columns_name, content_s
 from workers.ml.steps.step import Parameters
 
 _IMAGES = ("IMAGE",)
+_IMAGES_AND_FRAMES = ("IMAGE", "VIDEO")  # of a video, each frame is changed
 _Pixels = Annotated[int, Field(ge=1, le=4_096)]
-_COPIED = "Validation and test rows stay as they are. It comes before the step that reads the images."
+_COPIED = "Validation and test rows stay as they are. It comes before the step that reads them."
 
 
 class ResizeParameters(Parameters):
@@ -100,25 +101,25 @@ def _make_crop(parameters: CropParameters) -> Any:
 RESIZE = content_step(
     "resize_image",
     title="Resize image",
-    description="Scales every image to one size, so that images of several sizes can be compared pixel by pixel.",
+    description="Scales every image, or every frame of a video, to one size, so that those of several sizes can be compared pixel by pixel.",
     parameters=ResizeParameters,
-    modalities=_IMAGES,
+    modalities=_IMAGES_AND_FRAMES,
     content=operation("change", "images", "resize"),
 )
 CROP = content_step(
     "crop_image",
     title="Crop image",
-    description="Keeps a rectangle of every image: its centre, or one at a given place.",
+    description="Keeps a rectangle of every image, or of every frame of a video: its centre, or one at a given place.",
     parameters=CropParameters,
-    modalities=_IMAGES,
+    modalities=_IMAGES_AND_FRAMES,
     content=ContentOperation("change", _make_crop),
 )
 NORMALISE = content_step(
     "normalise_image",
     title="Normalise image",
-    description="Brings each image to the same range of brightness, or to the same mean and contrast.",
+    description="Brings each image, or each frame of a video, to the same range of brightness, or to the same mean and contrast.",
     parameters=NormaliseParameters,
-    modalities=_IMAGES,
+    modalities=_IMAGES_AND_FRAMES,
     content=operation("change", "images", "normalise"),
 )
 GRAYSCALE = content_step(
@@ -126,24 +127,24 @@ GRAYSCALE = content_step(
     title="Grayscale",
     description="Makes one channel of red, green and blue, by how light they look. Grey images stay.",
     parameters=GrayscaleParameters,
-    modalities=_IMAGES,
+    modalities=_IMAGES_AND_FRAMES,
     content=operation("change", "images", "grayscale"),
 )
 FLIP = content_step(
     "flip_image",
     title="Flip image",
-    description=f"Learns from flipped copies of the training images as well. {_COPIED}",
+    description=f"Learns from flipped copies of the training images or videos as well. {_COPIED}",
     parameters=FlipParameters,
-    modalities=_IMAGES,
+    modalities=_IMAGES_AND_FRAMES,
     content=operation("augment", "images", "flip"),
     type="AUGMENT",
 )
 ROTATE = content_step(
     "rotate_image",
     title="Rotate image",
-    description=f"Learns from rotated copies of the training images as well; beyond the edges, the pixels of the border are repeated. {_COPIED}",
+    description=f"Learns from rotated copies of the training images or videos as well; beyond the edges, the pixels of the border are repeated. {_COPIED}",
     parameters=RotateParameters,
-    modalities=_IMAGES,
+    modalities=_IMAGES_AND_FRAMES,
     content=operation("augment", "images", "rotate"),
     type="AUGMENT",
 )

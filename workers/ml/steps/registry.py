@@ -38,6 +38,7 @@ from workers.ml.steps import (
     train_svm,
     train_trees,
     train_xgboost,
+    videos,
     write_signals,
 )
 from workers.ml.steps.installed import installed_steps
@@ -65,6 +66,11 @@ _OWN = {
         images.ROTATE,
         images.PIXELS,
         images.HOG,
+        videos.SAMPLE,
+        videos.PIXELS,
+        videos.HOG,
+        videos.COLOURS,
+        videos.MOTION,
         audio.MONO,
         audio.RESAMPLE,
         audio.TRIM,
