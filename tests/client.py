@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,20 @@ class Client:
         self.token = token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # Nothing here is served over TLS, and the trusted certificates take 20 ms to load, for each client of each test.
-        self.http = httpx.AsyncClient(base_url=url, headers=headers, timeout=30, verify=False)
+        # Nor is there a proxy: to look for one in the environment takes longer than a request.
+        self.http = httpx.AsyncClient(base_url=url, headers=headers, timeout=30, verify=False, trust_env=False)
         self._connections = HttpConnections(self.http.base_url.host, self.http.base_url.port or 80, 30)
-        self.store = httpx.AsyncClient(timeout=120, verify=False)
 
     async def close(self) -> None:
         self._connections.close()
         await self.http.aclose()
-        await self.store.aclose()
+        if "store" in self.__dict__:
+            await self.store.aclose()
+
+    @cached_property
+    def store(self) -> httpx.AsyncClient:
+        """For what is signed by the API, in the object store."""
+        return httpx.AsyncClient(timeout=120, verify=False, trust_env=False)
 
     async def post(self, query: str, **variables: Any) -> dict[str, Any]:
         """Return the whole response, errors included."""

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+from zlib import crc32
 
 import pytest
+
+T = TypeVar("T")
 
 COLLECTED_ITEMS = pytest.StashKey[Sequence[pytest.Item]]()
 """All collected tests, deselected ones included."""
@@ -17,3 +20,16 @@ COLLECTED_ITEMS = pytest.StashKey[Sequence[pytest.Item]]()
 def exhaustive(*values: Any, id: str | None = None) -> Any:
     """A case for `pytest.mark.parametrize` of a mechanism that another case covers."""
     return pytest.param(*values, id=id, marks=pytest.mark.exhaustive)
+
+
+def is_sampled(name: str, one_in: int) -> bool:
+    """Whether `make test` runs this case of a walk over everything that there is: it depends on the name alone, so that no new case moves others."""
+    return crc32(name.encode()) % one_in == 0
+
+
+def sampled(cases: Iterable[T], one_in: int, name: Callable[[T], str] = str) -> list[Any]:
+    """The cases of such a walk: `make test` runs the first and about one in so many, `make test-all` all."""
+    return [
+        pytest.param(case, id=name(case), marks=[] if not position or is_sampled(name(case), one_in) else pytest.mark.exhaustive)
+        for position, case in enumerate(cases)
+    ]

@@ -19,14 +19,13 @@ from graphql import (
     GraphQLField,
     GraphQLInputObjectType,
     GraphQLObjectType,
-    GraphQLSchema,
-    build_schema,
     get_named_type,
     is_input_object_type,
     is_object_type,
 )
 
-SCHEMA = Path(__file__).parents[1] / "graph" / "schema.graphql"
+from tests.served_schema import SERVED
+
 PAGES = ("first", "deep", "last")
 NAMES = (
     {"eq": "OAK survey 10"},
@@ -156,13 +155,6 @@ def deep_cursor(cursor: str) -> str:
     return base64.urlsafe_b64encode(orjson.dumps([name, value, KEY])).decode().rstrip("=")
 
 
-def schema() -> GraphQLSchema:
-    return build_schema(SCHEMA.read_text())
-
-
-_SCHEMA = schema()
-
-
 def type_of_filter(place: str) -> str:
     return _argument_type(place, "filter")
 
@@ -173,14 +165,14 @@ def type_of_order(place: str) -> str:
 
 def _argument_type(place: str, argument: str) -> str:
     type_, name = place.split(".")
-    object_type: Any = _SCHEMA.type_map[type_]
+    object_type: Any = SERVED.type_map[type_]
     found = object_type.fields[name].args.get(argument)
     return "" if found is None else str(found.type)
 
 
 def connection_fields() -> Iterator[tuple[str, GraphQLField]]:
     """Each field that is a connection, as (`Type.field`, field)."""
-    for name, type_ in _SCHEMA.type_map.items():
+    for name, type_ in SERVED.type_map.items():
         if is_object_type(type_):
             assert isinstance(type_, GraphQLObjectType)
             for field_name, found in type_.fields.items():

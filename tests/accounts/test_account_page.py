@@ -106,6 +106,7 @@ async def test_names_keys_and_sessions_are_changed_on_the_page(
         assert account.complaints == []
 
 
+@pytest.mark.exhaustive
 @needs_chromium
 async def test_an_app_for_codes_is_added_on_the_page_and_asked_for(
     built_console: None, browser: Browser, ada: Client, sign_in: SignIn, database: Database
@@ -153,6 +154,7 @@ async def test_an_app_for_codes_is_added_on_the_page_and_asked_for(
         assert account.complaints == []
 
 
+@pytest.mark.exhaustive
 @needs_chromium
 async def test_the_chart_has_the_requests_made_and_the_audit_what_was_changed(
     built_console: None, browser: Browser, ada: Client, sign_in: SignIn
@@ -205,6 +207,7 @@ async def test_the_chart_has_the_requests_made_and_the_audit_what_was_changed(
         assert account.complaints == []
 
 
+@pytest.mark.exhaustive
 @needs_chromium
 async def test_a_team_is_made_and_a_provider_linked_on_the_page(
     built_console: None,
@@ -318,6 +321,7 @@ async def test_mails_lead_to_pages_that_reset_a_password_and_verify_an_address(
         assert account.complaints == []
 
 
+@pytest.mark.exhaustive
 @needs_chromium
 async def test_an_account_is_deleted_and_restored_on_the_page(
     built_console: None, browser: Browser, ada: Client, admin: Client, sign_in: SignIn
@@ -346,6 +350,7 @@ async def test_an_account_is_deleted_and_restored_on_the_page(
         assert [line for line in account.complaints if "401" not in line] == []
 
 
+@pytest.mark.exhaustive
 @needs_chromium
 async def test_a_passkey_is_added_on_the_page_confirms_who_acts_and_is_removed(
     built_console: None, browser: Browser, ada: Client, sign_in: SignIn, database: Database

@@ -106,6 +106,7 @@ async def test_a_change_makes_the_tokens_of_the_old_address_void(ada: Client, si
     assert (await anonymous.one(RESET, token=reset, new=NEW))["__typename"] == "InvalidInput"
 
 
+@pytest.mark.exhaustive
 async def test_neither_answer_nor_time_tells_whether_somebody_has_the_address(
     ada: Client, bob: Client, sign_in: SignIn, post: Post, database: Database
 ) -> None:

@@ -123,6 +123,7 @@ async def test_a_token_cannot_be_made_from_the_database(
     assert (await anonymous.one(RESET, token=token, new=NEW))["__typename"] == "ResetPasswordPayload", "a refused password uses no token"
 
 
+@pytest.mark.exhaustive
 async def test_a_request_does_not_tell_whether_the_address_is_known(
     ada: Client, bob: Client, sign_in: SignIn, anonymous: Client, post: Post, database: Database
 ) -> None:

@@ -24,6 +24,7 @@ from tests.accounts.mailbox import Post, body
 from tests.accounts.test_teams import create_team, join
 from tests.client import PASSWORD, Client, GraphQLErrors
 from tests.conftest import ClientFactory
+from tests.exhaustive import exhaustive
 from tests.server.test_jobs_command import trellis
 from tests.server.test_sockets import UPDATES, bearer, open_websocket, send_subscribe, wait_closed
 from tests.server.test_users_command import username
@@ -272,9 +273,9 @@ async def test_who_has_an_app_restores_with_a_code(
     "change",
     [
         {"deleted_at": text("now() - interval '30 days'")},
-        {"deleted_by_owner": False},
-        {"disabled_at": text("now()")},
-        {"purge_started_at": text("now()")},
+        exhaustive({"deleted_by_owner": False}),
+        exhaustive({"disabled_at": text("now()")}),
+        exhaustive({"purge_started_at": text("now()")}),
         {"password_hash": None},
     ],
     ids=["too late", "deleted by an operator", "disabled", "being purged", "without a password"],

@@ -243,6 +243,7 @@ async def test_a_passkey_answers_no_challenge_that_restores(session: Client, ano
     assert types([await anonymous.one(BEGIN_LOGIN, input={"challenge": required["challenge"]})]) == ["InvalidInput"]
 
 
+@pytest.mark.exhaustive
 def test_a_start_does_not_load_what_verifies_passkeys() -> None:
     code = "import sys, server.app; server.app.create_app(); print('webauthn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()[-1] == "False"

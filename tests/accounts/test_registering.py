@@ -137,6 +137,7 @@ async def test_a_registration_reserves_neither_address_nor_username(
     assert await usernames(database) == ["eve", "other"]
 
 
+@pytest.mark.exhaustive
 async def test_neither_answer_nor_time_tells_whether_an_address_has_an_account(
     ada: Client, bob: Client, is_open: None, anonymous: Client, post: Post, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

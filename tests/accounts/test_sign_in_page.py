@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.accounts.account_page import open_account
 from tests.accounts.authenticator import Clock, SignIn, add_factor
 from tests.accounts.identity_provider import Realm, identities
@@ -48,6 +50,7 @@ async def test_a_password_and_a_code_sign_in_and_signing_out_ends_the_session(
         assert len(await ada.one("{ sessions { id } }")) == before
 
 
+@pytest.mark.exhaustive
 @needs_chromium
 async def test_an_identity_is_linked_and_signs_in_and_the_code_is_asked_for_on_the_page(
     built_console: None, browser: Browser, ada: Client, sign_in: SignIn, clock: Clock, add_provider: Callable[..., Realm]

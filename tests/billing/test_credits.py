@@ -66,7 +66,7 @@ async def seed_platform(till: BillingDriver, ada: Client) -> tuple[str, str, str
     return pipeline, f"version_{row.version.hex}", f"job_{row.job.hex}"
 
 
-@pytest.mark.parametrize("credits", [100, exhaustive(500)])
+@pytest.mark.parametrize("credits", [40, exhaustive(500)])
 async def test_of_many_spends_at_once_exactly_as_many_are_accepted_as_there_are_credits(
     billing: BillingDriver, prices: Mapping[str, int], ada: Client, credits: int
 ) -> None:
@@ -243,6 +243,7 @@ async def test_a_job_that_is_tried_again_is_charged_once(
     assert await billing.entries(harness_with_worker.owner_id) == [("PURCHASE", 5, 0), ("HOLD", -1, 1), ("CONSUMPTION", 0, -1)]
 
 
+@pytest.mark.exhaustive
 async def test_a_superseded_attempt_charges_nothing(billing: BillingDriver, prices: Mapping[str, int], ada: Client) -> None:
     ada_id = await billing.user_id(ada)
     await billing.grant(ada_id, 5)

@@ -12,6 +12,7 @@ import pytest
 
 from tests import files
 from tests.client import Client
+from tests.exhaustive import exhaustive, is_sampled
 from tests.files import parquet
 
 VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { format columns { name type } preview(first: 3) issues { code column row message }
@@ -157,7 +158,11 @@ CASES: list[tuple[str, str, bytes, dict[str, str], dict[str, Any], list[tuple[st
 ]
 
 
-@pytest.mark.parametrize(("filename", "content", "types", "cells", "issues"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    ("filename", "content", "types", "cells", "issues"),
+    [values if is_sampled(name, 3) else exhaustive(*values) for name, *values in CASES],
+    ids=[case[0] for case in CASES],
+)
 async def test_a_file_is_read_as_it_was_meant(
     ada: Client, worker: object, filename: str, content: bytes, types: dict[str, str], cells: dict[str, Any], issues: list[Any]
 ) -> None:

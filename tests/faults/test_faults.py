@@ -39,6 +39,10 @@ EXHAUSTIVE = {  # what each does, another kind or another test does once
     "kill_backend",
     "partition_postgres",
     "store_hangs",
+    "store_answers_errors",
+    "roll_worker",
+    "crash_redis",
+    "kill_api",
 }
 REPLACE_WORKER = {"kill_worker", "roll_worker"}  # these replace the worker process
 UNAVAILABLE_TIMEOUT = 3.0

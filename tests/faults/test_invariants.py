@@ -155,6 +155,7 @@ def test_every_invariant_is_seen_to_break() -> None:
     assert {name.partition(":")[0] for name in DAMAGE} == {*INVARIANTS, *LATER_INVARIANTS}
 
 
+@pytest.mark.exhaustive
 async def test_without_deadlines_the_harness_finds_two_at_once(cluster: Cluster, workload: Workload, fault_injector: FaultInjector) -> None:
     """A body that outlives the lease of its frozen worker overlaps with the next attempt."""
     worker = await cluster.start_worker(**{hooks.NO_DEADLINE: "1"})

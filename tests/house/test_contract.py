@@ -14,7 +14,6 @@ from graphql import (
     GraphQLNamedType,
     GraphQLObjectType,
     GraphQLScalarType,
-    GraphQLSchema,
     GraphQLUnionType,
     build_schema,
     is_introspection_type,
@@ -24,10 +23,9 @@ from graphql import (
 )
 
 from graph.core.ids import NODE_REGISTRY
-from graph.schema import schema
+from tests.served_schema import SERVED
 
 PROMISED = build_schema((Path(__file__).parent / "core.graphql").read_text())
-SERVED: GraphQLSchema = build_schema(schema.as_str())
 PROMISED_PREFIXES = {
     "user": "User",
     "dataset": "Dataset",

@@ -6,20 +6,19 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 
 import pytest
-from graphql import GraphQLEnumType, GraphQLInputObjectType, GraphQLInputType, build_schema, get_named_type
+from graphql import GraphQLEnumType, GraphQLInputObjectType, GraphQLInputType, get_named_type
 from sqlalchemy import func, update
 
 from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
 from db.services import accounts
 from db.tables import User
-from graph.schema import schema
 from tests import selection
 from tests.client import Client
 from tests.factories import arguments
 from tests.house.conftest import PARENTS
+from tests.served_schema import SERVED as CORE
 
-CORE = build_schema(schema.as_str())  # Strawberry's own schema object does not mark OneOf inputs
 ROOTS = list(selection.root_lists(CORE))
 
 

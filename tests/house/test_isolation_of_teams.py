@@ -12,22 +12,21 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from graphql import build_schema
 
 from db.core.policy import POLICIES, Administered, Personal
 from db.core.viewer import UserRole
 from db.core.work import Database
 from graph.core.ids import NODE_REGISTRY
-from graph.schema import schema
 from tests import selection
 from tests.accounts.test_teams import join, leave
 from tests.client import Client
 from tests.exhaustive import exhaustive
 from tests.factories import factories, platform
 from tests.house.test_isolation import CSV, PLACES, OwnIds, _probed, _rows_of, answer_text
+from tests.served_schema import SERVED
 
 MakeClient = Callable[..., Awaitable[Client]]
-ROOTS = tuple(selection.root_lists(build_schema(schema.as_str())))
+ROOTS = tuple(selection.root_lists(SERVED))
 
 
 def _prefixes(policy: type[Personal | Administered]) -> set[str]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from graphql import build_schema
-
-from graph.schema import schema
 from tests.endings import cases
+from tests.served_schema import SERVED
 
 
 def test_every_mutation_declares_how_it_ends() -> None:
-    mutation_type = build_schema(schema.as_str()).mutation_type
+    mutation_type = SERVED.mutation_type
     assert mutation_type is not None
     assert sorted(cases()) == sorted(mutation_type.fields), "Declare the endings of a mutation in tests/endings/<domain>.py."

@@ -142,6 +142,7 @@ async def test_events_reach_the_subscribers_of_each_process(api: ApiProcesses, a
         await asyncio.gather(*(viewer.close() for viewer in viewers))
 
 
+@pytest.mark.exhaustive
 async def test_a_process_that_dies_is_replaced_and_what_it_counted_stays(api: ApiProcesses, ada: Client) -> None:
     headers = {"Authorization": f"Bearer {ada.token}"}
 

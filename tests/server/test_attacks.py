@@ -20,7 +20,7 @@ from uuid import uuid4
 import pytest
 
 from db.settings import StateSettings
-from tests.exhaustive import exhaustive
+from tests.exhaustive import exhaustive, is_sampled, sampled
 from tests.graph import attacks as documents
 from tests.prefork import prefork_server
 from tests.server.attacks import ATTACKS, REQUEST_TIMEOUT
@@ -105,7 +105,7 @@ class Bystander(threading.Thread):
         return max(self.latencies)
 
 
-@pytest.mark.parametrize("name", [exhaustive(name) if name in EXHAUSTIVE else name for name in ATTACKS])
+@pytest.mark.parametrize("name", [name if name not in EXHAUSTIVE and is_sampled(name, 3) else exhaustive(name) for name in ATTACKS])
 async def test_an_attack_is_refused_or_closed_and_nobody_else_notices(target: tuple[str, Path], name: str) -> None:
     url, log = target
     attack, expected = ATTACKS[name]
@@ -138,7 +138,7 @@ REFUSED: dict[str, tuple[bytes, int]] = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", sampled(REFUSED, 4))
 async def test_what_is_made_to_take_long_is_refused_in_less_than_a_tenth_of_a_second_and_nobody_waits_longer(
     target: tuple[str, Path], name: str
 ) -> None:

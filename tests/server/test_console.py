@@ -73,6 +73,7 @@ async def test_the_main_job_works_in_a_browser_and_nothing_leaves_our_origin(
         assert console.complaints == []
 
 
+@pytest.mark.exhaustive
 @needs_chromium
 async def test_a_token_in_the_fragment_signs_in_and_a_file_that_did_not_arrive_is_sent_again_into_the_dataset_made_for_it(
     built_console: None, browser: Browser, ada: Client, worker: object
@@ -94,6 +95,7 @@ async def test_a_token_in_the_fragment_signs_in_and_a_file_that_did_not_arrive_i
     assert [edge["node"] for edge in answer["edges"]] == [{"name": "flowers", "currentVersion": {"number": 2}}]
 
 
+@pytest.mark.exhaustive
 @needs_chromium
 async def test_a_plan_is_shown_beside_its_answer_in_the_theme_of_the_system_and_hidden_again_by_keyboard(
     built_console: None, browser: Browser, admin: Client

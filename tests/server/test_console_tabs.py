@@ -96,6 +96,7 @@ async def test_the_tabs_train_on_text_and_gaps_and_rank_the_runs_of_that_experim
         assert await console.titles() == titles
 
 
+@pytest.mark.exhaustive
 @needs_chromium
 async def test_a_stopped_stream_says_so_and_the_next_viewer_is_offered_none_of_its_ids(
     built_console: None, browser: Browser, ada: Client, bob: Client, database: Database

@@ -124,6 +124,7 @@ async def test_the_servers_are_those_we_say_they_are(data_dir: Path) -> None:
             assert (await redis.info())["server_name"] == "valkey"
 
 
+@pytest.mark.exhaustive
 async def test_two_folders_run_side_by_side(tmp_path: Path, data_dir: Path) -> None:
     with embedded_servers(tmp_path / "a", durable=False) as a, embedded_servers(data_dir, durable=False) as b:
         await rows(a["TRELLIS_DATABASE_URL"], "CREATE TABLE only_in_a (id int)")
@@ -187,6 +188,7 @@ async def test_kill_9_of_the_parent_leaves_nothing_running_and_the_next_start_re
         assert await rows(env["TRELLIS_DATABASE_URL"], "SELECT count(*), max(n) FROM kept") == [(10_000, 10_000)]
 
 
+@pytest.mark.exhaustive
 async def test_a_stale_pid_file_that_names_somebody_else_does_not_stop_a_start(data_dir: Path) -> None:
     owner = (data_dir / "postgres").stat().st_uid
     sleeper = subprocess.Popen(["sleep", "60"], user=owner)
@@ -200,6 +202,7 @@ async def test_a_stale_pid_file_that_names_somebody_else_does_not_stop_a_start(d
         sleeper.wait()
 
 
+@pytest.mark.exhaustive
 async def test_a_server_that_outlived_its_parent_is_ended_by_the_next_start(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.embedded.postgres.ORPHAN_STOP_TIMEOUT", 0.5)
     with separate_servers(data_dir) as (process, _url):
@@ -213,6 +216,7 @@ async def test_a_server_that_outlived_its_parent_is_ended_by_the_next_start(data
         assert await rows(env["TRELLIS_DATABASE_URL"], "SELECT 1") == [(1,)]
 
 
+@pytest.mark.exhaustive
 async def test_a_start_that_was_killed_half_way_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "postgres.new" / "base").mkdir(parents=True)
     (tmp_path / "postgres.new" / "PG_VERSION").write_text("18\n")
@@ -231,6 +235,7 @@ def test_a_server_that_cannot_start_says_why_and_the_others_are_stopped(data_dir
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
+@pytest.mark.exhaustive
 def test_a_taken_port_is_given_up_for_a_free_one(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with embedded_servers(data_dir, valkey=False, s3=False, durable=False) as env:
         taken_port = int(env["TRELLIS_DATABASE_URL"].rsplit(":", 1)[1].split("/")[0])
@@ -284,6 +289,7 @@ async def test_root_below_a_folder_that_nobody_else_may_enter(tmp_path: Path) ->
         shutil.rmtree(closed)
 
 
+@pytest.mark.exhaustive
 @as_root
 async def test_a_plain_user(tmp_path: Path) -> None:
     folder = Path(tempfile.mkdtemp(prefix="trellis-test-"))

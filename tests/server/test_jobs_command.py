@@ -121,6 +121,7 @@ def global_id(job_id: UUID) -> str:
     return f"job_{job_id.hex}"
 
 
+@pytest.mark.exhaustive
 async def test_the_list_can_be_filtered_by_everything_that_distinguishes_jobs(unserved_queue: UnservedQueue) -> None:
     first = await unserved_queue.submit()
     bobs = await unserved_queue.submit("bob")

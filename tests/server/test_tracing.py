@@ -107,6 +107,7 @@ async def test_an_attempt_is_a_trace_of_its_jobs_own(database: Database) -> None
     assert root.status.status_code is StatusCode.ERROR
 
 
+@pytest.mark.exhaustive
 def test_without_the_setting_nothing_of_it_is_loaded() -> None:
     code = "import sys, server.app, server.worker_tracing; server.app.create_app(); print(any(name.startswith('opentelemetry') for name in sys.modules))"
     command = [sys.executable, "-c", code]

@@ -43,6 +43,7 @@ async def told(*arguments: str) -> str:
     return answer.stdout.strip()
 
 
+@pytest.mark.exhaustive
 async def test_one_token_is_revoked_and_the_others_stay(ada: Client) -> None:
     assert ada.token is not None
     laptop = await told("user", "token", ADA, "--name", "laptop")
@@ -223,6 +224,7 @@ async def test_users_are_listed_page_by_page_and_shown(ada: Client, bob: Client,
     assert prefixes["admin@trellis.local"] == ADMIN_TOKEN[:4], "an operator's token may be short"
 
 
+@pytest.mark.exhaustive
 async def test_users_are_filtered_and_have_a_quota(ada: Client, bob: Client, reader: Client) -> None:
     await ada.create_dataset("wine")
     for given, said in (

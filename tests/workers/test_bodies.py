@@ -18,6 +18,7 @@ from db.settings import state_settings
 from db.tables import Artifact, StoredObject
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import JobStatus
+from tests.exhaustive import exhaustive
 from tests.workers.worker_harness import LEASE, WorkerHarness, alive, eventually
 from workers.runtime import process_tree
 
@@ -28,11 +29,11 @@ MIB = 1024**2
     ("failure", "code", "message"),
     [
         ("key", "BODY_FAILED", "KeyError: 'colour'"),
-        ("type", "BODY_FAILED", "TypeError: a number is no name"),
-        ("assertion", "BODY_FAILED", "AssertionError: never"),
+        exhaustive("type", "BODY_FAILED", "TypeError: a number is no name"),
+        exhaustive("assertion", "BODY_FAILED", "AssertionError: never"),
         ("exit", "BODY_EXITED", "The job's process exited. SystemExit: 3"),
         ("memory", "OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns."),
-        ("told memory", "OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns."),
+        exhaustive("told memory", "OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns."),
         ("system memory", "OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns."),
     ],
 )
@@ -49,8 +50,8 @@ DISK_FULL_MESSAGE = "The worker had no disk space left for the files of the job.
     ("failure", "code", "message"),
     [
         ("transient", "BODY_FAILED", "Transient: The tide was out."),
-        ("connection", "BODY_FAILED", "ConnectionResetError: [Errno 104] Connection reset by peer"),
-        ("timeout", "BODY_FAILED", "TimeoutError: nobody answered"),
+        exhaustive("connection", "BODY_FAILED", "ConnectionResetError: [Errno 104] Connection reset by peer"),
+        exhaustive("timeout", "BODY_FAILED", "TimeoutError: nobody answered"),
         ("disk", "DISK_FULL", DISK_FULL_MESSAGE + "OSError: [Errno 28] No space left on device"),
         ("told disk", "DISK_FULL", DISK_FULL_MESSAGE + "RuntimeError: polars: No space left on device (os error 28)"),
     ],
@@ -101,7 +102,7 @@ async def test_kinds_have_times_of_their_own(harness: WorkerHarness) -> None:
     )
 
 
-@pytest.mark.parametrize(("changed", "by"), [({}, 5), ({"NICENESS": "3"}, 3)])
+@pytest.mark.parametrize(("changed", "by"), [({}, 5), exhaustive({"NICENESS": "3"}, 3)])
 async def test_bodies_give_way_to_all_else_on_the_machine(harness: WorkerHarness, changed: dict[str, str], by: int) -> None:
     worker = psutil.Process((await harness.start_worker(**changed)).pid)
     ((pid, _),) = await harness.wait_for_starts(await harness.submit("long"))
@@ -204,6 +205,7 @@ async def test_nothing_that_a_body_bred_outlives_it(harness_with_worker: WorkerH
     assert [pid for pid in processes if alive(pid)] == []
 
 
+@pytest.mark.exhaustive
 async def test_a_body_past_its_time_ends_with_all_that_it_bred(harness_with_worker: WorkerHarness) -> None:
     job_id = await harness_with_worker.submit("fork_descendants", timeout=2.0)
     processes = [pid for pid, _ in await harness_with_worker.wait_for_starts(job_id, 3)]
@@ -224,6 +226,7 @@ async def test_nothing_that_a_body_bred_outlives_its_worker(harness: WorkerHarne
     await eventually(all_exited, within=5.0)
 
 
+@pytest.mark.exhaustive
 async def test_what_one_body_bred_lives_while_another_body_ends(harness_with_worker: WorkerHarness) -> None:
     first = await harness_with_worker.submit("fork_descendants", stay=3.0)
     processes = [pid for pid, _ in await harness_with_worker.wait_for_starts(first, 3)]

@@ -54,6 +54,7 @@ async def test_a_killed_body_uses_a_try_and_starts_again(harness_with_worker: Wo
     assert await harness_with_worker.outcomes(job_id) == ["retrying", "completed"]
 
 
+@pytest.mark.exhaustive
 async def test_a_frozen_worker_has_no_body_alive_when_another_begins(harness: WorkerHarness) -> None:
     await asyncio.gather(harness.start_worker(), harness.start_worker())
     job_id = await harness.submit("long")
@@ -124,6 +125,7 @@ async def test_a_body_that_holds_the_interpreter_past_the_lease_lives(harness_wi
     assert (job.attempt, job.tries, job.losses) == (1, 0, 0)
 
 
+@pytest.mark.exhaustive
 async def test_a_body_over_its_memory_ends_out_of_memory_and_the_worker_lives(harness: WorkerHarness) -> None:
     worker = await harness.start_worker(MEMORY_BYTES=str(300 * 1024**2))
     job = await harness.wait_for_status(await harness.submit("leak_memory"), JobStatus.FAILED)
@@ -186,7 +188,7 @@ async def test_jobs_are_done_without_redis(harness: WorkerHarness) -> None:
 
 
 async def test_jobs_are_done_when_redis_forgets_everything(harness: WorkerHarness, settings: StateSettings) -> None:
-    submitted = [await harness.submit("quick") for _ in range(20)]
+    submitted = [await harness.submit("quick") for _ in range(8)]
     await harness.start_worker(DISPATCH_RETRY_INTERVAL="0.5")
     redis = connect(settings.redis_url)
     for _ in range(10):

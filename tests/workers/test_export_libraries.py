@@ -77,6 +77,7 @@ def test_rows_are_cut_into_files_and_none_is_lost(export: Exporter, monkeypatch:
     assert len(distributed["recordSet"]) == 3
 
 
+@pytest.mark.exhaustive
 def test_the_number_of_files_and_the_length_of_their_names_are_bounded(export: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
     long = NUMBERS.with_columns(fold=pl.when(pl.col("y") == 0).then(pl.lit("x" * 300)).otherwise(pl.lit("x" * 400)))
     files = export(long, "HUGGINGFACE", NUMBER_TYPES, splitColumn="fold")
@@ -219,6 +220,7 @@ def test_equal_exports_are_the_same_bytes_and_no_rows_are_a_split_without_rows(e
         assert empty[data] == b""
 
 
+@pytest.mark.exhaustive
 def test_a_split_column_of_many_values_is_refused_and_one_that_is_found_is_no_split(
     export: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -203,6 +203,7 @@ async def test_a_job_whose_forkserver_dies_runs_again_without_a_try_and_nothing_
     await harness.wait_for_status(job_id, JobStatus.CANCELLED)
 
 
+@pytest.mark.exhaustive
 async def test_deadlines_hold_while_libraries_are_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_sitecustomize(tmp_path, SLOW_LIBRARIES, monkeypatch)
     delays: list[float] = []
@@ -234,7 +235,7 @@ async def test_deadlines_hold_while_libraries_are_imported(tmp_path: Path, monke
         await eventually(has_exited, within=10.0)
 
 
-@pytest.mark.parametrize("changed", [{MAX_PROCESSES: "64"}, exhaustive({"PRELOAD": "false"})], ids=["few", "as many as it may"])
+@pytest.mark.parametrize("changed", [{MAX_PROCESSES: "32"}, exhaustive({"PRELOAD": "false"})], ids=["few", "as many as it may"])
 async def test_a_body_that_forks_without_end_is_stopped(harness: WorkerHarness, changed: dict[str, str]) -> None:
     worker = await harness.start_worker(**changed)
     job = await harness.wait_for_status(await harness.submit("fork_bomb"), JobStatus.FAILED)
@@ -243,7 +244,7 @@ async def test_a_body_that_forks_without_end_is_stopped(harness: WorkerHarness, 
     assert len(psutil.Process(worker.pid).children(recursive=True)) < 5
 
 
-@pytest.mark.parametrize("pool_too", [False, True])
+@pytest.mark.parametrize("pool_too", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_a_python_that_is_no_worker_keeps_its_children(pool_too: bool) -> None:
     """Only a worker process, which has no other children, is a subreaper and kills orphans."""
     program = "import asyncio\nfrom workers.runtime.process_pool import ProcessPool\nasync def main():\n  async with ProcessPool(preload=False): pass\n"

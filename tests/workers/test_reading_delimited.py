@@ -35,7 +35,7 @@ def delimited_text(delimiter: str, quote: str, *, header: bool) -> str:
     return text.getvalue()
 
 
-@pytest.mark.parametrize("encoding", [name if name in ("utf-8", "utf-16", "cp1252") else exhaustive(name) for name in _ENCODINGS])
+@pytest.mark.parametrize("encoding", [name if name == "utf-16" else exhaustive(name) for name in _ENCODINGS])
 def test_every_encoding_delimiter_and_quote_gives_the_same_table_with_and_without_header(tmp_path: Path, encoding: str) -> None:
     expected = [
         ("Jörg", 12, 1.5, date(2024, 1, 31), "quiet"),
@@ -54,7 +54,7 @@ def test_every_encoding_delimiter_and_quote_gives_the_same_table_with_and_withou
         assert issue_locations(result) == guessed + ([] if header else [("NO_HEADER", None, 1)]), case
 
 
-@pytest.mark.parametrize("codec", ["cp1251", "koi8_r", "shift_jis", "gb18030"])
+@pytest.mark.parametrize("codec", ["cp1251", *map(exhaustive, ("koi8_r", "shift_jis", "gb18030"))])
 def test_other_alphabets_are_told_by_their_letters(tmp_path: Path, codec: str) -> None:
     word = {"cp1251": "Привет мир", "koi8_r": "Большой театр", "shift_jis": "こんにちは世界", "gb18030": "数据科学与机器学习"}[codec]
     text = "id,text\n" + "".join(f"{row},{word} {row}\n" for row in range(50))
@@ -249,7 +249,7 @@ def test_an_announced_size_or_checksum_that_does_not_match_goes_before_every_oth
     assert ingest_error(tmp_path, b"", sha256="0" * 64).code == "UPLOAD_MISMATCH"
 
 
-@pytest.mark.parametrize("count", [60, exhaustive(600)])
+@pytest.mark.parametrize("count", [20, exhaustive(600)])
 def test_random_tables_come_back_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, count: int) -> None:
     """Compared with Python's csv module, which writes them; small blocks, so that rows span block ends."""
     monkeypatch.setattr(limits, "BLOCK_BYTES", 512)

@@ -13,6 +13,7 @@ from db.core.viewer import SYSTEM, UserRole
 from db.services import accounts
 from db.tables import User
 from db.tables.jobstates import JobStatus
+from tests.exhaustive import exhaustive
 from tests.workers.worker_harness import WorkerHarness, alive, eventually
 
 
@@ -45,7 +46,8 @@ async def _dead(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("what", "status"), [("thread", "COMPLETED"), ("process", "COMPLETED"), ("memory", "COMPLETED"), ("error", "FAILED")]
+    ("what", "status"),
+    [("thread", "COMPLETED"), *(exhaustive(what, "COMPLETED") for what in ("process", "memory")), exhaustive("error", "FAILED")],
 )
 async def test_a_process_with_something_left_in_it_runs_no_other_body(harness: WorkerHarness, what: str, status: str) -> None:
     await harness.start_worker(SLOTS="1")
@@ -74,7 +76,7 @@ async def test_a_kept_process_that_dies_costs_the_next_job_nothing(harness: Work
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
-@pytest.mark.parametrize("how", ["path", "link", "linked folder", "pipe"])
+@pytest.mark.parametrize("how", ["path", "link", exhaustive("linked folder"), exhaustive("pipe")])
 async def test_a_body_cannot_have_a_file_stored_that_is_not_its_own(
     harness_with_worker: WorkerHarness, tmp_path: Path, how: str, is_shared: bool
 ) -> None:
