@@ -24,6 +24,7 @@ TRUST: Any = LazyModule("workers.ml.artifacts.trust")
 CLASSIFIERS = ["train_logistic_regression", "train_random_forest", "train_gradient_boosting", "train_lightgbm"]
 REGRESSORS = ["train_linear_regression", "train_ridge_regression", "train_random_forest", "train_gradient_boosting", "train_lightgbm"]
 FEW_CLASSIFIERS = [step if step in ("train_logistic_regression", "train_lightgbm") else exhaustive(step) for step in CLASSIFIERS]
+CURVES = {"train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "step_seconds"}
 THIRD = {"strategy": "stratified", "test_fraction": 0.3}
 
 
@@ -82,6 +83,7 @@ def test_the_same_seed_gives_the_same_metrics_points_and_files(tmp_path: Path, s
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         result, report = run(tmp_path / name, cancer(), definition, target="target")
+        report.metric_points.pop("step_seconds", None)
         results.append(
             (result["metrics"], report.metric_points, {entry["role"]: Path(entry["path"]).read_bytes() for entry in result["artifacts"]})
         )
@@ -154,10 +156,10 @@ def test_a_regressors_metrics_are_those_of_its_predictions(tmp_path: Path, step:
 @pytest.mark.parametrize(
     ("step", "keys", "least"),
     [
-        ("train_logistic_regression", {"train_loss", "validation_loss"}, 4),
-        exhaustive("train_random_forest", {"validation_loss", "validation_accuracy"}, 20),
-        exhaustive("train_gradient_boosting", {"train_loss", "validation_loss"}, 100),
-        ("train_lightgbm", {"train_loss", "validation_loss"}, 100),
+        ("train_logistic_regression", CURVES, 4),
+        exhaustive("train_random_forest", {"validation_loss", "validation_accuracy", "step_seconds"}, 20),
+        exhaustive("train_gradient_boosting", CURVES | {"learning_rate"}, 100),
+        ("train_lightgbm", CURVES | {"learning_rate"}, 100),
     ],
 )
 def test_a_training_reports_points_while_it_works(tmp_path: Path, step: str, keys: set[str], least: int) -> None:
@@ -169,6 +171,35 @@ def test_a_training_reports_points_while_it_works(tmp_path: Path, step: str, key
         assert steps == sorted(set(steps))
     assert set(report.metric_points) == keys | set(result["metrics"])
     assert report.percents[-1] == 99
+    assert all(seconds > 0 for _, seconds in report.metric_points["step_seconds"])
+
+
+@pytest.mark.parametrize("step", ["train_lightgbm", *map(exhaustive, ("train_gradient_boosting", "train_xgboost", "train_mlp"))])
+@pytest.mark.parametrize(("problem", "measure"), [("CLASSIFICATION", "accuracy"), ("REGRESSION", "r2")])
+def test_a_step_has_the_accuracy_or_r2_of_the_model_so_far(tmp_path: Path, step: str, problem: str, measure: str) -> None:
+    rounds = "max_iter" if step == "train_mlp" else "n_estimators"
+    parameters: dict[str, Any] = {
+        rounds: 3,
+        **({"class_weight": "balanced"} if (step, problem) == ("train_lightgbm", "CLASSIFICATION") else {}),
+    }
+    split = ("split", {"test_fraction": 0.3, "validation_fraction": 0.2})
+    frame = cancer() if problem == "CLASSIFICATION" else diabetes()
+    definition = chain(split, "scale", (step, parameters), ("evaluate", {"part": "validation"}), ("evaluate", {"part": "train"}))
+    result, report = run(tmp_path, frame, definition, target="target", problem=problem)
+    for part in ("train", "validation"):
+        points = report.metric_points[f"{part}_{measure}"]
+        assert [at for at, _ in points] == [0, 1, 2, 3]  # the last is the measure of the finished model
+        assert points[2][1] == pytest.approx(points[3][1], rel=1e-6)
+        assert result["metrics"][f"{part}_{measure}"] == points[3][1]
+    assert len(report.metric_points["step_seconds"]) == 3
+    assert {rate for _, rate in report.metric_points["learning_rate"]} == {result["hyperparameters"].get("learning_rate", 0.001)}
+
+
+def test_the_durations_of_many_steps_are_averaged(tmp_path: Path) -> None:
+    result, report = run(tmp_path, diabetes(), chain(("train_lightgbm", {"n_estimators": 450, "num_leaves": 2})), target="target")
+    assert [at for at, _ in report.metric_points["step_seconds"]] == list(range(2, 450, 3))
+    assert len(report.metric_points["train_r2"]) == 450
+    assert result["kind"] == "model"
 
 
 @pytest.mark.parametrize("step", FEW_CLASSIFIERS)

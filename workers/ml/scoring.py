@@ -2,7 +2,8 @@
 
 A name without a prefix is measured on the test rows; `train_`, `validation_` and `oob_` (out of bag) name other rows. `cv_` is one fold of a
 cross-validation (the step is the fold's number), with `_mean` and `_std` over the folds. A loss is log loss for classifiers and mean squared
-error for regressors.
+error for regressors. A training that iterates reports, beside its loss, accuracy or R² of each step, and how it went: `learning_rate` and `step_seconds`
+(see `TrainingMonitor.add_step`), which are no measures of the model.
 """
 
 from __future__ import annotations
@@ -99,13 +100,28 @@ def outlier_scores(labels: np.ndarray) -> dict[str, float]:
 
 
 def loss(estimator: Any, matrix: np.ndarray, truth: np.ndarray) -> float:
-    """Log loss of a classifier, mean squared error of a regressor. `truth` must not hold a class that the classifier was not fitted on.
+    """Log loss of a classifier, mean squared error of a regressor. `truth` must not hold a class that the classifier was not fitted on."""
+    return training_measures(estimator, matrix, truth)["loss"]
 
-    The same numbers as sklearn's `log_loss` and `mean_squared_error`, whose checks take longer than an epoch of a small training.
+
+def training_measures(estimator: Any, matrix: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """The `loss`, and of the same predictions `accuracy` or `r2`; no `r2` if all of `truth` are equal.
+
+    The same numbers as sklearn's `log_loss`, `mean_squared_error` and scores, whose checks take longer than an epoch of a small training.
     """
     if hasattr(estimator, "predict_proba"):
         probabilities = estimator.predict_proba(matrix)
         epsilon = np.finfo(probabilities.dtype).eps
-        of_truth = probabilities[np.arange(len(truth)), np.searchsorted(estimator.classes_, truth)]
-        return float(-np.log(np.clip(of_truth, epsilon, 1 - epsilon)).mean())
-    return float(np.square(truth - estimator.predict(matrix)).mean())
+        classes = np.searchsorted(estimator.classes_, truth)
+        of_truth = probabilities[np.arange(len(truth)), classes]
+        return {
+            "loss": float(-np.log(np.clip(of_truth, epsilon, 1 - epsilon)).mean()),
+            "accuracy": float((probabilities.argmax(axis=1) == classes).mean()),
+        }
+    return regression_measures(float(np.square(truth - estimator.predict(matrix)).mean()), truth)
+
+
+def regression_measures(squared_error: float, truth: np.ndarray) -> dict[str, float]:
+    """The mean squared error as `loss`, and the `r2` that it means for these targets."""
+    variance = float(truth.var())
+    return {"loss": squared_error} if variance == 0 else {"loss": squared_error, "r2": 1 - squared_error / variance}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # One thread: with several, the order of sums and thus the last digits vary, but the same seed must give the same model.
 THREADS = 1
 TRAINING_START_PERCENT, TRAINING_END_PERCENT = 20.0, 75.0
+MAX_TIMED_STEPS = 200
+"""Of a training with more steps, the durations of several are averaged: they are for seeing whether it slows down, not for each of 10,000 rounds."""
 
 
 def thread_pools() -> ThreadpoolController:
@@ -43,6 +46,8 @@ class TrainingMonitor:
     checkpoints: CheckpointManager
     last_steps: dict[str, int] = field(default_factory=dict)
     node_percent: int = 0
+    _timed_step: int = -1
+    _timed_at: float = field(default_factory=time.monotonic)
 
     def add_point(self, key: str, step: int, value: float) -> None:
         self.last_steps[key] = step
@@ -51,6 +56,25 @@ class TrainingMonitor:
     def add_final_point(self, key: str, value: float) -> None:
         """Add a value measured once at the end: at step 0, or at the step after the last point of a curve with the same name."""
         self.add_point(key, self.last_steps.get(key, -1) + 1, value)
+
+    def begin_steps(self, done: int = 0) -> None:
+        """Start the clock of a training that iterates, after `done` steps of an earlier attempt."""
+        self._timed_step, self._timed_at = done - 1, time.monotonic()
+
+    def add_step(self, step: int, total: int, measures: Mapping[str, float], learning_rate: float | None = None) -> None:
+        """Report a step of at most `total`: its measures, and `step_seconds`, the mean duration of the steps since the point before, with the learning
+        rate beside it."""
+        for key, value in measures.items():
+            self.add_point(key, step, value)
+        stride = -(-total // MAX_TIMED_STEPS)
+        # By absolute positions, so that a training that was interrupted has the same points.
+        if (step + 1) // stride == (self._timed_step + 1) // stride:
+            return
+        now = time.monotonic()
+        self.add_point("step_seconds", step, (now - self._timed_at) / (step - self._timed_step))
+        self._timed_step, self._timed_at = step, now
+        if learning_rate is not None:
+            self.add_point("learning_rate", step, learning_rate)
 
     def progress(self, done: int, total: int) -> None:
         """Report the share of the training that is done, for the body and for the training's node."""

@@ -17,6 +17,7 @@ from workers.ml.trainer import THREADS, Trainer, TrainingMonitor, TrainingRows
 
 # With random sampling, a segment is a tenth of the rounds, but at least this many.
 SEGMENTS, MIN_SEGMENT_ROUNDS = 10, 50
+ACCURACY, SQUARED_ERROR = "accuracy", "l2"  # names of measures: ours, and LightGBM's own
 
 
 class LightGBMParameters(ClassifierOrRegressorParameters):
@@ -98,12 +99,13 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     eval_set: list[tuple[Any, Any]] = [(rows.train, rows.train_target)]
     if rows.validation is not None:
         eval_set.append((rows.validation, rows.validation_target))
+    monitor.begin_steps(done)
     while done < total and not early_stopping.has_stopped:
         segment = done // segment_rounds
         segment_end = min(total, (segment + 1) * segment_rounds)
         seed = options["random_state"] if segment == 0 else _segment_seed(options["random_state"], segment)
         estimator.set_params(**{**dict.fromkeys(options), "n_estimators": segment_end - done, "random_state": seed})
-        callback = _RoundCallback(monitor, early_stopping, done, total, saves_any_round=not is_randomized)
+        callback = _RoundCallback(monitor, early_stopping, rows, done, total, saves_any_round=not is_randomized)
         with warnings.catch_warnings():
             # LightGBM 4.7 prefers eval_X and eval_y, but its classifier then does not encode the labels of eval_y.
             warnings.filterwarnings("ignore", message="The argument 'eval_set' is deprecated")
@@ -112,6 +114,7 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
                 rows.train_target,
                 eval_set=eval_set,
                 eval_names=["train", "validation"][: len(eval_set)],
+                eval_metric=_accuracy if hasattr(estimator, "predict_proba") else None,
                 callbacks=[callback],
                 init_model=model,
             )
@@ -120,6 +123,12 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
             callback.save_checkpoint(model)
     vars(estimator).update(_Booster=_as_single_fit(estimator.booster_, total), _evals_result={})
     return estimator.set_params(**options)
+
+
+def _accuracy(truth: Any, predicted: Any) -> tuple[str, float, bool]:
+    """LightGBM's own error would weight the training rows by class; this measures the predictions that it has already."""
+    classes = predicted > 0.5 if predicted.ndim == 1 else predicted.argmax(axis=1)
+    return ACCURACY, float((classes == truth).mean()), True
 
 
 def _as_single_fit(booster: Any, total: int) -> Any:
@@ -160,20 +169,29 @@ class _EarlyStopping:
 class _RoundCallback:
     """Callback after each round. Counts rounds itself: a booster that finds no more splits has fewer trees than rounds."""
 
-    def __init__(self, monitor: TrainingMonitor, early_stopping: _EarlyStopping, done: int, total: int, *, saves_any_round: bool) -> None:
+    def __init__(
+        self, monitor: TrainingMonitor, early_stopping: _EarlyStopping, rows: TrainingRows, done: int, total: int, *, saves_any_round: bool
+    ) -> None:
         self.done = done
+        self._targets: dict[str, Any] = {"train": rows.train_target, "validation": rows.validation_target}
         self._monitor = monitor
         self._early_stopping = early_stopping
         self._total = total
         self._saves_any_round = saves_any_round
 
     def __call__(self, env: Any) -> None:
-        values = {part: value for part, _, value, *_ in env.evaluation_result_list}
-        for part, value in values.items():
-            self._monitor.add_point(f"{part}_loss", self.done, value)
+        from workers.ml.scoring import regression_measures  # numpy; see build
+
+        values: dict[str, float] = {}
+        for part, metric, value, *_ in env.evaluation_result_list:
+            if metric == SQUARED_ERROR:
+                values |= {f"{part}_{name}": measure for name, measure in regression_measures(value, self._targets[part]).items()}
+            else:
+                values[f"{part}_{metric if metric == ACCURACY else 'loss'}"] = value
+        self._monitor.add_step(self.done, self._total, values, env.params["learning_rate"])
         self.done += 1
         self._monitor.progress(self.done, self._total)
-        self._early_stopping.update(self.done, self._total, values.get("validation", math.nan), env.evaluation_result_list)
+        self._early_stopping.update(self.done, self._total, values.get("validation_loss", math.nan), env.evaluation_result_list)
         if self._saves_any_round and self.done < self._total and self._monitor.checkpoints.is_due:
             self.save_checkpoint(env.model)
 
@@ -204,7 +222,7 @@ LIGHTGBM = Step(
     key="train_lightgbm",
     type="TRAIN",
     title="Train LightGBM",
-    description="Histogram-based gradient boosting, fast on many rows. Accepts missing numbers. Reports the loss after each round.",
+    description="Histogram-based gradient boosting, fast on many rows. Accepts missing numbers. Reports loss and accuracy or R² after each round.",
     parameters=LightGBMParameters,
     place="train",
     takes=("number",),

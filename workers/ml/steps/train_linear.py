@@ -73,7 +73,9 @@ def fit_logistic(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -
     from sklearn.exceptions import ConvergenceWarning
 
     max_iter = estimator.max_iter
+    max_epochs = MAX_DOUBLINGS + -(-max_iter // 2**MAX_DOUBLINGS)
     estimator.set_params(warm_start=True)
+    monitor.begin_steps()
     done = epoch = 0
     converged = False
     with warnings.catch_warnings():
@@ -84,7 +86,7 @@ def fit_logistic(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -
             iterations = int(estimator.n_iter_.max())
             converged = iterations < epoch_iterations
             done += iterations
-            record_losses(estimator, rows, monitor, epoch)
+            monitor.add_step(epoch, max_epochs, measures(estimator, rows))
             monitor.progress(done, max_iter)
             epoch += 1
     if not converged:
@@ -124,31 +126,40 @@ def fit_elastic_net(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor
         estimator.fit(rows.train, rows.train_target)
     if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
         monitor.reporter.log(f"The solver had not converged after {estimator.max_iter} iterations. Scale the features, or raise max_iter.")
-    record_losses(estimator, rows, monitor, 0)
+    record_losses(estimator, rows, monitor)
     return estimator
 
 
 def fit_closed_form(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     """Fit a model without iterations; its loss is a single point."""
     estimator.fit(rows.train, rows.train_target)
-    record_losses(estimator, rows, monitor, 0)
+    record_losses(estimator, rows, monitor)
     return estimator
 
 
-def record_losses(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor, step: int) -> None:
-    """Report the loss on training rows, and on validation rows if there are any."""
-    from workers.ml.scoring import loss  # numpy; see build_logistic
+def record_losses(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> None:
+    """Report the losses of a model that is fitted in one step, as single points."""
+    for key, value in measures(estimator, rows).items():
+        if key.endswith("_loss"):
+            monitor.add_point(key, 0, value)
 
-    monitor.add_point("train_loss", step, loss(estimator, rows.train, rows.train_target))
+
+def measures(estimator: Any, rows: TrainingRows) -> dict[str, float]:
+    """Loss and accuracy or R² on the training rows, and on validation rows if there are any."""
+    from workers.ml.scoring import training_measures  # numpy; see build_logistic
+
+    values = {f"train_{name}": value for name, value in training_measures(estimator, rows.train, rows.train_target).items()}
     if rows.validation is not None and rows.validation_target is not None:
-        monitor.add_point("validation_loss", step, loss(estimator, rows.validation, rows.validation_target))
+        of_validation = training_measures(estimator, rows.validation, rows.validation_target)
+        values |= {f"validation_{name}": value for name, value in of_validation.items()}
+    return values
 
 
 LOGISTIC_REGRESSION = Step(
     key="train_logistic_regression",
     type="TRAIN",
     title="Train logistic regression",
-    description="Linear classifier with an L2 penalty. Features should be scaled. Reports the loss every few iterations.",
+    description="Linear classifier with an L2 penalty. Features should be scaled. Reports loss and accuracy every few iterations.",
     parameters=LogisticParameters,
     place="train",
     takes=("number",),

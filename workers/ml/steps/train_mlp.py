@@ -9,7 +9,7 @@ from pydantic import Field
 
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.train_linear import record_losses
+from workers.ml.steps.train_linear import measures
 from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters
 from workers.ml.trainer import Trainer, TrainingMonitor, TrainingRows
 
@@ -57,19 +57,20 @@ def build(parameters: MlpParameters, problem: str, seed: int) -> Any:
 
 
 def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
-    """Fit epoch by epoch, reporting the loss after each; the result is that of one fit, which shuffles by one generator for all epochs."""
+    """Fit epoch by epoch, reporting its measures after each; the result is that of one fit, which shuffles by one generator for all epochs."""
     import numpy as np
 
     seed, max_iter, patience = estimator.random_state, estimator.max_iter, estimator.n_iter_no_change
     estimator.set_params(random_state=np.random.RandomState(seed))
     classes = {"classes": np.unique(rows.train_target)} if hasattr(estimator, "predict_proba") else {}
     best, epochs_without_progress, epoch = math.inf, 0, 0
+    monitor.begin_steps()
     while epoch < max_iter and epochs_without_progress <= patience:
         estimator.partial_fit(rows.train, rows.train_target, **classes)
         loss = estimator.loss_curve_[-1]
         epochs_without_progress = epochs_without_progress + 1 if loss > best - estimator.tol else 0
         best = min(best, loss)
-        record_losses(estimator, rows, monitor, epoch)
+        monitor.add_step(epoch, max_iter, measures(estimator, rows), estimator.learning_rate_init)
         epoch += 1
         monitor.progress(epoch, max_iter)
     if epoch == max_iter and epochs_without_progress <= patience:
@@ -90,7 +91,7 @@ MLP = Step(
     key="train_mlp",
     type="TRAIN",
     title="Train neural network",
-    description="Multilayer perceptron, trained by Adam. Features should be scaled. Reports the loss after each epoch.",
+    description="Multilayer perceptron, trained by Adam. Features should be scaled. Reports loss and accuracy or R² after each epoch.",
     parameters=MlpParameters,
     place="train",
     takes=("number",),

@@ -81,7 +81,7 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
         estimator.fit(rows.train, rows.train_target)
     if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
         monitor.reporter.log("The solver stopped at max_iter before it converged. Scale the features, or raise max_iter.")
-    record_losses(estimator, rows, monitor, 0)
+    record_losses(estimator, rows, monitor)
     return estimator
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from itertools import islice
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field
 
@@ -13,6 +13,9 @@ from workers.ml.steps.train import run
 from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters
 from workers.ml.trainer import THREADS, Trainer, TrainingMonitor, TrainingRows
 from workers.ml.training_checkpoints import read_estimator, write_estimator
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FOREST_CHUNKS = 20
 
@@ -87,7 +90,7 @@ def fit_forest(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> 
     rows, scores are out of bag, if the trees have such rows. The training loss is omitted: it is not meaningful for a forest, and measuring it
     takes as long as growing the trees.
     """
-    from workers.ml.scoring import loss  # numpy; see build_forest
+    from workers.ml.scoring import training_measures  # numpy; see build_forest
 
     checkpoints = monitor.checkpoints
     total, class_weight = estimator.n_estimators, getattr(estimator, "class_weight", None)
@@ -107,19 +110,18 @@ def fit_forest(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> 
     estimator.set_params(warm_start=True, oob_score=rows.validation is None and estimator.bootstrap)
     if is_classifier:
         estimator.set_params(class_weight=None)
+    monitor.begin_steps(trees_done)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Some inputs do not have OOB scores")
         for done in [*range(trees_done + chunk, total, chunk), total]:
             estimator.set_params(n_estimators=done).fit(rows.train, rows.train_target, sample_weight=weights)
+            values: dict[str, float] = {}
             if rows.validation is not None and rows.validation_target is not None:
-                monitor.add_point("validation_loss", done - 1, loss(estimator, rows.validation, rows.validation_target))
-                monitor.add_point(
-                    "validation_accuracy" if is_classifier else "validation_r2",
-                    done - 1,
-                    estimator.score(rows.validation, rows.validation_target),
-                )
+                of_validation = training_measures(estimator, rows.validation, rows.validation_target)
+                values = {f"validation_{name}": value for name, value in of_validation.items()}
             elif estimator.oob_score:
-                monitor.add_point("oob_accuracy" if is_classifier else "oob_r2", done - 1, estimator.oob_score_)
+                values = {"oob_accuracy" if is_classifier else "oob_r2": estimator.oob_score_}
+            monitor.add_step(done - 1, total, values)
             monitor.progress(done, total)
             if done < total and checkpoints.is_due:
                 checkpoints.save(done, total, write_estimator(estimator))
@@ -151,6 +153,8 @@ def fit_boosting(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -
     """
     from sklearn.metrics import log_loss, mean_squared_error
 
+    from workers.ml.scoring import regression_measures  # numpy; see build_forest
+
     checkpoints = monitor.checkpoints
     is_classifier = hasattr(estimator, "predict_proba")
     total = estimator.n_estimators
@@ -159,22 +163,34 @@ def fit_boosting(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -
         estimator = restored.model
     rounds_done = 0 if restored is None else restored.done
     staged_predictions: list[Any] = []
+    monitor.begin_steps(rounds_done)
 
-    def on_round(done: int, model: Any, _locals: dict[str, Any]) -> bool:
+    def on_round(done: int, model: Any, state: dict[str, Any]) -> bool:
         # With two classes scikit-learn records the deviance, which is twice the log loss.
         is_deviance = is_classifier and len(model.classes_) == 2
-        monitor.add_point("train_loss", done, float(model.train_score_[done]) / (2 if is_deviance else 1))
+        values = {"train_loss": float(model.train_score_[done]) / (2 if is_deviance else 1)}
+        fitted, target = state["raw_predictions"], state["y"]
+        if is_classifier:
+            classes = fitted[:, 0] > 0 if is_deviance else fitted.argmax(axis=1)
+            values["train_accuracy"] = float((classes == target).mean())
+        else:
+            squared_error = float(((target - fitted[:, 0]) ** 2).mean())
+            measured = {f"train_{name}": value for name, value in regression_measures(squared_error, target).items()}
+            values = measured | values  # the loss is that of the rows which the round sampled
         if rows.validation is not None:
             if not staged_predictions:
                 predictions = (model.staged_predict_proba if is_classifier else model.staged_predict)(rows.validation)
                 staged_predictions.append(islice(predictions, rounds_done, None))
             predicted = next(staged_predictions[0])
-            validation_loss = (
-                log_loss(rows.validation_target, predicted, labels=model.classes_)
-                if is_classifier
-                else mean_squared_error(rows.validation_target, predicted)
-            )
-            monitor.add_point("validation_loss", done, float(validation_loss))
+            if is_classifier:
+                values["validation_loss"] = float(log_loss(rows.validation_target, predicted, labels=model.classes_))
+                values["validation_accuracy"] = float((model.classes_[predicted.argmax(axis=1)] == rows.validation_target).mean())
+            else:
+                of_validation = regression_measures(
+                    float(mean_squared_error(rows.validation_target, predicted)), cast("np.ndarray", rows.validation_target)
+                )
+                values |= {f"validation_{name}": value for name, value in of_validation.items()}
+        monitor.add_step(done, total, values, model.learning_rate)
         monitor.progress(done + 1, total)
         return done + 1 < total and checkpoints.is_due
 
@@ -215,7 +231,7 @@ GRADIENT_BOOSTING = Step(
     key="train_gradient_boosting",
     type="TRAIN",
     title="Train gradient boosting",
-    description="Trees that each correct the ones before, by scikit-learn. Reports the loss after each round.",
+    description="Trees that each correct the ones before, by scikit-learn. Reports loss and accuracy or R² after each round.",
     parameters=BoostingParameters,
     place="train",
     takes=("number",),

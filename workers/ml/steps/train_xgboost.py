@@ -67,10 +67,12 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     from sklearn.preprocessing import LabelEncoder
 
     if not hasattr(estimator, "estimators"):  # a regressor
-        return _with_best_round(estimator, _fit_booster(estimator, rows.train_target, rows.validation_target, rows, monitor))
-    encoder = LabelEncoder().fit(rows.train_target)
+        return _with_best_round(estimator, _fit_booster(estimator, rows.train_target, rows.validation_target, rows, monitor, None))
+    encoder: Any = LabelEncoder().fit(rows.train_target)
     validation_target = None if rows.validation_target is None else encoder.transform(rows.validation_target)
-    booster = _fit_booster(estimator.estimators[0][1], encoder.transform(rows.train_target), validation_target, rows, monitor)
+    # Early stopping goes by the last one.
+    metrics = ["error", "logloss"] if len(encoder.classes_) == 2 else ["merror", "mlogloss"]
+    booster = _fit_booster(estimator.estimators[0][1], encoder.transform(rows.train_target), validation_target, rows, monitor, metrics)
     # What VotingClassifier.fit sets; it would fit without validation rows.
     estimator.le_, estimator.classes_ = encoder, encoder.classes_
     estimator.estimators_ = [booster]
@@ -84,34 +86,46 @@ def _with_best_round(estimator: Any, booster: Any) -> Any:
     return estimator
 
 
-def _fit_booster(booster: Any, target: Any, validation_target: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
+def _fit_booster(
+    booster: Any, target: Any, validation_target: Any, rows: TrainingRows, monitor: TrainingMonitor, metrics: list[str] | None
+) -> Any:
     from xgboost.callback import TrainingCallback
 
+    from workers.ml.scoring import regression_measures  # numpy; see build
+
     total = booster.n_estimators
-    curves = {"validation_0": "train_loss", "validation_1": "validation_loss"}
+    parts = {"validation_0": ("train", target), "validation_1": ("validation", validation_target)}
 
     class Reports(TrainingCallback):
-        """Reports the losses after each round; a regressor's measure is the root of its loss."""
+        """Reports each round; a regressor's measure is the root of its loss."""
 
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
             del model
-            for part, curve in curves.items():
-                for name, values in evals_log.get(part, {}).items():
-                    monitor.add_point(curve, epoch, values[-1] ** 2 if name == "rmse" else values[-1])
+            values: dict[str, float] = {}
+            for key, (part, truth) in parts.items():
+                for name, history in evals_log.get(key, {}).items():
+                    if name == "rmse":
+                        values |= {f"{part}_{name}": value for name, value in regression_measures(history[-1] ** 2, truth).items()}
+                    elif name in ("error", "merror"):
+                        values[f"{part}_accuracy"] = 1 - history[-1]
+                    else:
+                        values[f"{part}_loss"] = history[-1]
+            monitor.add_step(epoch, total, values, booster.learning_rate)
             monitor.progress(epoch + 1, total)
             return False
 
     eval_set = [(rows.train, target), *([] if rows.validation is None else [(rows.validation, validation_target)])]
-    booster.set_params(callbacks=[Reports()]).fit(rows.train, target, eval_set=eval_set, verbose=False)
+    monitor.begin_steps()
+    booster.set_params(callbacks=[Reports()], eval_metric=metrics).fit(rows.train, target, eval_set=eval_set, verbose=False)
     vars(booster).pop("evals_result_", None)  # already reported as points
-    return booster.set_params(callbacks=None)
+    return booster.set_params(callbacks=None, eval_metric=None)
 
 
 XGBOOST = Step(
     key="train_xgboost",
     type="TRAIN",
     title="Train XGBoost",
-    description="Histogram-based gradient boosting by XGBoost. Accepts missing numbers. Reports the loss after each round. Needs the extra `xgboost`.",
+    description="Histogram-based gradient boosting by XGBoost. Accepts missing numbers. Reports loss and accuracy or R² after each round. Needs the extra `xgboost`.",
     parameters=XGBoostParameters,
     place="train",
     takes=("number",),
