@@ -14,13 +14,17 @@ from db.core.work import Work
 from db.errors import Conflict
 from db.queries.artifacts import PROCESSED, RAW
 from db.services import models, versions
+from db.services.exports import PipelineExport
+from db.services.exports import add_of_pipeline as add_exports
 from db.services.jobs import Failure, target_of
 from db.tables import Artifact, Dataset, DatasetVersion, JobInput, Pipeline, PipelineSnapshot, Run, StoredObject
 from db.tables.jobs import JobKind
 from workers.datasets import PARQUET, store_items, store_profile
 from workers.items import download_items
+from workers.ml.steps.export import EXPORT
 from workers.ml.steps.join import JOIN
 from workers.ml.steps.registry import STEPS
+from workers.pipeline_exports import FIRST_PERCENT, export_result
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.failures import BodyFailed
@@ -39,7 +43,7 @@ async def train(attempt: Attempt) -> Effects:
     model_path = attempt.folder / "found"
     checkpoint = await attempt.checkpoints.load("training", model_path)
     resume_from = None if checkpoint is None else {"state": checkpoint.state["body"], "path": str(model_path)}
-    result = await _run(
+    result, exports = await _run(
         attempt,
         checkpointing={"interval": attempt.checkpoint_interval, "checkpoint": resume_from},
         model={"name": job.parameters["modelName"], "problem_type": await _model_problem_type(attempt)},
@@ -52,9 +56,11 @@ async def train(attempt: Attempt) -> Effects:
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
         try:
-            return (await models.add_version(work, settled, run, result, files)).duplicate_keys
+            output = await models.add_version(work, settled, run, result, files)
         except Conflict as error:  # another first version of the model was settled during this training
             raise BodyFailed(Failure("OTHER_PROBLEM_TYPE", error.message, retryable=False)) from error
+        of_exports = await add_exports(work, settled, exports, first=1, model_version_id=output.id)
+        return [*output.duplicate_keys, *of_exports]
 
     return effects
 
@@ -63,14 +69,16 @@ async def train(attempt: Attempt) -> Effects:
 async def process(attempt: Attempt) -> Effects:
     """Write the next version of the output dataset. The settle creates its id, so object keys use the attempt's key instead."""
     job = attempt.job
-    result = await _run(attempt)
+    result, exports = await _run(attempt)
     prefix = f"datasets/{job.owner_id}/{target_of(job)}/{attempt.key}"
     processed = await attempt.upload(Path(result["parquet"]), f"{prefix}/processed/{attempt.key}", PROCESSED, "data.parquet", PARQUET)
     profile = await store_profile(attempt, prefix, result["profile"], "profile.json")
     items = await _store_items(attempt, result, prefix)
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
-        return (await versions.add_derived(work, settled, result, processed, profile, items)).duplicate_keys
+        output = await versions.add_derived(work, settled, result, processed, profile, items)
+        of_exports = await add_exports(work, settled, exports, first=2, dataset_version_id=output.id)
+        return [*output.duplicate_keys, *of_exports]
 
     return effects
 
@@ -93,7 +101,8 @@ async def _model_problem_type(attempt: Attempt) -> str | None:
     return None if problem_type is None else problem_type.name
 
 
-async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
+async def _run(attempt: Attempt, **options: Any) -> tuple[dict[str, Any], list[PipelineExport]]:
+    """Run the body, and the nodes that export its result."""
     job = attempt.job
     data = await _load_data(attempt)
     definition = data.definition
@@ -125,9 +134,11 @@ async def _run(attempt: Attempt, **options: Any) -> dict[str, Any]:
         **options,
     }
     # Tables were written by our own bodies, so such a body may share its process; images and recordings are as they were uploaded.
-    result = await attempt.run_body(BODY, spec, span=(2, 95), is_shared=spec["items"] is None)
+    exports_result = any(node["step"] == EXPORT.key for node in definition["nodes"])
+    result = await attempt.run_body(BODY, spec, span=(2, FIRST_PERCENT if exports_result else 95), is_shared=spec["items"] is None)
+    exports = await export_result(attempt, definition, spec, result) if exports_result else []
     attempt.progress(95, "Store")
-    return result
+    return result, exports
 
 
 def _reads_contents(definition: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy import Row, select
 
 from db.core.work import Work
 from db.queries.artifacts import MODEL, PROCESSED, SIGNATURE
-from db.services import predictions
+from db.services import outputs, predictions
 from db.services.jobs import target_of
 from db.tables import Artifact, Dataset, DatasetVersion, JobDocument, Model, ModelVersion, StoredObject
 from db.tables.jobs import JobKind
@@ -41,7 +41,7 @@ async def _predict_rows(attempt: Attempt, model: dict[str, str]) -> Effects:
     answer = await attempt.run_body(ROWS_BODY, {**model, "rows": str(path)}, span=(5, 99))
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
-        await predictions.add_result(work, settled.id, answer)
+        await outputs.add_result(work, settled.id, answer)
         return ()
 
     return effects

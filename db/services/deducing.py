@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row
 
 from db.core.audit import ref
-from db.core.policy import visible
 from db.core.work import Work
-from db.errors import NotFound, WrongState
-from db.services import datasets, idempotency, jobs, outputs, proposals
+from db.services import idempotency, jobs, outputs, proposals, versions
 from db.services.outputs import Result
-from db.tables import DatasetVersion, SchemaProposal
-from db.tables.datasets import DatasetVersionStatus
+from db.tables import SchemaProposal
 from db.tables.jobs import JobKind
 
 OPERATION = "proposeSchema"
@@ -30,21 +27,14 @@ async def propose(work: Work, version_id: UUID, idempotency_key: str | None = No
     stored_answer = await idempotency.recall(work, OPERATION, idempotency_key, {"version_id": version_id})
     if stored_answer is not None:
         return UUID(stored_answer["job"])
-    statement = select(DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.status)
-    version = await work.first(statement.where(DatasetVersion.id == version_id, visible(DatasetVersion, work.viewer)))
-    dataset = None if version is None else (await datasets.lock_shared(work, version.dataset_id)).get(version.dataset_id)
-    if version is None or dataset is None:
-        raise NotFound(str(version_id))
-    if version.status is not DatasetVersionStatus.READY:
-        status = version.status.name
-        raise WrongState(status, f"The dataset version is {status}; only a READY one has rows. Wait for its ingest, or choose another.")
+    _, dataset = await versions.lock_ready(work, version_id)
     job = await jobs.submit(
         work,
         jobs.NewJob(
             owner_id=dataset.owner_id,
             kind=DEDUCE_SCHEMA.kind,
             queue=jobs.queue_for(DEDUCE_SCHEMA.kind, dataset.modality),
-            dataset_id=version.dataset_id,
+            dataset_id=dataset.id,
             dataset_version_id=version_id,
             inputs=[version_id],
         ),

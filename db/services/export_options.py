@@ -23,12 +23,13 @@ Check = Callable[[Any, "Source"], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is exported: the names of its columns, in order, and the one that models predict, if it is known; and the modality of its items, if it has any.
+    """What is exported: the names of its columns, in order, None while they are not known; the one that models predict, if it is known; and the modality of
+    its items, if it has any.
 
     `is_one_file` if these are parts of one file, which cannot be read without it.
     """
 
-    columns: Sequence[str]
+    columns: Sequence[str] | None
     target: str | None = None
     items_of: Modality | None = None
     is_one_file: bool = False
@@ -101,7 +102,7 @@ def _columns(value: Any, source: Source) -> str | None:
 
 
 def _unknown(name: str, source: Source) -> str | None:
-    if name in source.columns:
+    if source.columns is None or name in source.columns:
         return None
     close = closest(name, source.columns)
     hint = f"Did you mean {close!r}?" if close is not None else f"Its columns are: {', '.join(list(source.columns)[:20])}."
@@ -110,7 +111,7 @@ def _unknown(name: str, source: Source) -> str | None:
 
 def _target(source: Source) -> str | None:
     """The target of the dataset, if the version has such a column."""
-    return source.target if source.target in source.columns else None
+    return source.target if source.columns is not None and source.target in source.columns else None
 
 
 CONTENTS: Mapping[ExportFormat, frozenset[Modality]] = {
@@ -198,9 +199,10 @@ def _settle_contents(chosen: dict[str, Any], given: Mapping[str, Any], source: S
     if is_of_items:
         if given.get("archive") is None:
             chosen["archive"] = False
-        if "target" not in chosen and LABEL in source.columns:
+        columns = source.columns or ()
+        if "target" not in chosen and LABEL in columns:
             chosen["target"] = LABEL
-        if "splitColumn" not in chosen and SPLIT in source.columns:
+        if "splitColumn" not in chosen and SPLIT in columns:
             chosen["splitColumn"] = SPLIT  # also where some items have none
 
 

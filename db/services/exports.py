@@ -174,15 +174,44 @@ async def _of_model(work: Work, new: NewExport, checks: Checks) -> _Exported:
     return _Exported(model.owner_id, {"model_version_id": model.id}, trained_on, dataset, export_options.Source([]))
 
 
-async def complete(work: Work, job: Row[Any], files: Sequence[StoredFile]) -> WrittenOutput:
-    """Add the files of an export in the transaction that settles its job; from now on it expires."""
-    output = WrittenOutput(UUID(job.parameters["exportId"]))
+def _completed(files: Sequence[StoredFile]) -> dict[str, Any]:
+    """The columns of an export that is complete; from now on it expires."""
     expires_at = func.now() + timedelta(seconds=state_settings().export_retention)
-    values = {"size_bytes": sum(file.size for file in files), "expires_at": expires_at}
-    await work.run(update(Export).where(Export.id == output.id).values(values))
+    return {"size_bytes": sum(file.size for file in files), "expires_at": expires_at}
+
+
+async def complete(work: Work, job: Row[Any], files: Sequence[StoredFile]) -> WrittenOutput:
+    """Add the files of an export in the transaction that settles its job."""
+    output = WrittenOutput(UUID(job.parameters["exportId"]))
+    await work.run(update(Export).where(Export.id == output.id).values(_completed(files)))
     await outputs.add_artifacts(work, job, files, output.duplicate_keys, export_id=output.id)
     await outputs.add_outputs(work, job, [(Export, output.id)])
     return output
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineExport:
+    """What a node of a pipeline exported: files stored under keys with the id that the export gets."""
+
+    id: UUID
+    format: ExportFormat
+    options: dict[str, Any]
+    files: Sequence[StoredFile]
+
+
+async def add_of_pipeline(work: Work, job: Row[Any], made: Sequence[PipelineExport], *, first: int, **source: UUID) -> list[str]:
+    """Add what the nodes of a pipeline exported of `source`, the version that its job made, in the transaction that settles the job.
+
+    `first` is the position of the first one among the job's outputs. Returns the keys of objects that are not needed.
+    """
+    duplicate_keys: list[str] = []
+    for each in made:
+        values = {"job_id": job.id, "format": each.format, "options": each.options, **source, **_completed(each.files)}
+        await work.run(insert(Export).values(id=each.id, owner_id=job.owner_id, created_by_id=job.created_by_id, **values))
+        await outputs.add_artifacts(work, job, each.files, duplicate_keys, export_id=each.id)
+    if made:
+        await outputs.add_outputs(work, job, [(Export, each.id) for each in made], first=first)
+    return duplicate_keys
 
 
 async def remove(work: Work, export_id: UUID) -> UUID:

@@ -14,7 +14,7 @@ from db.core.base import Table
 from db.core.work import Work
 from db.services import quota
 from db.services.jobs.kinds import spec_of
-from db.tables import Artifact, JobOutput, StoredObject
+from db.tables import Artifact, JobDocument, JobOutput, StoredObject
 
 Result = Mapping[str, Any]
 
@@ -86,14 +86,20 @@ def _artifact_values(job: Row[Any], file: StoredFile, object_id: UUID) -> dict[s
     }
 
 
-async def add_outputs(work: Work, job: Row[Any], outputs: Sequence[tuple[type[Table], UUID]]) -> None:
-    """Record the job's outputs, as (table, id of the row), in this order; the rows were written in this transaction. To be called once a job.
+async def add_result(work: Work, job_id: UUID, result: Result) -> None:
+    """Store what the job answers, as `Job.result` shows it."""
+    insertion = upsert(JobDocument).values(job_id=job_id, result=result)
+    await work.run(insertion.on_conflict_do_update(index_elements=[JobDocument.job_id], set_={"result": insertion.excluded.result}))
+
+
+async def add_outputs(work: Work, job: Row[Any], outputs: Sequence[tuple[type[Table], UUID]], *, first: int = 0) -> None:
+    """Record the job's outputs, as (table, id of the row), in this order; the rows were written in this transaction. Their positions begin at `first`.
 
     Before the commit, `QuotaExceeded` is raised if with them the job's owner would store more than the quota allows.
 
     Raises `ValueError` for a table that the job's kind does not declare among its outputs.
     """
-    for position, (table, target_id) in enumerate(outputs):
+    for position, (table, target_id) in enumerate(outputs, start=first):
         if table not in spec_of(job.kind).outputs:
             raise ValueError(f"The job kind {job.kind.name} does not declare {table.__tablename__} as outputs.")
         await work.run(insert(JobOutput).values(job_id=job.id, position=position, kind=table.output_kind, target_id=target_id))

@@ -8,10 +8,12 @@ from typing import IO, Any
 from uuid import UUID
 
 from sqlalchemy import Row, exists, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 
+from db.core.policy import visible
 from db.core.work import Work
-from db.errors import WrongState
-from db.services import items, outputs, proposals
+from db.errors import NotFound, WrongState
+from db.services import datasets, items, outputs, proposals
 from db.services.jobs.kinds import target_of
 from db.services.outputs import Result, StoredFile, WrittenOutput
 from db.tables import Dataset, DatasetProfile, DatasetVersion, Job, SchemaProposal, Upload
@@ -30,6 +32,19 @@ async def add(work: Work, dataset_id: UUID, **values: Any) -> tuple[UUID, int]:
     number: int = await work.scalar(increment.returning(Dataset.last_number))
     insertion = insert(DatasetVersion).values(dataset_id=dataset_id, number=number, **values)
     return await work.scalar(insertion.returning(DatasetVersion.id)), number
+
+
+async def lock_ready(work: Work, version_id: UUID) -> tuple[Row[Any], Row[Any]]:
+    """Return a READY version (id, dataset_id, status) and its dataset, which is locked against deletion. Raises `NotFound` or `WrongState`."""
+    statement = select(DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.status)
+    version = await work.first(statement.where(DatasetVersion.id == version_id, visible(DatasetVersion, work.viewer)))
+    dataset = None if version is None else (await datasets.lock_shared(work, version.dataset_id)).get(version.dataset_id)
+    if version is None or dataset is None:
+        raise NotFound(str(version_id))
+    if version.status is not DatasetVersionStatus.READY:
+        status = version.status.name
+        raise WrongState(status, f"The dataset version is {status}; only a READY one has rows. Wait for its ingest, or choose another.")
+    return version, dataset
 
 
 async def mark_ready(
@@ -140,21 +155,27 @@ async def _finish_version(
     proposal_id: UUID | None = None,
 ) -> None:
     await outputs.add_artifact(work, job, processed, output.duplicate_keys, dataset_version_id=output.id)
-    profile_id = await _add_profile(work, job, output, result["profile"], profile_file)
+    profile_id = await add_profile(work, job, output.id, result["profile"], profile_file, output.duplicate_keys)
+    assert profile_id is not None, "a version that was not READY has no profile"
     proposed = () if proposal_id is None else ((SchemaProposal, proposal_id),)
     await outputs.add_outputs(work, job, [(DatasetVersion, output.id), (DatasetProfile, profile_id), *proposed])
 
 
-async def _add_profile(work: Work, job: Row[Any], output: WrittenOutput, report: Result, file: StoredFile | None) -> UUID:
-    """Insert the profile; its report is in the row unless it was stored as a file."""
+async def add_profile(
+    work: Work, job: Row[Any], version_id: UUID, report: Result, file: StoredFile | None, duplicate_keys: list[str]
+) -> UUID | None:
+    """Insert the profile; its report is in the row unless it was stored as a file. None if the version has one by this profiler already.
+
+    The file of a profile that was not inserted stays without a reference, and is collected.
+    """
     report_values: dict[str, Any] = {"report": {"columns": report["columns"], "correlations": report["correlations"]}}
     if file is not None:
         object_id, stored_key = await outputs.store_object(work, job.owner_id, file)
         if stored_key != file.key:
-            output.duplicate_keys.append(file.key)
+            duplicate_keys.append(file.key)
         report_values = {"report_object_id": object_id}
-    statement = insert(DatasetProfile).values(
-        version_id=output.id,
+    statement = upsert(DatasetProfile).values(
+        version_id=version_id,
         profiler_version=report["profiler_version"],
         generation_time=report["generation_time"],
         is_exact=report["is_exact"],
@@ -163,6 +184,7 @@ async def _add_profile(work: Work, job: Row[Any], output: WrittenOutput, report:
         missing_cell_ratio=report["missing_cell_ratio"],
         **report_values,
     )
+    statement = statement.on_conflict_do_nothing(index_elements=["version_id", "profiler_version"])
     return await work.scalar(statement.returning(DatasetProfile.id))
 
 

@@ -38,7 +38,7 @@ class ExportFormat(StrEnum):
 
 
 class Export(Table, policy=Owned()):
-    """A dataset version or a model version in another format. Its status is that of its job, which a retry replaces.
+    """A dataset version or a model version in another format. Its status is that of its job, which a retry replaces. The job of a pipeline may make several.
 
     `expires_at` is set when it completes. `expired_at` is when its files were removed after that; the row remains until it is deleted.
     """
@@ -58,7 +58,7 @@ class Export(Table, policy=Owned()):
     id: Mapped[UUID] = uuid_primary_key()
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
     created_by_id: Mapped[UUID | None] = created_by_column()
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), unique=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"))
     model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT"))
     format: Mapped[ExportFormat] = enum_column("format", ExportFormat)

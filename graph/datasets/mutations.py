@@ -29,6 +29,7 @@ from graph.datasets.inputs import (
     RequestUploadInput,
     UpdateDatasetInput,
 )
+from graph.datasets.profiling import Profiling
 from graph.datasets.schedules import Schedules
 from graph.datasets.sources import Sources
 from graph.datasets.types import Dataset, DatasetVersion
@@ -110,7 +111,7 @@ AbortUploadResult = Annotated[
 
 
 @strawberry.type
-class DatasetMutations(Sources, Schedules):
+class DatasetMutations(Sources, Schedules, Profiling):
     @mutation(description="Create an empty dataset.")
     async def create_dataset(
         self, info: Info, input: Annotated[CreateDatasetInput, strawberry.argument(description="The dataset to create.")]

@@ -13,7 +13,7 @@ describe(
     JobKind,
     "What a job does. No job is of a kind that is not available yet.",
     INGEST="Reads an uploaded file, infers column types, validates and profiles it, and writes it as Parquet.",
-    PROFILE="Profiles a version again. Not available yet.",
+    PROFILE="Profiles a version again, with the profiler of the workers' present release.",
     DEDUCE_SCHEMA="Proposes types and meanings for the columns of a version.",
     PROCESS="Runs a pipeline that does not train, and writes a new dataset version.",
     TRAIN="Runs a pipeline that trains, and creates a model version.",

@@ -47,6 +47,14 @@ class JobError:
         )
 
 
+@strawberry.type(description="What a job holds of its payer's credits, and what it took.")
+class JobCredits:
+    held: BigInt = strawberry.field(description="The credits that it holds, which cannot be spent otherwise; 0 once it has ended.")
+    charged: BigInt | None = strawberry.field(
+        description="The credits that it took: all that it held if it completed, 0 if it failed or was cancelled. Null until it has ended."
+    )
+
+
 @strawberry.type(description="A part of a job in its latest attempt: a node of its pipeline, or a stage of an ingest.")
 class JobNode:
     key: str = strawberry.field(description="Its name within the job: the key of the node in the definition, or the name of the stage.")

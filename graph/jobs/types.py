@@ -11,7 +11,7 @@ import strawberry
 
 from db.core.queues import entry_id
 from db.queries import accounts, datasets, jobevents, jobs, pipelines, versions
-from db.tables.jobstates import WAITING
+from db.tables.jobstates import TERMINAL, WAITING
 from graph.accounts.types import Profile, User
 from graph.core.context import Info
 from graph.core.costs import RESULT, costs
@@ -25,7 +25,7 @@ from graph.datasets.types import Dataset, DatasetVersion
 from graph.jobs.enums import JobKind, JobStatus, WaitReason
 from graph.jobs.inputs import JobFilter, JobOrder
 from graph.jobs.outputs import JobOutput, load_outputs
-from graph.jobs.parts import JobAttempt, JobError, JobEvent, JobNode
+from graph.jobs.parts import JobAttempt, JobCredits, JobError, JobEvent, JobNode
 from graph.pipelines.types import Pipeline, PipelineSnapshot
 
 
@@ -92,6 +92,14 @@ class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
     def queue_job_id(self) -> str | None:
         return entry_id(self.uuid, self.dispatch_no) if self.dispatch_no else None
 
+    @strawberry.field(description="What became of its cost; null for a free job.")
+    def credits(self) -> JobCredits | None:
+        if self.credit_cost == 0:
+            return None
+        if self.status not in TERMINAL:
+            return JobCredits(held=self.credit_cost, charged=None)
+        return JobCredits(held=BigInt(0), charged=self.credit_cost if self.status is JobStatus.COMPLETED else BigInt(0))
+
     @strawberry.field(description="Why it failed or, while it waits for a retry, why its last attempt failed.")
     def error(self) -> JobError | None:
         return JobError.of(self.failure, self.owner_id)
@@ -134,7 +142,7 @@ class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
         metadata=costs(RESULT),
         description="What it answers, once it has completed: of a PREDICT, an object with the `predictions` of its rows or, for a dataset version,"
         " how many rows have one and the columns that hold them; with `issues`, each {code, message, column, count, firstRow, values}, and the"
-        " `classes` of a classifier. Null for a kind that has none.",
+        " `classes` of a classifier; of a PROFILE, the `profilerVersion`, and whether the profile `isNew`. Null for a kind that has none.",
     )
     async def result(self, info: Info) -> JSON | None:
         row = await info.context.loaders.one(jobs.results, identity).load(self.uuid)

@@ -26,7 +26,7 @@ describe(
     TRAIN="Trains a model; a pipeline has at most one.",
     EVALUATE="Evaluates the model.",
     EXPLAIN="Explains the predictions of the model. Not available yet.",
-    EXPORT="Writes the result as a file. Not available yet.",
+    EXPORT="Exports the result, as files in a format of other programs.",
 )
 describe(
     MlTaskType,

@@ -30,7 +30,7 @@ RUN = """mutation($input: RunPipelineInput!) { runPipeline(input: $input) { __ty
 RETRY = """mutation($input: RetryJobInput!) { retryJob(input: $input) { __typename ... on RetryJobPayload { job { id creditCost } run { id } }
   ... on InsufficientCredits { code message required available } } }"""
 CANCEL = """mutation($id: ID!) { cancelJob(input: {id: $id}) { ... on CancelJobPayload { job { status creditCost } } } }"""
-JOB = "query($id: ID!) { job(id: $id) { status creditCost } }"
+JOB = "query($id: ID!) { job(id: $id) { status creditCost credits { held charged } } }"
 SCALE = (("data", "dataset", {}), ("scale", "scale", {}))
 WRITTEN_TABLES = (
     "jobs",
@@ -125,7 +125,9 @@ async def test_a_retry_holds_anew_and_is_refused_like_a_run(billing: BillingDriv
     retried = await ada.one(RETRY, input={"id": training})
     assert retried["job"]["creditCost"] == 25
     assert retried["run"] is not None
-    assert (await ada.one(JOB, id=training))["creditCost"] == 0, "the old job cost nothing, and that stays"
+    read = await ada.one(JOB, id=training)
+    assert (read["creditCost"], read["credits"]) == (0, None), "the old job cost nothing, and that stays"
+    assert (await ada.one(JOB, id=retried["job"]["id"]))["credits"] == {"held": 25, "charged": None}
     assert await balances(ada) == (5, 25)
     after = await row_counts(billing)
     assert (after["jobs"], after["runs"]) == (before["jobs"] + 1, before["runs"] + 1)
@@ -159,7 +161,8 @@ async def test_a_completed_run_costs_what_was_held_for_it(
     job = (await ada.one(RUN, input={"pipelineId": pipeline, "datasetVersionId": version}))["job"]
     prices["PROCESS"] = 1
     assert (await ada.wait(job["id"]))["status"] == "COMPLETED"
-    assert (await ada.one(JOB, id=job["id"]))["creditCost"] == 10, "the price when it was submitted"
+    read = await ada.one(JOB, id=job["id"])
+    assert (read["creditCost"], read["credits"]) == (10, {"held": 0, "charged": 10}), "the price when it was submitted"
     assert await balances(ada) == (2, 0)
     assert await billing.entries(ada_id) == [("PURCHASE", 12, 0), ("HOLD", -10, 10), ("CONSUMPTION", 0, -10)]
     (_, held, charged) = await billing.ledger(ada_id)
@@ -203,6 +206,7 @@ async def test_a_cancelled_job_costs_nothing_whether_it_waited_or_ran(
     assert await balances(owner) == (4, 1)
     answers = await asyncio.gather(*(owner.one(CANCEL, id=f"job_{waiting.hex}") for _ in range(4)))
     assert {answer["job"]["status"] for answer in answers} == {"CANCELLED"}
+    assert (await owner.one(JOB, id=f"job_{waiting.hex}"))["credits"] == {"held": 0, "charged": 0}
     assert await billing.entries(harness_with_worker.owner_id) == RELEASED
     assert (await billing.ledger(harness_with_worker.owner_id))[-1].actor_id == harness_with_worker.owner_id
     running = await harness_with_worker.submit("long")

@@ -1,4 +1,4 @@
-"""The endings of mutations on proposed schemas."""
+"""The endings of mutations on proposed schemas, and of those that profile a version again."""
 
 from __future__ import annotations
 
@@ -41,6 +41,19 @@ async def propose_schema(world: World) -> Endings:
     waiting = (await world.ada.request_upload(await world.ada.create_dataset("f"), "f.csv", CSV))["upload"]["version"]["id"]
     yield "WrongState", {"datasetVersionId": waiting}
     world.set_prices({"DEDUCE_SCHEMA": 10})
+    yield "InsufficientCredits", {"datasetVersionId": version}
+
+
+@endings_of("profileVersion")
+async def profile_version(world: World) -> Endings:
+    version = await ready_version(world, "d")
+    yield "ProfileVersionPayload", {"datasetVersionId": version, "idempotencyKey": "k"}
+    yield "Conflict", {"datasetVersionId": await ready_version(world, "e"), "idempotencyKey": "k"}
+    yield "NotFound", {"datasetVersionId": f"version_{UNKNOWN}"}
+    yield "InvalidInput", {"datasetVersionId": version, "idempotencyKey": BAD_KEY}
+    waiting = (await world.ada.request_upload(await world.ada.create_dataset("f"), "f.csv", CSV))["upload"]["version"]["id"]
+    yield "WrongState", {"datasetVersionId": waiting}
+    world.set_prices({"PROFILE": 10})
     yield "InsufficientCredits", {"datasetVersionId": version}
 
 

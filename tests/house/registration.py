@@ -139,6 +139,7 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.runPipeline": Scope.RUN,
     "Mutation.createExport": Scope.RUN,
     "Mutation.proposeSchema": Scope.RUN,
+    "Mutation.profileVersion": Scope.RUN,
     "Mutation.predict": Scope.RUN,
     "Mutation.predictDataset": Scope.RUN,
     "Mutation.cancelJob": Scope.RUN,

@@ -22,10 +22,12 @@ MAX_NODES = 200
 
 @dataclass(frozen=True)
 class Plan:
-    """`chain` runs from the dataset to the training node, or to the last step if nothing is trained; `after` holds the nodes after the training."""
+    """`chain` runs from the dataset to the training node, or to the last step if nothing is trained; `after` holds the nodes after the training, and
+    `end` those that work on what all others made."""
 
     chain: list[PipelineNode]
     after: list[PipelineNode]
+    end: list[PipelineNode]
 
     @property
     def training(self) -> PipelineNode | None:
@@ -70,11 +72,13 @@ def make_plan(definition: dict[str, Any]) -> Plan:
         index: PipelineNode(nodes[index]["key"], index, position, steps[index], parameters[index])
         for position, index in enumerate(execution_order)
     }
-    chain = [planned_nodes[index] for index in execution_order if steps[index].place != "after"]
-    after = [planned_nodes[index] for index in execution_order if steps[index].place == "after"]
+    placed = [planned_nodes[index] for index in execution_order]
+    after, end = ([node for node in placed if node.step.place == place] for place in ("after", "end"))
+    chain = [node for node in placed if node.step.place not in ("after", "end")]
     _check_chain(chain, after, ancestors)
+    _check_end(chain, after, end, ancestors)
     _check_contents(chain)
-    return Plan(chain, after)
+    return Plan(chain, after, end)
 
 
 def _find_step(node: dict[str, Any], index: int) -> Step:
@@ -184,6 +188,18 @@ def _check_chain(chain: list[PipelineNode], after: list[PipelineNode], ancestors
             "The pipeline has no step besides the dataset. Add a step that prepares columns, or one that trains.",
             path=["definition", "nodes"],
         )
+
+
+def _check_end(chain: list[PipelineNode], after: list[PipelineNode], end: list[PipelineNode], ancestors: list[set[int]]) -> None:
+    for node in end:
+        path = ["definition", "nodes", str(node.index)]
+        if chain[-1].index not in ancestors[node.index]:
+            message = f"Node '{node.key}' works on what the pipeline makes. Link it after '{chain[-1].key}'."
+            raise BadInput("UNSOUND_PIPELINE", message, path=path)
+        later = next((other for other in [*chain, *after, *end] if node.index in ancestors[other.index]), None)
+        if later is not None:
+            message = f"Node '{later.key}' comes after '{node.key}', which nothing may follow. Link it elsewhere."
+            raise BadInput("UNSOUND_PIPELINE", message, path=["definition", "nodes", str(later.index)])
 
 
 def _check_contents(chain: list[PipelineNode]) -> None:

@@ -86,14 +86,14 @@ def _role(node: dict[str, Any], steps: Steps) -> str | None:
 
 
 def _chain(definition: Definition, steps: Steps) -> Iterator[int]:
-    """Yield the nodes from the dataset to the training; nothing leads past it but what evaluates."""
+    """Yield the nodes from the dataset to the training; nothing leads past it but what evaluates or exports."""
     indexes = {node["key"]: index for index, node in enumerate(definition["nodes"])}
-    evaluating = {
+    beside = {
         node["key"]
         for node in definition["nodes"]
-        if node["step"] in steps and steps[node["step"]].parameter_schema.get("x-place") == "after"
+        if node["step"] in steps and steps[node["step"]].parameter_schema.get("x-place") in ("after", "end")
     }
-    following = {link["source"]: link["target"] for link in definition["links"] if link["target"] not in evaluating}
+    following = {link["source"]: link["target"] for link in definition["links"] if link["target"] not in beside}
     key = next(iter(following.keys() - set(following.values())), None)
     for _ in range(len(indexes)):
         if key is None or key not in indexes:

@@ -22,6 +22,7 @@ from db.core import formulas
 from db.core.checks import Checks, canonical_name
 from db.core.work import Work
 from db.errors import Issue
+from db.services.pipelines import exporting
 from db.tables import StepDefinition
 from db.tables.datasets import Modality
 from db.tables.pipelines import StepType
@@ -77,6 +78,7 @@ def soundness_issues(definition: Definition, steps: Steps, modality: Modality) -
         _check_node(checks, index, node, index_by_key, steps, modality)
     _check_links(checks, links, nodes, index_by_key, steps)
     _check_shape(checks, definition, steps)
+    exporting.check(checks, definition, steps)
     _check_validation_rows(checks, definition, steps)
     return checks.issues
 
@@ -201,7 +203,7 @@ def _check_links(
 
 
 def _check_shape(checks: Checks, definition: Definition, steps: Steps) -> None:
-    """At most one dataset, split and training node, on one path without branches; only evaluating nodes come after the training."""
+    """At most one dataset, split and training node, on one path without branches; only what evaluates or exports comes after the training."""
     nodes: dict[str, dict[str, Any]] = {node["key"]: node for node in definition["nodes"]}
     for type_, label in ((StepType.DATASET, "dataset"), (StepType.SPLIT, "split"), (StepType.TRAIN, "training")):
         indexes = [index for index, node in enumerate(definition["nodes"]) if _step_type(node, steps) is type_]
@@ -214,11 +216,14 @@ def _check_shape(checks: Checks, definition: Definition, steps: Steps) -> None:
         if source not in nodes or target not in nodes:
             continue
         source_of.setdefault(target, source)
-        if _step_type(nodes[target], steps) in {StepType.EVALUATE, None}:
-            continue
         path = ("definition", "links", index)
+        if _step_type(nodes[source], steps) is StepType.EXPORT:
+            checks.add(*path, "source", message=f"{source!r} exports what the pipeline makes, so nothing comes after it.")
+            continue
+        if _step_type(nodes[target], steps) in {StepType.EVALUATE, StepType.EXPORT, None}:
+            continue
         if _step_type(nodes[source], steps) in {StepType.TRAIN, StepType.EVALUATE}:
-            checks.add(*path, "target", message=f"Only steps that evaluate may come after the training; {target!r} does not evaluate.")
+            checks.add(*path, "target", message=f"Only steps that evaluate or export may come after the training; {target!r} does neither.")
         elif next_of.setdefault(source, target) != target:
             checks.add(
                 *path, "source", message=f"{source!r} leads to {next_of[source]!r} already; the path to the training must not branch."
@@ -262,8 +267,13 @@ def completeness_issues(definition: Definition, steps: Steps) -> list[Issue]:
     types = [_step_type(node, steps) for node in definition["nodes"]]
     if StepType.DATASET not in types:
         return [Issue(("definition", "nodes"), "There is no dataset node; add one with the step 'dataset' and link it to the first step.")]
-    if len(types) < 2:
-        return [Issue(("definition", "nodes"), "Nothing happens to the dataset; add a step and link the dataset to it.")]
+    if len([type_ for type_ in types if type_ is not StepType.EXPORT]) < 2:
+        return [
+            Issue(
+                ("definition", "nodes"),
+                "Nothing happens to the dataset; add a step and link the dataset to it. To export a version as it is, use `createExport`.",
+            )
+        ]
     if StepType.TRAIN not in types:
         message = "{!r} chooses the rows that a training learns from, and there is no training node. Add one, or choose rows with a filter_rows step."
         choosers = [(index, node["key"]) for index, node in enumerate(definition["nodes"]) if _place(node, steps) == "rows"]

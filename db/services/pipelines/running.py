@@ -18,7 +18,7 @@ from db.services import experiments, idempotency, jobs, models, output_datasets
 from db.services.pipelines import contents, definitions, given_splits, joins, suitability
 from db.services.pipelines.editing import lock, refuse_shipped
 from db.settings import DEFAULT_PRIORITY, MAX_PRIORITY, state_settings
-from db.tables import DatasetProfile, DatasetVersion, ModelVersion, PipelineSnapshot
+from db.tables import DatasetProfile, DatasetVersion, Export, ModelVersion, PipelineSnapshot
 from db.tables.jobs import JobKind
 from db.tables.pipelines import PipelineStatus
 
@@ -34,7 +34,7 @@ TRAIN = jobs.declare(
     jobs.JobKindSpec(
         JobKind.TRAIN,
         title="training",
-        outputs=(ModelVersion,),
+        outputs=(ModelVersion, Export),
         on_begin=experiments.restart_points,
         on_retry=experiments.copy_run,
     )
@@ -43,7 +43,7 @@ PROCESS = jobs.declare(
     jobs.JobKindSpec(
         JobKind.PROCESS,
         title="processing",
-        outputs=(DatasetVersion, DatasetProfile),
+        outputs=(DatasetVersion, DatasetProfile, Export),
         target="outputDatasetId",
         on_retry=output_datasets.lock_for_retry,
     )

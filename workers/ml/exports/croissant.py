@@ -67,15 +67,17 @@ def describe(
 ) -> WrittenFile:
     """Write the description beside the files. `extensions` are those of the items in archives among them, each with its media type."""
     source = spec["source"]
+    number, published = source["number"], source["published"]
     document: dict[str, Any] = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": source["name"],
-        "description": source["description"] or f"Version {source['number']} of the dataset {source['name']}.",
-        "version": f"{source['number']}.0.0",
-        "datePublished": source["published"],
-        "citeAs": f"{source['name']}, version {source['number']}, {source['published'][:4]}",
+        "description": source["description"]
+        or f"{'A version' if number is None else f'Version {number}'} of the dataset {source['name']}.",
+        **({} if number is None else {"version": f"{number}.0.0"}),
+        **({} if published is None else {"datePublished": published}),
+        "citeAs": source["name"] if number is None or published is None else f"{source['name']}, version {number}, {published[:4]}",
         **({"license": source["license"]} if source["license"] else {}),
         **({"url": source["url"]} if source["url"] else {}),
         "distribution": [

@@ -220,7 +220,11 @@ def _verify(pipeline: Any, content: bytes, sample: pl.DataFrame, names: Mapping[
             feed[names[column]] = series.fill_null(missing.get(column, "")).to_numpy().astype(object).reshape(-1, 1)
         else:
             feed[names[column]] = series.cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float32).reshape(-1, 1)
-    results = session.run(None, {each.name: feed[each.name] for each in session.get_inputs()})
+    try:
+        results = session.run(None, {each.name: feed[each.name] for each in session.get_inputs()})
+    except Exception as error:  # the runtime's own kinds have no common base; such as for DBSCAN, whose noise has no row
+        reason = " ".join(str(error).split())
+        raise BadInput(UNSUPPORTED, f"{name} was converted, and cannot run in ONNX: {reason} Download its model file instead.") from error
     if hasattr(pipeline, "predict_proba"):
         probabilities = pipeline.predict_proba(rows)
         ranked = np.sort(probabilities, axis=1)

@@ -27,11 +27,12 @@ class SourceSpec(TypedDict):
     """What is known of the version besides its rows; the texts are the owner's."""
 
     name: str
-    number: int
+    number: int | None
+    """None if it is not known, as in a pipeline that makes the version; `published` then is, too."""
     description: str | None
     license: str | None
     url: str | None
-    published: str
+    published: str | None
     """When it became READY, an ISO 8601 date."""
 
 

@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 
 from workers.ml import limits
 from workers.ml.parquet_writer import stored_types
+from workers.ml.profiler_version import PROFILER_VERSION
 from workers.ml.profiling.correlations import Correlations
 from workers.ml.profiling.distributions import Keys, bin_edges, unique_values
 from workers.ml.profiling.domains import Domain, Hashes, domain_of, hashes
 from workers.ml.profiling.exact import profile_column
-from workers.ml.profiling.report import PROFILER_VERSION, ColumnReport, ProfileReport
+from workers.ml.profiling.report import ColumnReport, ProfileReport
 from workers.ml.profiling.sketches import SAMPLED_ROWS, ColumnSketch, DuplicateSketch
 from workers.ml.reporting import ProgressReporter
 

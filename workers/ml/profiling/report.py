@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final, TypedDict
 
-PROFILER_VERSION: Final = "1"
 QUANTILES: Final = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 BINS: Final = 30
 TOP_VALUES: Final = 10

@@ -14,6 +14,7 @@ from workers.ml.steps import (
     derive,
     encode,
     evaluate,
+    export,
     gathers,
     images,
     impute,
@@ -122,6 +123,7 @@ _OWN = {
         train_density.ISOLATION_FOREST,
         evaluate.CROSS_VALIDATE,
         evaluate.EVALUATE,
+        export.EXPORT,
     )
 }
 

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from workers.ml.bundle import Bundle
     from workers.ml.trainer import Trainer
 
-StepType = Literal["DATASET", "TRANSFORM", "FILTER", "AUGMENT", "SPLIT", "TRAIN", "EVALUATE"]
+StepType = Literal["DATASET", "TRANSFORM", "FILTER", "AUGMENT", "SPLIT", "TRAIN", "EVALUATE", "EXPORT"]
 # Every kind of data that is read becomes a table, so what works on tables works on all.
 EVERY_MODALITY = ("TABULAR", "SIGNAL", "IMAGE", "AUDIO", "TEXT", "VIDEO", "MULTIMODAL")
 # When a step runs. Rows are filtered and split ("source", "choose", "split") before anything is fitted on them ("fit", "train"), so that no
-# transform sees a held-out row, wherever the split is placed. "rows" chooses among the training rows those that are learned from.
-Place = Literal["source", "choose", "split", "rows", "fit", "train", "after"]
+# transform sees a held-out row, wherever the split is placed. "rows" chooses among the training rows those that are learned from. "end" works on what
+# the body made, after it.
+Place = Literal["source", "choose", "split", "rows", "fit", "train", "after", "end"]
 
 
 class Parameters(BaseModel):
@@ -75,7 +76,7 @@ class Step:
     def parameter_schema(self) -> dict[str, Any]:
         """JSON Schema 2020-12 of the parameters. The `x-` keywords tell a validator of whole definitions what the step needs:
 
-        `x-place`: source, choose, split, rows, fit, train or after (see `Place`); `x-inputs`: minimum number of incoming links; `x-requires-target`:
+        `x-place`: source, choose, split, rows, fit, train, after or end (see `Place`); `x-inputs`: minimum number of incoming links; `x-requires-target`:
         it needs a target column, from its own `target` or the dataset's; `x-problem-types`: the problem types it supports; `x-chooses`,
         `x-takes`, `x-gives` and `x-makes-columns`: see the class; `x-content`: the role of its operation on the contents of items: change, divide,
         read, augment or write. Within the parameters: `x-column`: it names a column, or several;
@@ -83,10 +84,10 @@ class Step:
         `x-new-column`: it names a column that the step makes; `x-column-prefix`: it is what the names of such columns begin with, before an
         underscore; `x-renames`: a list of {column, name}; `x-formula`: it is a formula (see
         `db.core.formulas`); `x-version`: the id of a dataset version that the job reads as well;
-        `x-other-column`: it names columns of that; `x-gives-by-value`: the kind that the columns get, by its value; `x-needs-validation-rows`: it
-        needs them with any value, or with the listed ones, and `x-gives-validation-rows`: it holds some out if above 0; `x-operators`: the
-        object is a condition {column, operator, value}, with these operators for each kind of column; `x-message`: what to say of a value
-        that the subschema does not accept.
+        `x-other-column`: it names columns of that; `x-export-options`: it has the options of an export; `x-gives-by-value`: the kind
+        that the columns get, by its value; `x-needs-validation-rows`: it needs them with any value, or with the listed ones, and
+        `x-gives-validation-rows`: it holds some out if above 0; `x-operators`: the object is a condition {column, operator, value}, with
+        these operators for each kind of column; `x-message`: what to say of a value that the subschema does not accept.
         """
         schema = self.parameters.model_json_schema()
         schema.pop("description", None)

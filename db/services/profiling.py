@@ -1,0 +1,60 @@
+"""Profile a version that exists: a PROFILE job computes the statistics again, with the profiler of the workers' release."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from db.core.audit import ref
+from db.core.work import Work
+from db.services import idempotency, jobs, outputs, versions
+from db.services.outputs import Result, StoredFile
+from db.tables import DatasetProfile
+from db.tables.jobs import JobKind
+
+OPERATION = "profileVersion"
+PROFILE = jobs.declare(jobs.JobKindSpec(JobKind.PROFILE, title="profile", queue="upload", outputs=(DatasetProfile,)))
+
+
+async def submit(work: Work, version_id: UUID, idempotency_key: str | None = None) -> UUID:
+    """Submit the job; return its id.
+
+    Raises `NotFound`, `WrongState`, `InvalidInput` or `Conflict`; the end of the unit of work `InsufficientCredits`.
+    """
+    work.viewer.require_write()
+    stored_answer = await idempotency.recall(work, OPERATION, idempotency_key, {"version_id": version_id})
+    if stored_answer is not None:
+        return UUID(stored_answer["job"])
+    _, dataset = await versions.lock_ready(work, version_id)
+    job = await jobs.submit(
+        work,
+        jobs.NewJob(
+            owner_id=dataset.owner_id,
+            kind=PROFILE.kind,
+            queue=jobs.queue_for(PROFILE.kind, dataset.modality),
+            dataset_id=dataset.id,
+            dataset_version_id=version_id,
+            inputs=[version_id],
+        ),
+    )
+    await idempotency.remember(work, idempotency_key, {"job": str(job.id)})
+    work.record("profile_version", "version", version_id, dataset.owner_id, after={"job": ref("job", job.id)})
+    return job.id
+
+
+async def complete(work: Work, job: Row[Any], profiler_version: str, report: Result | None, file: StoredFile | None) -> list[str]:
+    """Add the profile, and tell in the job's result whether it is new; return the keys of objects that are not needed.
+
+    Without a `report`, and where another job was faster, the version has a profile by this profiler already. Its data never change, so that
+    one stays, with the id that clients know.
+    """
+    duplicate_keys: list[str] = []
+    profile_id = None
+    if report is not None:
+        profile_id = await versions.add_profile(work, job, job.dataset_version_id, report, file, duplicate_keys)
+    await outputs.add_result(work, job.id, {"profilerVersion": profiler_version, "isNew": profile_id is not None})
+    if profile_id is not None:
+        await outputs.add_outputs(work, job, [(DatasetProfile, profile_id)])
+    return duplicate_keys
