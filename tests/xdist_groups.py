@@ -22,6 +22,7 @@ GROUPS: Mapping[str, str] = {
     "tests/faults/test_faults.py": "faults",
     "tests/faults/test_network_faults.py": "numbers",
     "tests/faults/test_performance_targets.py": "numbers",
+    "tests/faults/test_product_jobs.py": "faults",
     "tests/faults/test_invariants.py": "faults",
     "tests/server/test_console.py": "console",
     "tests/server/test_console_tabs.py": "console",

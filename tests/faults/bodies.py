@@ -25,12 +25,14 @@ from workers.ml.reporting import Reporter
 
 SCRIPT_PREFIX = "script "
 JOB_VARIABLE = "FAULTS_JOB"
+HOLD, HOLD_SECONDS = "hold", 60.0
+"""While a file of this name is beside the traces, a body of a first attempt that has done all its work waits to be killed."""
 MIB = 1024**2
 
 
 def run(request: dict[str, Any], reporter: Reporter) -> Any:
     """Run the body `target`, traced."""
-    with _traced_execution(Path(request["folder"]), request["job"], request["attempt"]):
+    with _traced_execution(Path(request["folder"]), request["job"], request["attempt"], request["target"]):
         spec = request["spec"]
         name = spec.get("context", {}).get("pipeline_name") or ""
         if name.startswith(SCRIPT_PREFIX):
@@ -39,11 +41,15 @@ def run(request: dict[str, Any], reporter: Reporter) -> Any:
             SCRIPTS[script_name](reporter, request["attempt"], *map(float, values))
             return _result(Path(spec["folder"]), request)
         module, _, function = request["target"].partition(":")
-        return getattr(importlib.import_module(module), function)(spec, reporter)
+        result = getattr(importlib.import_module(module), function)(spec, reporter)
+        if request["attempt"] == 1 and (Path(request["folder"]) / HOLD).exists():
+            _trace(Path(request["folder"]), request["job"], 1, "held", request["target"], alone=True)
+            time.sleep(HOLD_SECONDS)
+        return result
 
 
 @contextmanager
-def _traced_execution(folder: Path, job: str, attempt: int) -> Generator[None]:
+def _traced_execution(folder: Path, job: str, attempt: int, target: str) -> Generator[None]:
     """Trace one execution under the job's lock, which the kernel releases however the process ends; a taken lock means overlap."""
     lock = os.open(folder / f"{job}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -51,17 +57,17 @@ def _traced_execution(folder: Path, job: str, attempt: int) -> Generator[None]:
         alone = True
     except OSError:
         alone = False
-    _trace(folder, job, attempt, "start", alone=alone)
+    _trace(folder, job, attempt, "start", target, alone=alone)
     try:
         yield
     finally:
-        _trace(folder, job, attempt, "end", alone=alone)
+        _trace(folder, job, attempt, "end", target, alone=alone)
         os.close(lock)  # the process may run another body
 
 
-def _trace(folder: Path, job: str, attempt: int, what: str, *, alone: bool) -> None:
+def _trace(folder: Path, job: str, attempt: int, what: str, target: str, *, alone: bool) -> None:
     """Append one line with one O_APPEND write, so that lines of several processes do not mix."""
-    record = {"job": job, "attempt": attempt, "what": what, "pid": os.getpid(), "at": time.monotonic(), "alone": alone}
+    record = {"job": job, "attempt": attempt, "what": what, "target": target, "pid": os.getpid(), "at": time.monotonic(), "alone": alone}
     descriptor = os.open(folder / "executions", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.write(descriptor, json.dumps(record).encode() + b"\n")

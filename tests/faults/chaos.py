@@ -16,14 +16,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.faults import performance_targets
+from tests.faults import performance_targets, product_jobs
 from tests.faults.cluster import QUICK_SETTINGS, Cluster
 from tests.faults.fault_injection import FaultInjector, fault_kinds
 from tests.faults.invariants import find_violations, print_violations
+from tests.faults.product_jobs import ProductJobs, files_server
 from tests.faults.workload import NAMES, Submission, Workload
 
 SETTINGS: Mapping[str, str] = {
     **QUICK_SETTINGS,
+    **product_jobs.SETTINGS,
     "TRELLIS_WORKER_SLOTS": "6",
     "TRELLIS_WORKER_LEASE": "4",
     "TRELLIS_WORKER_HEARTBEAT_INTERVAL": "0.8",
@@ -57,6 +59,7 @@ SCRIPT_MIX: tuple[tuple[int, str, str], ...] = (
     (8, "INGEST", "completed"),
     (8, "BOOST", "completed"),
     (6, "BIG", "completed"),
+    *((3, kind.upper(), "completed") for kind in product_jobs.KINDS),
 )
 SUBMITTERS = 16
 FAULT_INTERVALS = (0.9, 3.5)  # seconds between starts of faults
@@ -72,9 +75,12 @@ console = Console()
 class ChaosRun:
     """A number of jobs under random faults."""
 
-    def __init__(self, cluster: Cluster, workload: Workload, rng: random.Random, kinds: list[str], jobs: int) -> None:
+    def __init__(
+        self, cluster: Cluster, workload: Workload, product_jobs: ProductJobs, rng: random.Random, kinds: list[str], jobs: int
+    ) -> None:
         self._cluster = cluster
         self._workload = workload
+        self._product_jobs = product_jobs
         self._random = rng
         self._kinds = kinds
         self._jobs = jobs
@@ -128,6 +134,8 @@ class ChaosRun:
                 return await self._workload.submit_boosting()
             case "BIG":
                 return await self._workload.submit_ingest(megabytes=1)
+            case _ if (name := script.lower()) in product_jobs.KINDS:
+                return await getattr(self._product_jobs, name)()
             case _:
                 if script == FILL_SCRIPT and not self._cluster.has_scratch_disk:
                     expected = "failed"  # by the file size limit that replaces the full disk
@@ -201,13 +209,15 @@ class ChaosRun:
 async def run_chaos(folder: Path, seed: int, jobs: int, workers: int, kinds: list[str], settings: Mapping[str, str]) -> bool:
     """Run and check everything. Return whether all checks passed."""
     rng = random.Random(seed)
-    with Cluster(folder, seed, settings) as cluster:
+    with files_server() as files_url, Cluster(folder, seed, settings) as cluster:
         await cluster.connect()
         await asyncio.gather(cluster.start_up(1), cluster.start_api(), *(cluster.start_worker() for _ in range(workers - 1)))
         workload = Workload(cluster, rng)
         await workload.create_viewers(NAMES)
         await workload.create_pipelines(["nap 600", *(script for _, script, _ in SCRIPT_MIX if script.islower())])
-        chaos_run = ChaosRun(cluster, workload, rng, kinds, jobs)
+        product = ProductJobs(workload, files_url)
+        await product.prepare()
+        chaos_run = ChaosRun(cluster, workload, product, rng, kinds, jobs)
         await chaos_run.run(within=900.0)
         passed = await report(cluster, workload, chaos_run, seed, kinds)
         await cluster.collect_orphans()

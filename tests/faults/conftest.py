@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import product_jobs
 from tests.faults.cluster import QUICK_SETTINGS, ROOT, Cluster
 from tests.faults.fault_injection import FaultInjector
 from tests.faults.workload import NAMES, Workload
@@ -29,7 +30,7 @@ class ClusterKind:
 
 
 CLUSTER_KINDS: Mapping[str, ClusterKind] = {
-    "faults": ClusterKind({}, has_up=True),
+    "faults": ClusterKind(product_jobs.SETTINGS, has_up=True),
     "numbers": ClusterKind({"TRELLIS_WORKER_CANCEL_GRACE": "2", "TRELLIS_SOCKETS_PER_VIEWER": "1000"}, has_up=False),
 }
 

@@ -7,7 +7,7 @@ import inspect
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import TypeVar
 from uuid import UUID
@@ -74,6 +74,30 @@ class FaultInjector:
         """SIGKILL a body of a job without used tries, since a job has three."""
         body = await self.running_body()
         return body is not None and _send(body.pid, signal.SIGKILL)
+
+    async def kill_held(self, *job_ids: UUID) -> None:
+        """SIGKILL the bodies of these jobs that wait for it (`bodies.HOLD`)."""
+        for body in self._held(job_ids):
+            _send(body.pid, signal.SIGKILL)
+
+    async def kill_workers_of(self, *job_ids: UUID) -> None:
+        """SIGKILL the workers that have bodies of these jobs which wait for it, and start others for those that nobody supervises."""
+        ancestors: set[int] = set()
+        for body in self._held(job_ids):
+            with suppress(psutil.Error):
+                ancestors |= {process.pid for process in psutil.Process(body.pid).parents()}
+        for pid in ancestors & set(self._cluster.up_children("worker")):
+            _send(pid, signal.SIGKILL)
+        for worker in [each for each in self._cluster.workers if each.pid in ancestors and each.exit_code() is None]:
+            self._cluster.kill(worker)
+            self._cluster.launch_worker()
+
+    def _held(self, job_ids: Sequence[UUID]) -> list[Execution]:
+        return [
+            each
+            for each in executions(self._cluster.traces)
+            if each.is_held and each.job in job_ids and each.ended is None and psutil.pid_exists(each.pid)
+        ]
 
     async def kill_api(self) -> bool:
         """SIGKILL an API process; its supervisor restarts it."""
@@ -283,7 +307,7 @@ class FaultInjector:
 
 def fault_kinds() -> dict[str, Callable[[FaultInjector], Awaitable[bool]]]:
     """The kinds of faults by name, in the order of their definition."""
-    excluded = {"running_body", "late_result", "completes_a_job"}
+    excluded = {"running_body", "late_result", "completes_a_job", "kill_held", "kill_workers_of"}
     return {
         name: kind
         for name, kind in vars(FaultInjector).items()

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from db.services.jobs.kinds import declared_kinds
+from db.services.maintenance.counters import REFERENCES
 from tests.faults.bodies import JOB_VARIABLE, SCRIPT_PREFIX
 from tests.faults.cluster import Cluster
 from tests.faults.hooks import TRACES
@@ -34,7 +35,7 @@ DROP SCHEMA IF EXISTS faults CASCADE;
 CREATE SCHEMA faults;
 CREATE TABLE faults.submits (owner text, key text, call int, job_id uuid, script text, expected text);
 CREATE TABLE faults.cancels (job_id uuid);
-CREATE TABLE faults.executions (job_id uuid, attempt int, pid int, started float8, ended float8, beside bool);
+CREATE TABLE faults.executions (job_id uuid, attempt int, target text, pid int, started float8, ended float8, beside bool);
 CREATE TABLE faults.seen (watch int, job_id uuid, turn int, sequence int);
 CREATE TABLE faults.watches (watch int, job_id uuid, done bool);
 CREATE TABLE faults.objects (key text, sha256 text, size bigint);
@@ -48,9 +49,24 @@ _SCRIPTED = f"p.name LIKE '{SCRIPT_PREFIX}%'"
 
 
 def _declared_outputs() -> str:
-    """The WHEN clauses that map a kind of job to the kinds of its outputs: one row of each table that its declaration names."""
+    """The WHEN clauses that map a job to the kinds of its outputs: one row of each table that the declaration of its kind names.
+
+    A pipeline exports if its submission says so, rows are predicted without outputs, and a profile by the same profiler is none.
+    """
     outputs = {kind.value: sorted(str(table.output_kind) for table in spec.outputs) for kind, spec in declared_kinds().items()}
-    return " ".join(f"WHEN '{kind}' THEN ARRAY{kinds}::text[]" for kind, kinds in outputs.items())
+    for kind in ("train", "process"):
+        outputs[kind].remove("export")
+    clauses = [
+        "WHEN j.kind = 'predict' AND j.dataset_version_id IS NULL THEN ARRAY[]::text[]",
+        "WHEN j.kind = 'profile' AND NOT (SELECT (d.result->>'isNew')::boolean FROM job_documents d WHERE d.job_id = j.id) THEN ARRAY[]::text[]",
+        "WHEN j.id IN (SELECT job_id FROM faults.submits WHERE script = 'exporting') THEN ARRAY['export', 'profile', 'version']",
+    ]
+    return " ".join([*clauses, *(f"WHEN j.kind = '{kind}' THEN ARRAY{kinds}::text[]" for kind, kinds in outputs.items())])
+
+
+def _reference_count() -> str:
+    """The number of rows that refer to the stored object `s`."""
+    return " + ".join(f"(SELECT count(*) FROM {column.table.name} t WHERE t.{column.name} = s.id)" for column in REFERENCES)
 
 
 def _target_exists() -> str:
@@ -75,14 +91,19 @@ INVARIANTS: dict[str, str] = {
         SELECT job_id FROM job_events GROUP BY job_id HAVING count(*) FILTER (WHERE type::text IN {TERMINAL_STATES}) <> 1""",
     "2  COMPLETED has one set of effects": f"""
         SELECT j.id FROM jobs j LEFT JOIN job_outputs o ON o.job_id = j.id WHERE j.status = 'completed'
-        GROUP BY j.id, j.kind HAVING array_remove(array_agg(o.kind ORDER BY o.kind), NULL) <> CASE j.kind {_declared_outputs()} ELSE ARRAY[]::text[] END
+        GROUP BY j.id, j.kind HAVING array_remove(array_agg(o.kind ORDER BY o.kind), NULL) <> CASE {_declared_outputs()} ELSE ARRAY[]::text[] END
         UNION ALL
         SELECT o.job_id FROM job_outputs o WHERE NOT ({_target_exists()})
         UNION ALL
         SELECT v.produced_by_id FROM dataset_versions v JOIN jobs j ON j.id = v.produced_by_id
         WHERE v.status = 'ready' GROUP BY v.produced_by_id HAVING count(*) > 1
         UNION ALL
-        SELECT job_id FROM model_versions WHERE job_id IS NOT NULL GROUP BY job_id HAVING count(*) > 1""",
+        SELECT job_id FROM model_versions WHERE job_id IS NOT NULL GROUP BY job_id HAVING count(*) > 1
+        UNION ALL
+        SELECT j.id FROM jobs j LEFT JOIN exports e ON e.job_id = j.id WHERE j.kind = 'export' GROUP BY j.id HAVING count(e.id) <> 1
+        UNION ALL
+        SELECT j.id FROM jobs j LEFT JOIN job_documents d ON d.job_id = j.id
+        WHERE (j.status = 'completed' AND j.kind IN ('predict', 'profile')) <> (d.result IS NOT NULL)""",
     "2  made by the attempt that the row names": f"""
         SELECT j.id FROM jobs j JOIN pipelines p ON p.id = j.pipeline_id JOIN job_outputs o ON o.job_id = j.id
         JOIN dataset_versions v ON o.kind = 'version' AND v.id = o.target_id WHERE {_SCRIPTED} AND v.row_count <> j.attempt
@@ -102,8 +123,12 @@ INVARIANTS: dict[str, str] = {
         SELECT j.id FROM jobs j JOIN model_versions v ON v.job_id = j.id WHERE j.status <> 'completed'
         UNION ALL
         SELECT j.id FROM jobs j JOIN dataset_versions v ON v.id = j.dataset_version_id
-        WHERE j.kind = 'ingest' AND v.status = 'ready' AND NOT EXISTS (
-          SELECT FROM jobs o WHERE o.dataset_version_id = v.id AND o.kind = 'ingest' AND o.status = 'completed')
+        WHERE j.kind IN ('ingest', 'import', 'generate') AND v.status = 'ready' AND NOT EXISTS (
+          SELECT FROM jobs o WHERE o.dataset_version_id = v.id AND o.kind = j.kind AND o.status = 'completed')
+        UNION ALL
+        SELECT j.id FROM jobs j JOIN exports e ON e.job_id = j.id WHERE (j.status = 'completed') <> (e.size_bytes IS NOT NULL)
+        UNION ALL
+        SELECT j.id FROM jobs j JOIN schema_proposals p ON p.job_id = j.id WHERE j.status <> 'completed'
         UNION ALL
         SELECT j.id FROM jobs j JOIN artifacts a ON a.job_id = j.id WHERE j.status <> 'completed' AND a.role <> 'LOG'""",
     "3  no checkpoint of a job that has ended": f"""
@@ -147,7 +172,7 @@ INVARIANTS: dict[str, str] = {
         SELECT e.job_id FROM (SELECT job_id, attempt, lag(attempt) OVER (PARTITION BY job_id ORDER BY sequence) AS before FROM job_events) e
         WHERE e.attempt - e.before NOT IN (0, 1)
         UNION ALL
-        SELECT job_id FROM faults.executions x GROUP BY job_id, attempt HAVING count(*) > 1""",
+        SELECT job_id FROM faults.executions x GROUP BY job_id, attempt, target HAVING count(*) > 1""",
     "7  every attempt of an ended job has an end": f"""
         SELECT j.id FROM jobs j JOIN job_attempts a ON a.job_id = j.id
         WHERE j.status IN {TERMINAL_STATES} AND (a.ended_at IS NULL OR a.outcome IS NULL)""",
@@ -172,6 +197,11 @@ INVARIANTS: dict[str, str] = {
         SELECT l.job_id FROM faults.left_behind l JOIN jobs j ON j.id = l.job_id WHERE j.status IN {TERMINAL_STATES}""",
     "-  an upload counts in the quota until its version is READY": """
         SELECT u.id FROM uploads u JOIN dataset_versions v ON v.id = u.version_id WHERE (u.state = 'ingested') <> (v.status = 'ready')""",
+    "-  objects count their references, and accounts their objects": f"""
+        SELECT s.id FROM stored_objects s WHERE s.reference_count <> {_reference_count()}
+        UNION ALL
+        SELECT u.id FROM users u LEFT JOIN stored_objects s ON s.owner_id = u.id
+        GROUP BY u.id HAVING u.storage_bytes <> coalesce(sum(s.size_bytes), 0)""",
     "-  a run follows its job": """
         SELECT j.id FROM jobs j JOIN runs r ON r.job_id = j.id
         WHERE r.status::text <> CASE j.status::text WHEN 'queued' THEN 'pending' WHEN 'cancelling' THEN 'running' ELSE j.status::text END""",
@@ -238,6 +268,7 @@ async def load_facts(cluster: Cluster, workload: Workload) -> None:
             (
                 execution.job,
                 execution.attempt,
+                execution.target,
                 execution.pid,
                 execution.started,
                 execution.ended,

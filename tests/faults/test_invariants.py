@@ -90,6 +90,12 @@ DAMAGE: dict[str, tuple[str, ...]] = {
     "-  an upload counts in the quota until its version is READY": (
         "UPDATE uploads SET state = 'completed' WHERE id = (SELECT id FROM uploads WHERE state = 'ingested' LIMIT 1)",
     ),
+    "-  objects count their references, and accounts their objects": (
+        f"UPDATE stored_objects SET reference_count = reference_count + 1 WHERE object_key = {A_KEY}",
+    ),
+    "-  objects count their references, and accounts their objects: by their sizes": (
+        f"UPDATE users SET storage_bytes = storage_bytes + 1 WHERE id = {OWNER}",
+    ),
     "-  a run follows its job": (f"UPDATE runs SET status = 'running' WHERE job_id = {TRAINED}",),
     "-  a curve has each step once, and its summary counts them": (
         f"UPDATE run_metrics SET count = count + 1 WHERE run_id = (SELECT id FROM runs WHERE job_id = {TRAINED})",

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One execution of a body. `ended` is None if it was killed; times are on the monotonic clock."""
+    """One execution of the body `target`. `ended` is None if it was killed; times are on the monotonic clock. `is_held` says that it waited to be
+    killed when it had done its work."""
 
     job: UUID
     attempt: int
+    target: str
     pid: int
     started: float
     ended: float | None
     alone: bool
+    is_held: bool = False
 
 
 def executions(folder: Path) -> list[Execution]:
     """Return all executions in the order of their starts."""
     path = folder / "executions"
-    by_key: dict[tuple[str, int, int], Execution] = {}
+    by_key: dict[tuple[str, int, str, int], Execution] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         trace = json.loads(line)
-        key = (trace["job"], trace["attempt"], trace["pid"])
+        key = (trace["job"], trace["attempt"], trace["target"], trace["pid"])
         if trace["what"] == "start":
-            by_key[key] = Execution(UUID(trace["job"]), trace["attempt"], trace["pid"], trace["at"], None, trace["alone"])
+            by_key[key] = Execution(UUID(trace["job"]), trace["attempt"], trace["target"], trace["pid"], trace["at"], None, trace["alone"])
+        elif trace["what"] == "held":
+            by_key[key] = replace(by_key[key], is_held=True)
         else:
-            start = by_key[key]
-            by_key[key] = Execution(start.job, start.attempt, start.pid, start.started, trace["at"], start.alone)
+            by_key[key] = replace(by_key[key], ended=trace["at"])
     return list(by_key.values())
 
 

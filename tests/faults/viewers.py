@@ -57,6 +57,10 @@ class Viewer:
         self.version = ""
         self.pipelines: dict[str, asyncio.Task[str]] = {}
 
+    @property
+    def version_key(self) -> UUID:
+        return UUID(self.version.removeprefix("version_"))
+
     async def close(self) -> None:
         for client in self._clients.values():
             await client.close()

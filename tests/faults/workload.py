@@ -172,7 +172,7 @@ class Workload:
     ) -> Submission:
         number = next(self._numbers)
         run_input = {"pipelineId": pipeline, "datasetVersionId": viewer.version, "seed": number, **extra_input}
-        return await self._submit_twice(viewer, script, expected, f"run {number}", RUN, run_input)
+        return await self.submit_twice(viewer, script, expected, f"run {number}", RUN, run_input)
 
     async def submit_boosting(self) -> Submission:
         """Submit a real LightGBM training, which writes checkpoints if the interval is short."""
@@ -204,7 +204,7 @@ class Workload:
     async def complete_upload(self, uploaded: tuple[Viewer, int, str]) -> Submission:
         """Complete the upload, which submits its ingest."""
         viewer, number, upload = uploaded
-        return await self._submit_twice(viewer, "ingest", "completed", f"ingest {number}", COMPLETE, {"uploadId": upload})
+        return await self.submit_twice(viewer, "ingest", "completed", f"ingest {number}", COMPLETE, {"uploadId": upload})
 
     async def _retry_until_answered(self, call: Callable[[Client], Coroutine[Any, Any, str]], viewer: Viewer) -> str:
         for turn in range(300):
@@ -219,11 +219,12 @@ class Workload:
         previous = next(submission for submission in self.submissions if submission.job == job)
         viewer = self.viewer(previous.owner)
         key = f"retry {next(self._numbers)}"
-        return await self._submit_twice(viewer, previous.script, previous.expected, key, RETRY, {"id": f"job_{job.hex}"})
+        return await self.submit_twice(viewer, previous.script, previous.expected, key, RETRY, {"id": f"job_{job.hex}"})
 
-    async def _submit_twice(
+    async def submit_twice(
         self, viewer: Viewer, script: str, expected: str | None, key: str, mutation: str, mutation_input: dict[str, Any]
     ) -> Submission:
+        """Submit with the idempotency key, twice."""
         submission = Submission(viewer.name, key, script, expected)
 
         async def submit_once(first: int) -> None:
