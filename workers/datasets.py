@@ -85,7 +85,7 @@ async def generate(attempt: Attempt) -> Effects:
 
     async def write(key: str, path: Path) -> StoredFile:
         spec = {**parameters, "target": str(path)}
-        await attempt.run_body("workers.ml.generating.body:generate", spec, span=(0, 25))
+        await attempt.run_body("workers.ml.generating.body:generate", spec, span=(0, 25), is_last=False)
         return await attempt.upload(path, key, RAW, generator.filename, generator.content_type)
 
     source = Source(

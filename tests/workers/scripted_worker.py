@@ -18,10 +18,12 @@ from workers.runtime.attempt import Attempt, Effects
 
 
 async def run_scripted_body(attempt: Attempt) -> Effects:
-    """Run the job's body; the effect of completion is an experiment named after the attempt."""
+    """Run the job's body, and store until a file exists if the job says so; the effect of completion is an experiment named after the attempt."""
     parameters = attempt.job.parameters
     spec = parameters["spec"]
     result = await attempt.run_body(f"tests.workers.bodies:{parameters['body']}", spec, is_shared=spec.get("is_shared", False))
+    while "store_until" in spec and not Path(spec["store_until"]).exists():
+        await asyncio.sleep(0.02)
     if "upload" in result:
         await attempt.upload(Path(result["upload"]), f"jobs/{attempt.job.owner_id}/{attempt.job.id}", "REPORT", "report", "text/plain")
 

@@ -135,7 +135,7 @@ async def test_a_body_over_its_memory_ends_out_of_memory_and_the_worker_lives(ha
 
 
 async def test_a_body_past_its_time_ends_with_timeout(harness_with_worker: WorkerHarness) -> None:
-    job_id = await harness_with_worker.submit("long", timeout=0.5)
+    job_id = await harness_with_worker.submit("long", timeout=2.0)
     job = await harness_with_worker.wait_for_status(job_id, JobStatus.FAILED)
     assert (job.error["code"], job.attempt) == ("TIMEOUT", 1)
     assert not alive((await harness_with_worker.wait_for_starts(job_id))[0][0])
@@ -177,6 +177,25 @@ async def test_however_fast_a_body_reports_its_job_writes_five_events_a_second(h
     seconds = (events[-1].created_at - events[0].created_at).total_seconds()
     assert len(events) <= 5 * (seconds + 1) + 3  # the last of each kind is written at the end, outside the rate limit
     assert any("lines were left out" in (event.message or "") for event in events)
+
+
+@pytest.mark.parametrize("redis", ["", "redis://127.0.0.1:1/0"])
+async def test_a_job_that_stores_its_outputs_leaves_its_slot_to_another(harness: WorkerHarness, redis: str) -> None:
+    await harness.start_worker(SLOTS="1", **({"TRELLIS_REDIS_URL": redis} if redis else {}))
+    stored = [harness.folder / f"{number} is stored" for number in range(2)]
+    first, second = [await harness.submit("quick", store_until=str(path)) for path in stored]
+    await asyncio.gather(harness.wait_for_starts(first), harness.wait_for_starts(second))
+    third = await harness.submit("quick")
+    assert (await harness.job(first)).status is JobStatus.RUNNING
+    await asyncio.sleep(1.0)  # several polls
+    assert (await harness.job(third)).status is not JobStatus.RUNNING, "as many jobs store as there are slots, and another holds the slot"
+    stored[0].touch()
+    await harness.wait_for_status(third, JobStatus.COMPLETED)
+    assert (await harness.job(second)).status is JobStatus.RUNNING
+    stored[1].touch()
+    for job_id in (first, second):
+        await harness.wait_for_status(job_id, JobStatus.COMPLETED)
+        assert await harness.effects(job_id) == ["1"]
 
 
 async def test_jobs_are_done_without_redis(harness: WorkerHarness) -> None:

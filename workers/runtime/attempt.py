@@ -77,8 +77,9 @@ Task = Callable[["Attempt"], Awaitable[Effects]]
 class Attempt:
     """The interface of a task. All it writes before the settle has object keys and a folder of this attempt alone."""
 
-    def __init__(self, resources: WorkerResources, job: Row[Any], lease_deadline: float) -> None:
+    def __init__(self, resources: WorkerResources, job: Row[Any], lease_deadline: float, bodies_ended: Callable[[Attempt], None]) -> None:
         settings = resources.settings
+        self._bodies_ended = bodies_ended
         self.job = job
         self.claim = Claim(job.id, job.attempt, job.worker_id)
         self.key = uuid5(job.id, str(job.attempt))  # names the attempt in object keys
@@ -128,10 +129,16 @@ class Attempt:
         self.reports.node(NodeChange(key, JobNodeStatus.COMPLETED, 100, output))
 
     async def run_body(
-        self, target: str, spec: Mapping[str, Any], *, span: tuple[float, float] = (0, 100), is_shared: bool = False
+        self, target: str, spec: Mapping[str, Any], *, span: tuple[float, float] = (0, 100), is_shared: bool = False, is_last: bool = True
     ) -> dict[str, Any]:
-        """Run "module:function" in a child process, which `is_shared` by such bodies of the same account; see `BodyRunner.run`."""
-        return await self._body_runner.run(target, spec, self.folder, span=span, shared_by=self.job.owner_id if is_shared else None)
+        """Run "module:function" in a child process, which `is_shared` by such bodies of the same account; see `BodyRunner.run`.
+
+        After the body that `is_last`, the worker may start another job while this one stores its outputs.
+        """
+        result = await self._body_runner.run(target, spec, self.folder, span=span, shared_by=self.job.owner_id if is_shared else None)
+        if is_last:
+            self._bodies_ended(self)
+        return result
 
     def _timeout_seconds(self) -> float:
         settings = self._resources.settings

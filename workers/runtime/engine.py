@@ -57,6 +57,7 @@ class Engine:
         self._id: UUID
         self._attempts: dict[UUID, Attempt] = {}
         self._attempt_tasks: set[asyncio.Task[None]] = set()
+        self._storing: dict[Attempt, None] = {}  # in order; their last bodies have ended
         self._reserved_slots = 0
         self._stopping = asyncio.Event()
         self._skip_grace = asyncio.Event()
@@ -74,8 +75,17 @@ class Engine:
         self._maintenance = Maintenance(maintenance.MaintenanceContext(resources.database, resources.objects, state_settings()), self._name)
 
     @property
+    def _without_slot(self) -> list[Attempt]:
+        """Attempts that store their outputs use no core, so other jobs take their slots; no more than there are, as the store may be slow."""
+        return list(self._storing)[: self._slots]
+
+    @property
+    def _used_slots(self) -> int:
+        return len(self._attempt_tasks) - len(self._without_slot)
+
+    @property
     def _free_slots(self) -> int:
-        return 0 if self._stopping.is_set() else self._slots - len(self._attempt_tasks) - self._reserved_slots
+        return 0 if self._stopping.is_set() else self._slots - self._used_slots - self._reserved_slots
 
     def stop(self) -> None:
         """Claim no more jobs; give running ones the grace period, then give them back. A second call skips the grace period."""
@@ -86,7 +96,7 @@ class Engine:
         if not await self._register():
             return
         telemetry.SLOTS.set(self._slots)
-        telemetry.SLOTS_USED.set_function(lambda: len(self._attempt_tasks))
+        telemetry.SLOTS_USED.set_function(lambda: self._used_slots)
         log.info("worker_ready", worker=self._name, queues=self._queues, slots=self._slots)
         loops = [
             asyncio.create_task(loop, name=name)
@@ -238,7 +248,8 @@ class Engine:
         if not self._dispatch_listener.is_connected:
             return False
         async with self._database.work(SYSTEM) as work:
-            dispatches = await jobs.dispatch(work, self._queues, self._settings.dispatch_retry_interval)
+            without_slot = [attempt.job.id for attempt in self._without_slot]
+            dispatches = await jobs.dispatch(work, self._queues, self._settings.dispatch_retry_interval, without_slot)
         return not dispatches or await self._dispatch_listener.notify(dispatches)
 
     async def _claim_waiting(self) -> None:
@@ -278,13 +289,19 @@ class Engine:
         telemetry.job_claimed(job)
         if lease_deadline < time.monotonic() + self._settings.lease / 2:  # the claim was slow and used up much of the lease
             self._heartbeat_now.set()
-        attempt = self._attempts[job.id] = Attempt(self._resources, job, lease_deadline)
+        attempt = self._attempts[job.id] = Attempt(self._resources, job, lease_deadline, self._bodies_ended)
         attempt_task = asyncio.create_task(attempt.run(self._tasks.get(job.kind, _unsupported)), name=f"attempt of {job.id}")
         self._attempt_tasks.add(attempt_task)
         attempt_task.add_done_callback(lambda _: self._attempt_ended(job.id, attempt, attempt_task))
 
+    def _bodies_ended(self, attempt: Attempt) -> None:
+        self._storing[attempt] = None
+        self._poll_now.set()
+        self._dispatch_listener.wake()
+
     def _attempt_ended(self, job_id: UUID, attempt: Attempt, attempt_task: asyncio.Task[None]) -> None:
         self._attempt_tasks.discard(attempt_task)
+        self._storing.pop(attempt, None)
         if self._attempts.get(job_id) is attempt:
             del self._attempts[job_id]
         self._poll_now.set()

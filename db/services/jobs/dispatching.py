@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CTE, Select, Text, any_, bindparam, func, or_, select, update
+from sqlalchemy import CTE, Select, Text, Uuid, all_, any_, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.work import Database, Work
@@ -33,10 +33,16 @@ class DispatchNotice:
 def _capacities() -> CTE:
     """Twice the free slots of the live workers of each queue; computed once, however many jobs wait.
 
-    Free slots are counted per worker, so jobs of a dead worker take no slot of a live one.
+    Free slots are counted per worker, so jobs of a dead worker take no slot of a live one. Nor do running jobs in `p_without_slot`.
     """
     served = select(func.unnest(bindparam("p_queues", type_=ARRAY(Text))).label("queue")).subquery("served")
-    busy = select(Job.worker_id, func.count().label("running")).where(scheduling.in_states(ACTIVE)).group_by(Job.worker_id).subquery("busy")
+    holds_slot = Job.id != all_(bindparam("p_without_slot", type_=ARRAY(Uuid)))
+    busy = (
+        select(Job.worker_id, func.count().label("running"))
+        .where(scheduling.in_states(ACTIVE), holds_slot)
+        .group_by(Job.worker_id)
+        .subquery("busy")
+    )
     free = func.greatest(Worker.slots - func.coalesce(busy.c.running, 0), 0)
     free_slots = select(func.coalesce(func.sum(free), 0)).select_from(Worker).outerjoin(busy, busy.c.worker_id == Worker.id)
     capacity = 2 * free_slots.where(scheduling.is_live(), served.c.queue == any_(Worker.queues)).scalar_subquery()
@@ -74,14 +80,15 @@ async def current_dispatches(database: Database, job_ids: Sequence[UUID]) -> set
     return {(row.id, row.dispatch_no) for row in await database.rows(_CURRENT_DISPATCHES, {"p_job_ids": list(job_ids)})}
 
 
-async def dispatch(work: Work, queues: Sequence[str], redispatch_after: float) -> list[DispatchNotice]:
+async def dispatch(work: Work, queues: Sequence[str], redispatch_after: float, without_slot: Sequence[UUID] = ()) -> list[DispatchNotice]:
     """Mark due jobs of these queues as dispatched and return their notices, in scheduling order.
 
     Selects jobs that were never dispatched, or last more than `redispatch_after` seconds ago, and skips those held back by a concurrency
     limit. A queue has at most about twice as many notices outstanding as its workers have free slots, so the order is decided here, not
-    in Redis.
+    in Redis. Running jobs `without_slot`, which store their outputs, take none of their worker's.
     """
-    rows = await work.all(_DUE_JOBS, {"p_queues": list(queues), "p_redispatch_after": timedelta(seconds=redispatch_after)})
+    values = {"p_queues": list(queues), "p_redispatch_after": timedelta(seconds=redispatch_after), "p_without_slot": list(without_slot)}
+    rows = await work.all(_DUE_JOBS, values)
     notices: list[DispatchNotice] = []
     pending = [row.id for row in rows if row.status is JobStatus.PENDING]
     if pending:
