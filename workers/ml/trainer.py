@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from workers.ml.reporting import Reporter
@@ -15,6 +15,8 @@ from workers.ml.training_checkpoints import CheckpointManager
 if TYPE_CHECKING:
     import numpy as np
     from threadpoolctl import ThreadpoolController
+
+    from workers.ml.prediction.predictor import PipelinePredictor, Predictions
 
 # One thread: with several, the order of sums and thus the last digits vary, but the same seed must give the same model.
 THREADS = 1
@@ -141,3 +143,11 @@ class Trained:
     architecture: str | None = None
     note: str | None = None
     """What to know of this training besides its parameters; None if nothing."""
+    predictions: dict[str, Predictions] = field(default_factory=dict[str, "Predictions"])
+    """What the model predicts for the rows of a subset, of few rows; see `evaluate.predict_rows`."""
+
+    @cached_property
+    def predictor(self) -> PipelinePredictor:
+        from workers.ml.prediction.predictor import PipelinePredictor  # the API imports the steps only for their schemas
+
+        return PipelinePredictor(self.pipeline, self.problem)

@@ -85,7 +85,7 @@ class Drawing:
                 image.paste(Image.new("RGB", turned.size, color), (round(x - turned.width / 2), round(y - turned.height / 2)), turned)
             else:
                 draw.text((x, y), text, color, _font(size), anchor=anchor)
-        image.save(path, "PNG")
+        image.save(path, "PNG", compress_level=1)  # of flat colours, higher levels save little and take half as long again
 
 
 @dataclass(frozen=True, slots=True)

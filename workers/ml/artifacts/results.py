@@ -9,22 +9,23 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from workers.ml.bundle import Bundle, unique
+from workers.ml.bundle import Bundle, Subset, unique
 from workers.ml.json_values import json_value
-from workers.ml.prediction.predictor import PipelinePredictor
+from workers.ml.steps.evaluate import predict_rows
 from workers.ml.trainer import Trained
 
 MAX_RESULT_CELLS = 5_000_000
 MAX_CLASSES = 100  # with a column of probabilities each
 
 
-def write_results(bundle: Bundle, trained: Trained, rows: np.ndarray, part: str, path: Path) -> None:
+def write_results(bundle: Bundle, trained: Trained, part: Subset, path: Path) -> None:
     """Write the rows as Parquet, of many the first. Its metadata have `trellis`: the part, the number of its rows, and the metrics measured on it."""
+    rows = bundle.rows_of(part)
     total = len(rows)
     rows = rows[: max(1, MAX_RESULT_CELLS // (len(trained.features) + 1))]
     features = bundle.features(trained.features, rows)
-    predictor = PipelinePredictor(trained.pipeline, trained.problem)
-    predictions = predictor.predict(features)
+    predictor = trained.predictor
+    predictions = predict_rows(bundle, trained, part) if len(rows) == total else predictor.predict(features)
     taken = {*features.columns}
 
     def name(wanted: str) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from workers.ml.bundle import Bundle
-from workers.ml.prediction.predictor import PipelinePredictor
 from workers.ml.trainer import Trained
 
 NUMERIC_TYPES = {"INTEGER": "number", "FLOAT": "number", "BOOLEAN": "number"}
@@ -30,7 +29,7 @@ def signature(bundle: Bundle, trained: Trained) -> dict[str, Any]:
     kinds = {
         name: "number" if schema[name].is_numeric() or bundle.columns[name].type in NUMERIC_TYPES else "text" for name in trained.features
     }
-    nullable = PipelinePredictor(trained.pipeline, trained.problem).takes_missing(kinds)
+    nullable = trained.predictor.takes_missing(kinds)
     inputs = [
         {
             "name": name,

@@ -14,8 +14,9 @@ from workers.ml.artifacts.model_file import write_model
 from workers.ml.artifacts.plots import plot_clusters, plot_confusion, plot_importance, plot_residuals
 from workers.ml.artifacts.results import write_results
 from workers.ml.artifacts.signature import signature
-from workers.ml.bundle import Bundle
+from workers.ml.bundle import Bundle, Subset
 from workers.ml.node_errors import optional
+from workers.ml.steps.evaluate import predict_rows
 from workers.ml.steps.train import feature_matrix, target_values
 from workers.ml.trainer import Trained
 
@@ -34,10 +35,10 @@ def write_artifacts(
         artifacts.append({"role": role, "filename": filename, "content_type": content_type, "path": str(path)})
         return path
 
-    rows = bundle.rows_of("test") if len(bundle.rows_of("test")) else bundle.rows_of("train")
-    rows_label = "test rows" if len(bundle.rows_of("test")) else "all rows"
-    sample: pl.DataFrame = bundle.features(trained.features, rows)
-    write_model(trained.pipeline, add("MODEL", "model.skops", "application/octet-stream"), sample[:VERIFIED_ROWS])
+    part: Subset = "test" if len(bundle.rows_of("test")) else "train"
+    rows, rows_label = bundle.rows_of(part), "test rows" if part == "test" else "all rows"
+    sample: pl.DataFrame = bundle.features(trained.features, rows[:VERIFIED_ROWS])
+    write_model(trained.pipeline, add("MODEL", "model.skops", "application/octet-stream"), sample)
     bundle.reporter.progress(93, "Draw plots")
     _write_json(signature(bundle, trained), add("SIGNATURE", "signature.json", "application/json"))
     with optional(bundle.reporter, "The feature importance"):
@@ -50,14 +51,13 @@ def write_artifacts(
             points = feature_matrix(trained.pipeline["features"], bundle, trained.features, rows)
             plot_clusters(points, trained.estimator.predict(points), add("CLUSTER_PLOT", "clusters.png", "image/png"), rows_label)
         else:
-            truth, predicted = target_values(bundle, rows), trained.pipeline.predict(sample)
+            truth, predicted = target_values(bundle, rows), predict_rows(bundle, trained, part).values
             if trained.problem == "CLASSIFICATION":
                 plot_confusion(truth, predicted, add("CONFUSION_MATRIX", "confusion_matrix.png", "image/png"), rows_label)
             else:
                 plot_residuals(truth, predicted, add("RESIDUAL_PLOT", "residuals.png", "image/png"), rows_label, str(trained.target))
     with optional(bundle.reporter, "The file of the predictions"):
-        part = "test" if len(bundle.rows_of("test")) else "train"
-        write_results(bundle, trained, rows, part, add("RESULTS", "results.parquet", PARQUET))
+        write_results(bundle, trained, part, add("RESULTS", "results.parquet", PARQUET))
     card = model_card(bundle, trained, versions, context, definition)
     add("MODEL_CARD", "model_card.md", "text/markdown; charset=utf-8").write_text(card, encoding="utf-8")
     return [artifact for artifact in artifacts if Path(artifact["path"]).exists()]

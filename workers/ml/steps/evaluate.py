@@ -14,11 +14,13 @@ from workers.ml.steps.step import Parameters, PipelineNode, Step
 if TYPE_CHECKING:
     import numpy as np
 
-    from workers.ml.bundle import Bundle
+    from workers.ml.bundle import Bundle, Subset
+    from workers.ml.prediction.predictor import Predictions
     from workers.ml.trainer import Trained
 
 
 MAX_NAMED_CLASSES = 10
+KEPT_PREDICTIONS = 10_000  # rows
 
 
 class EvaluateParameters(Parameters):
@@ -56,14 +58,14 @@ def evaluate(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     return {"rows": len(bundle.rows_of(subset)), "metrics": measure(bundle, subset)}
 
 
-def measure(bundle: Bundle, subset: Literal["test", "validation", "train"]) -> dict[str, float]:
+def measure(bundle: Bundle, subset: Subset) -> dict[str, float]:
     """Evaluate the fitted Pipeline on raw rows, report the metrics as points and store them in the bundle; only once per subset."""
     trained = bundle.trained
     assert trained is not None
     prefix = "" if subset == "test" else f"{subset}_"
     if f"{prefix}{PRIMARY_METRIC[trained.problem]}" in bundle.metrics:
         return {name: value for name, value in bundle.metrics.items() if name in _metric_names(prefix)}
-    scores = {f"{prefix}{name}": value for name, value in _scores(bundle, trained, bundle.rows_of(subset)).items()}
+    scores = {f"{prefix}{name}": value for name, value in _scores(bundle, trained, subset).items()}
     fitted = {
         name: getattr(trained.estimator, attribute) for name, attribute in FITTED_METRICS.items() if hasattr(trained.estimator, attribute)
     }
@@ -85,10 +87,22 @@ def _metric_names(prefix: str) -> set[str]:
     return {f"{prefix}{name}" for name in METRICS} | FITTED_METRICS.keys()
 
 
-def _scores(bundle: Bundle, trained: Trained, rows: np.ndarray) -> dict[str, float]:
+def predict_rows(bundle: Bundle, trained: Trained, subset: Subset) -> Predictions:
+    """Predict the rows of a subset. What is predicted for few rows is kept: a training measures, draws and writes the same ones."""
+    if subset not in trained.predictions:
+        rows = bundle.rows_of(subset)
+        predictions = trained.predictor.predict(bundle.features(trained.features, rows))
+        if len(rows) > KEPT_PREDICTIONS:
+            return predictions
+        trained.predictions[subset] = predictions
+    return trained.predictions[subset]
+
+
+def _scores(bundle: Bundle, trained: Trained, subset: Subset) -> dict[str, float]:
     from workers.ml import scoring  # numpy; the API imports the registry only for its schemas
     from workers.ml.steps.train import feature_matrix, target_values
 
+    rows = bundle.rows_of(subset)
     if not bundle.is_supervised:
         rows = rows if len(rows) else bundle.rows_of("train")
         points = feature_matrix(trained.pipeline["features"], bundle, trained.features, rows)
@@ -96,11 +110,11 @@ def _scores(bundle: Bundle, trained: Trained, rows: np.ndarray) -> dict[str, flo
         return (
             scoring.outlier_scores(labels) if trained.problem == "OTHER" else scoring.clustering_scores(points, labels, bundle.random_state)
         )
-    frame, truth = bundle.features(trained.features, rows), target_values(bundle, rows)
-    predicted = trained.pipeline.predict(frame)
+    truth, predictions = target_values(bundle, rows), predict_rows(bundle, trained, subset)
     if trained.problem == "REGRESSION":
-        return scoring.regression_scores(truth, predicted)
-    return scoring.classification_scores(truth, predicted, trained.pipeline.predict_proba(frame), trained.pipeline.classes_)
+        return scoring.regression_scores(truth, predictions.values)
+    assert predictions.probabilities is not None
+    return scoring.classification_scores(truth, predictions.values, predictions.probabilities, trained.pipeline.classes_)
 
 
 def check_folds(bundle: Bundle, node: PipelineNode) -> None:
