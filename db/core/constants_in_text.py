@@ -52,7 +52,10 @@ def with_constants(text: str, parameters: Sequence[tuple[str | None, str | None,
 
 
 def _literal(value: Any) -> str | None:
-    """The value in SQL. A text is written in digits, so that nothing in it can end the literal, whatever the settings of the server."""
+    """The value in SQL. A text is written in digits, so that nothing in it can end the literal, whatever the settings of the server.
+
+    It has to be a constant for the planner: an index is not searched for the result of a function that depends on settings, as those that decode do.
+    """
     if type(value) is bool:
         return "true" if value else "false"
     if type(value) is int:
@@ -61,9 +64,7 @@ def _literal(value: Any) -> str | None:
         return f"'{value!r}'::float8"
     if isinstance(value, UUID):
         return f"'{value.hex}'"
-    if type(value) is not str or "\0" in value:
+    if type(value) is not str or any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value):
         return None
-    try:
-        return f"convert_from(decode('{value.encode().hex()}', 'hex'), 'UTF8')"
-    except UnicodeEncodeError:
-        return None
+    digits = "".join([f"\\U{ord(character):08x}" for character in value])
+    return f"E'{digits}'::text"

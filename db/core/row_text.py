@@ -12,15 +12,21 @@ from enum import Enum
 from functools import reduce
 from typing import Any, Final, Protocol, TypeAlias
 
-from sqlalchemy import BigInteger, ColumnElement, FromClause, Text, and_, case, cast, func, literal_column, or_, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Double, FromClause, Text, and_, case, cast, func, literal_column, or_, type_coerce
 
 from db.core.viewer import Viewer
 
-_LARGEST: Final = 10**15  # numbers from here on PostgreSQL and the encoder write with different exponents
-_SMALLEST: Final = (
-    10**-4
-)  # below this PostgreSQL writes an exponent, of two digits at least; the encoder only below the next, and the shortest one
-_SMALLEST_FRACTION: Final = 10**-5
+
+def _number(text: str) -> ColumnElement[float]:
+    """A constant, which is no parameter."""
+    return literal_column(f"'{text}'::float8", Double)
+
+
+_ZERO: Final = _number("0")
+_LARGEST: Final = _number("1e15")  # numbers from here on PostgreSQL and the encoder write with different exponents
+# Below this PostgreSQL writes an exponent, of two digits at least; the encoder only below the next, and the shortest one.
+_SMALLEST: Final = _number("1e-4")
+_SMALLEST_FRACTION: Final = _number("1e-5")
 
 
 class Encoding(Enum):
@@ -109,7 +115,9 @@ def constant(text: str) -> ColumnElement[str]:
 
 def _value(part: TextColumn, column: ColumnElement[Any]) -> ColumnElement[str]:
     value = _encoded(part, column)
-    return case((column.is_(None), constant("null")), else_=value) if part.is_nullable else value
+    if not part.is_nullable or part.encoding in {Encoding.FLOAT, Encoding.FINITE}:
+        return value
+    return case((column.is_(None), constant("null")), else_=value)
 
 
 def _encoded(part: TextColumn, column: ColumnElement[Any]) -> ColumnElement[str]:
@@ -126,26 +134,31 @@ def _encoded(part: TextColumn, column: ColumnElement[Any]) -> ColumnElement[str]
         case Encoding.TIME:
             in_utc = func.timezone(constant("UTC"), column)
             return func.to_char(in_utc, constant('\\"YYYY-MM-DD"T"HH24:MI:SS.US"Z"\\"'), type_=Text)
-        case Encoding.FLOAT:
-            return _float(column)
-        case Encoding.FINITE:
-            is_finite = and_(column > literal_column("'-infinity'::float8"), column < literal_column("'infinity'::float8"))
-            return case((is_finite, _float(column)), else_=constant("null"))
+        case Encoding.FLOAT | Encoding.FINITE:
+            return _float(column, is_nullable=part.is_nullable, writes_all=part.encoding is Encoding.FINITE)
 
 
-def _float(column: ColumnElement[Any]) -> ColumnElement[str]:
-    """Whole numbers have one digit behind the point. A negative zero, NaN and the infinities have no text here."""
+def _float(column: ColumnElement[Any], *, is_nullable: bool, writes_all: bool) -> ColumnElement[str]:
+    """Whole numbers have one digit behind the point. A negative zero has no text here, nor have NaN and the infinities, unless all are to be written.
+
+    The first cases are the most frequent ones: PostgreSQL evaluates no more than it needs, for each row.
+    """
     size = func.abs(column)
     written = cast(column, Text)
-    is_whole = and_(column == func.trunc(column), size < _LARGEST, or_(column != 0, written == "0"))
     is_fraction = and_(column != func.trunc(column), size >= _SMALLEST, size < _LARGEST)
+    is_whole = and_(column == func.trunc(column), size < _LARGEST, or_(column != _ZERO, written == constant("0")))
     is_small_fraction = and_(size >= _SMALLEST_FRACTION, size < _SMALLEST)
-    is_smaller = and_(column != 0, size < _SMALLEST_FRACTION)
-    sign = case((column < 0, constant("-")), else_=constant(""))
+    is_smaller = and_(column != _ZERO, size < _SMALLEST_FRACTION)
+    sign = case((column < _ZERO, constant("-")), else_=constant(""))
     digits = func.replace(func.split_part(cast(size, Text), constant("e"), literal_column("1")), constant("."), constant(""), type_=Text)
-    return case(
-        (is_whole, cast(cast(column, BigInteger), Text).concat(constant(".0"))),
+    cases: list[Any] = [
         (is_fraction, written),
+        (is_whole, cast(cast(column, BigInteger), Text).concat(constant(".0"))),
         (is_small_fraction, sign.concat(constant("0.0000")).concat(digits)),
         (is_smaller, func.replace(written, constant("e-0"), constant("e-"), type_=Text)),
-    )
+    ]
+    if is_nullable:
+        cases.append((column.is_(None), constant("null")))
+    if writes_all:
+        cases.append((or_(size == _number("infinity"), column == _number("nan")), constant("null")))
+    return case(*cases)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import ClauseElement
 
 from db.core import prepared
+from db.core.work import Database
 from tests.planning.conftest import Both, send
 from tests.planning.operations import Operation
 
@@ -76,5 +78,17 @@ async def test_a_select_whose_values_come_again_has_a_plan_of_its_own_and_the_sa
         (answer,) = answers
         assert "errors" not in orjson.loads(answer)
         assert len(orjson.loads(answer)["data"]["datasets"]["edges"]) >= (text != "plain")
-    assert any(TRICKY[1].encode().hex() in text for text in written)
+    assert any("".join(f"\\U{ord(character):08x}" for character in TRICKY[1]) in text for text in written)
     assert not any(TRICKY[1] in text for text in written)
+
+
+async def test_a_value_that_comes_again_is_found_by_an_index(database: Database) -> None:
+    select = "SELECT last FROM run_metrics WHERE run_id = ANY($1::uuid[]) AND key = $2::VARCHAR"
+    constants = prepared.with_constants(select, (("batch_keys", None, None), (None, None, TRICKY[1])))
+    assert constants is not None
+    async with database.read() as connection:
+        await connection.exec_driver_sql("SET enable_seqscan = off")
+        statement = "EXPLAIN " + constants.text.replace("$1", f"'{{{uuid4()}}}'")
+        plan = [row[0].strip() for row in await connection.exec_driver_sql(statement)]
+        await connection.exec_driver_sql("RESET enable_seqscan")
+    assert any(line.startswith("Index Cond:") and "key = 'o''clock'::text" in line for line in plan), plan
