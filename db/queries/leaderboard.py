@@ -129,6 +129,8 @@ class Leaderboard(Listing):
     def ranked(self, viewer: Viewer, criteria: Criteria | None, metric: ColumnElement[str] = _METRIC) -> Rows:
         """The runs that have a finite last value."""
         has_metric = (RunMetric.run_id == Run.id) & (RunMetric.key == metric)
+        if self.parent is Run.experiment_id:  # an index has the runs of an experiment in the order of a metric
+            has_metric &= RunMetric.experiment_id == Run.experiment_id
         return self.rows(viewer, criteria).join(RunMetric, has_metric).where(is_finite(RunMetric.last))
 
     def unranked(self, viewer: Viewer, criteria: Criteria | None, metric: ColumnElement[str] = _METRIC) -> Rows:

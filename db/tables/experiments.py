@@ -124,12 +124,19 @@ class Run(Table, policy=Owned()):
 
 
 class RunMetric(Table, policy=Through("run_id")):
-    """Last, least and greatest value of one metric of one run. NaN and infinities count only as last."""
+    """Last, least and greatest value of one metric of one run. NaN and infinities count only as last.
+
+    `experiment_id` is that of the run, which never changes: no other index would have the runs of an experiment in the order of a metric.
+    """
 
     __tablename__ = "run_metrics"
-    __table_args__ = (Index("ix_run_metrics_key_last", "key", "last", "run_id"),)
+    __table_args__ = (
+        Index("ix_run_metrics_key_last", "key", "last", "run_id"),
+        Index("ix_run_metrics_experiment_id_key_last", "experiment_id", "key", "last", "run_id"),
+    )
 
     run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    experiment_id: Mapped[UUID] = mapped_column(ForeignKey("experiments.id", ondelete="RESTRICT"))
     key: Mapped[str] = mapped_column(primary_key=True)
     last: Mapped[float | None]
     last_step: Mapped[int | None]

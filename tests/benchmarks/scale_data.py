@@ -134,8 +134,8 @@ _ROWS = (
         jsonb_build_object('train', jsonb_build_object('alpha', i % 100, 'rare', i % 20000), 'model', CASE i % 2 WHEN 0 THEN 'ridge' ELSE 'lasso' END),
         i, pg_temp.at(i, :runs), pg_temp.at(i, :runs)
       FROM generate_series(0::bigint, :runs - 1) i, LATERAL (SELECT CASE WHEN i % 50 = 0 THEN 0 ELSE i % :experiments END AS e) derived""",
-    """INSERT INTO run_metrics (run_id, key, last, last_step, min, min_step, max, max_step, count)
-      SELECT pg_temp.id(9, i, :runs), key, value, 5, value, 5, 1, 1, 5
+    """INSERT INTO run_metrics (run_id, experiment_id, key, last, last_step, min, min_step, max, max_step, count)
+      SELECT pg_temp.id(9, i, :runs), pg_temp.id(5, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :experiments END, :experiments), key, value, 5, value, 5, 1, 1, 5
       FROM generate_series(0::bigint, :runs - 1) i, LATERAL unnest(ARRAY['accuracy', 'auc', 'f1', 'loss', CASE WHEN i % 20000 = 10 THEN 'rare' ELSE 'mae' END])
         WITH ORDINALITY k(key, n), LATERAL (SELECT (hashint8(i * 8 + n) & 16777215) / 16777216.0 AS value) derived""",
     """INSERT INTO metric_points (run_id, key, step, value, batch, recorded_at)

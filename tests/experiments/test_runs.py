@@ -118,10 +118,11 @@ async def measured(database: Database, runs: dict[int, str]) -> dict[int, str]:
         )
         await connection.execute(
             text(
-                "INSERT INTO run_metrics (run_id, key, last, last_step, min, min_step, max, max_step, count)"
-                " SELECT r.id, key, alpha, 1, alpha, 1, alpha, 1, 1"
+                "INSERT INTO run_metrics (run_id, experiment_id, key, last, last_step, min, min_step, max, max_step, count)"
+                " SELECT r.id, r.experiment_id, key, alpha, 1, alpha, 1, alpha, 1, 1"
                 " FROM runs r, unnest(cast(:keys AS text[])) key, LATERAL (SELECT (r.hyperparameters ->> 'alpha')::float AS alpha) a"
-                " WHERE alpha < 6 OR key = 'accuracy' ON CONFLICT (run_id, key) DO UPDATE SET last = excluded.last"
+                " WHERE alpha < 6 OR key = 'accuracy' ON CONFLICT (run_id, key) DO UPDATE"
+                " SET last = excluded.last, experiment_id = excluded.experiment_id"
             ),
             {"keys": keys},
         )

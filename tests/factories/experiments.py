@@ -23,8 +23,8 @@ FROM numbered_jobs j JOIN numbered_experiments e USING (i);
 INSERT INTO metric_points (run_id, key, step, value, batch)
 SELECT r.id, 'accuracy', s, s / 10.0, 2 FROM runs r JOIN users u ON u.id = r.owner_id, generate_series(0, 9) s WHERE u.username = :owner;
 
-INSERT INTO run_metrics (run_id, key, last, last_step, min, min_step, max, max_step, count)
-SELECT r.id, 'accuracy', 0.9, 9, 0, 0, 0.9, 9, 10 FROM runs r JOIN users u ON u.id = r.owner_id WHERE u.username = :owner;
+INSERT INTO run_metrics (run_id, experiment_id, key, last, last_step, min, min_step, max, max_step, count)
+SELECT r.id, r.experiment_id, 'accuracy', 0.9, 9, 0, 0, 0.9, 9, 10 FROM runs r JOIN users u ON u.id = r.owner_id WHERE u.username = :owner;
 """
 
 _STATES = """
@@ -39,8 +39,8 @@ SELECT j.owner_id, e.id, row_number() OVER (ORDER BY j.id), CASE
 FROM jobs j JOIN users u ON u.id = j.owner_id JOIN experiments e ON e.owner_id = u.id AND e.name = 'Every state'
 WHERE u.username = :owner AND j.kind = 'train' AND NOT EXISTS (SELECT FROM runs r WHERE r.job_id = j.id);
 
-INSERT INTO run_metrics (run_id, key, last, last_step, min, min_step, max, max_step, count)
-SELECT r.id, 'accuracy', CASE r.status WHEN 'failed' THEN 'NaN' ELSE 0.5 END, 1, 0.5, 1, 0.5, 1, 1
+INSERT INTO run_metrics (run_id, experiment_id, key, last, last_step, min, min_step, max, max_step, count)
+SELECT r.id, r.experiment_id, 'accuracy', CASE r.status WHEN 'failed' THEN 'NaN' ELSE 0.5 END, 1, 0.5, 1, 0.5, 1, 1
 FROM runs r JOIN experiments e ON e.id = r.experiment_id JOIN users u ON u.id = r.owner_id
 WHERE u.username = :owner AND e.name = 'Every state' AND r.status IN ('running', 'failed');
 

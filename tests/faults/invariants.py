@@ -208,6 +208,8 @@ INVARIANTS: dict[str, str] = {
     "-  a curve has each step once, and its summary counts them": """
         SELECT r.id FROM runs r JOIN run_metrics m ON m.run_id = r.id
         WHERE m.count <> (SELECT count(*) FROM metric_points p WHERE p.run_id = r.id AND p.key = m.key)""",
+    "-  a summary is one of its run's experiment": """
+        SELECT r.id FROM runs r JOIN run_metrics m ON m.run_id = r.id WHERE m.experiment_id <> r.experiment_id""",
 }
 # Invariants that hold only after the orphan collector has run, or after ten seconds.
 LATER_INVARIANTS: dict[str, str] = {

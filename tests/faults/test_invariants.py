@@ -100,6 +100,10 @@ DAMAGE: dict[str, tuple[str, ...]] = {
     "-  a curve has each step once, and its summary counts them": (
         f"UPDATE run_metrics SET count = count + 1 WHERE run_id = (SELECT id FROM runs WHERE job_id = {TRAINED})",
     ),
+    "-  a summary is one of its run's experiment": (
+        "INSERT INTO experiments (owner_id, name) SELECT owner_id, 'another' FROM experiments LIMIT 1",
+        f"UPDATE run_metrics m SET experiment_id = e.id FROM experiments e, runs r WHERE e.name = 'another' AND r.id = m.run_id AND r.job_id = {TRAINED}",
+    ),
 }
 
 

@@ -324,6 +324,8 @@ async def test_points_are_summarised_and_nan_is_never_the_least(job_driver: JobD
         async with job_driver.database.work(SYSTEM) as work:
             assert await metrics.record(work, claim, run_id, staged) is not None
     (summary,) = await job_driver.database.rows(select(*RunMetric.__table__.c).where(RunMetric.run_id == run_id))
+    (run,) = await job_driver.database.rows(select(Run.experiment_id).where(Run.id == run_id))
+    assert summary.experiment_id == run.experiment_id
     last, least, greatest = (summary.last, summary.last_step), (summary.min, summary.min_step), (summary.max, summary.max_step)
     assert (last, least, greatest, summary.count) == ((math.inf, 3), (1.0, 2), (3.0, 0), 4)
     points = await job_driver.database.rows(

@@ -155,8 +155,10 @@ async def test_a_run_table_is_one_statement_whose_text_is_that_of_graphql_core(a
         for run, value in zip(runs, values, strict=False):
             for key in ("loss", "accuracy"):
                 await connection.execute(
-                    text("INSERT INTO run_metrics (run_id, key, last, last_step, count) VALUES (:run, :key, :value, 3, 4)"),
-                    {"run": run.id, "key": key, "value": value},
+                    text(
+                        "INSERT INTO run_metrics (run_id, experiment_id, key, last, last_step, count) VALUES (:run, :id, :key, :value, 3, 4)"
+                    ),
+                    {"run": run.id, "id": experiment, "key": key, "value": value},
                 )
     variables: dict[str, Any] = {"id": f"experiment_{experiment.hex}"}
     asked = [

@@ -38,7 +38,7 @@ from db.core.work import Database, Work
 from db.errors import Unavailable
 from db.services.jobs import events
 from db.services.jobs.transitions import Claim, lock_if_held
-from db.tables import MetricPoint, RunMetric, StagedPoint
+from db.tables import MetricPoint, Run, RunMetric, StagedPoint
 from db.tables.jobs import JobEventType
 
 _COLUMNS = ("batch_id", "position", "key", "step", "value")
@@ -125,6 +125,8 @@ def _summaries(points: FromClause) -> Select[*tuple[Any, ...]]:
 
 
 _RUN: ColumnElement[UUID] = bindparam("p_run_id", type_=Uuid())
+_EXPERIMENT: ColumnElement[UUID] = select(Run.experiment_id).where(Run.id == _RUN).scalar_subquery()
+_OF_RUN = ("run_id", "experiment_id")
 
 
 def _move() -> Select[int]:
@@ -141,10 +143,10 @@ def _move() -> Select[int]:
     written = point.returning(MetricPoint.key, literal_column("old.step IS NULL", Boolean).label("is_new")).cte("written")
     new_counts = select(written.c.key, func.count().filter(written.c.is_new).label("count")).group_by(written.c.key).cte("new_counts")
     summaries = _summaries(moved).subquery("summaries")
-    summary_rows = select(_RUN, *(summaries.c[name] for name in ("key", *_SUMMARY)), new_counts.c.count).join(
+    summary_rows = select(_RUN, _EXPERIMENT, *(summaries.c[name] for name in ("key", *_SUMMARY)), new_counts.c.count).join(
         new_counts, new_counts.c.key == summaries.c.key
     )
-    summary = upsert(RunMetric).from_select(["run_id", "key", *_SUMMARY, "count"], summary_rows)
+    summary = upsert(RunMetric).from_select([*_OF_RUN, "key", *_SUMMARY, "count"], summary_rows)
     new = summary.excluded
     later = new.last_step >= RunMetric.last_step
     lower = RunMetric.min.is_(None) | (new.min < RunMetric.min)
@@ -175,7 +177,7 @@ def _rebuild_summaries() -> Any:
     points = select(MetricPoint.key, MetricPoint.step, MetricPoint.value).where(MetricPoint.run_id == _RUN).subquery("points")
     summaries = _summaries(points).subquery("summaries")
     columns = ("key", *_SUMMARY, "count")
-    return upsert(RunMetric).from_select(["run_id", *columns], select(_RUN, *(summaries.c[name] for name in columns)))
+    return upsert(RunMetric).from_select([*_OF_RUN, *columns], select(_RUN, _EXPERIMENT, *(summaries.c[name] for name in columns)))
 
 
 _MOVE = _move()
