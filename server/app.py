@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
+from db.core.deadlines import Deadlines
 from db.core.work import Database
 from db.limits.sign_in_attempts import SignInAttempts
 from db.queries import accounts, jobchanges, jobevents
@@ -88,6 +89,7 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             HashingThreads.open() as hashing_threads,
             measure_process(database),
         ):
+            app.state.deadlines = Deadlines(settings.operation_timeout)
             app.state.gate = Gate.of(limits or graph_settings(), redis)
             app.state.database, app.state.redis, app.state.objects, app.state.feed = database, redis, objects, feed
             app.state.token_usage, app.state.api_usage = token_usage, api_usage

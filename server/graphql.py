@@ -276,6 +276,7 @@ class GraphQLView(GraphQL[RequestServices, None]):
             recorder,
             introspection=self.settings.introspection,
             execution_timeout=self.settings.operation_timeout,
+            deadlines=state.deadlines,
             client=client,
             sign_ins=state.sign_ins,
             password_changes=state.password_changes,

@@ -90,8 +90,7 @@ class OperationRecorder:
 
     def response_sent(self, request_id: str, status: int, sent_bytes: int, seconds: float, received_bytes: int = 0) -> None:
         """Count the response and log its operations."""
-        metrics.responses_with(status).inc()
-        metrics.SENT_BYTES.inc(sent_bytes)
+        metrics.record_response(status, sent_bytes)
         for observation in self._ended_operations:
             if self.rejection_code is not None and not observation.error_codes:  # an operation that its transport does not allow
                 observation.error_codes.append(self.rejection_code)

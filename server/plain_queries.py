@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
 from db.core.networks import ClientInfo
+from db.queries.accounts import token_hash
 from graph.execution.persisted_documents import DocumentRejected
 from graph.schema import schema
 from server.auth import MAX_TOKEN_LENGTH
@@ -28,7 +29,7 @@ from server.protocol.disconnect import cancel_on_disconnect
 from server.protocol.documents import operation_type
 from server.protocol.graphql_request import GraphQLRequest
 from server.protocol.http_errors import HttpError, error_body
-from server.protocol.http_protocol import RESPOND
+from server.protocol.http_protocol import MEMORY, RESPOND
 from server.protocol.negotiation import Accept, check_body_type
 from server.protocol.security_headers import security_headers
 
@@ -54,6 +55,7 @@ _UNUSUAL = frozenset(
 )
 
 _REQUEST_ID = REQUEST_ID_HEADER.encode()
+_SENDER = "sender"  # in the memory of a connection: the headers of its last request, and what they say
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -83,16 +85,16 @@ class PlainQueries:
         self._heads: OrderedDict[tuple[tuple[bytes, bytes], ...], _Head | None] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        head, token = self._sender(scope)
+        head, token_sha256 = self._sender(scope)
         if head is None:
             await self._application(scope, receive, send)
             return
         started_at = perf_counter()
         message = await receive()
         # Only now: a body may come long after its head, when the token is no longer valid.
-        viewer = None if token is None else self._state.feed.viewers.known(token)
-        graphql_request = self._request(message) if token is None or viewer is not None else None
-        text = None if graphql_request is None else await self._document(graphql_request)
+        viewer = None if token_sha256 is None else self._state.feed.viewers.known(token_sha256)
+        graphql_request = self._request(message) if token_sha256 is None or viewer is not None else None
+        text = None if graphql_request is None else self._document(graphql_request)
         if graphql_request is None or text is None:
             await self._application(scope, _replay(message, receive), send)
             return
@@ -123,13 +125,22 @@ class PlainQueries:
         finally:
             recorder.response_sent(request_id, status, len(body), perf_counter() - started_at, len(message["body"]))
 
-    def _sender(self, scope: Scope) -> tuple[_Head | None, str | None]:
-        """What the headers say, and the token among them. No head for what is not taken."""
+    def _sender(self, scope: Scope) -> tuple[_Head | None, bytes | None]:
+        """What the headers say, and the hash of the token among them. No head for what is not taken."""
         if scope["query_string"] or scope["method"] != "POST":
             return None, None
+        headers: RawHeaders = scope["headers"]
+        memory: dict[str, Any] = scope.get("state", {}).get(MEMORY, {})
+        last_headers, sender = memory.get(_SENDER, (None, None))
+        if sender is None or headers != last_headers:
+            sender = self._read_sender(headers)
+            memory[_SENDER] = headers, sender
+        return sender
+
+    def _read_sender(self, headers: RawHeaders) -> tuple[_Head | None, bytes | None]:
         authorization = length = None
         kept: RawHeaders = []
-        for header in scope["headers"]:
+        for header in headers:
             name = header[0]
             if name == b"authorization":
                 if authorization is not None:
@@ -153,7 +164,7 @@ class PlainQueries:
         token = token.strip()
         if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN_LENGTH:
             return None, None
-        return head, token
+        return head, token_hash(token)
 
     def _learn(self, key: tuple[tuple[bytes, bytes], ...]) -> _Head | None:
         if key in self._heads or sum(len(name) + len(value) for name, value in key) > MAX_HEAD_BYTES:
@@ -196,13 +207,15 @@ class PlainQueries:
             return None
         return None if graphql_request.extensions is not None else graphql_request
 
-    async def _document(self, graphql_request: GraphQLRequest) -> str | None:
+    def _document(self, graphql_request: GraphQLRequest) -> str | None:
         """The document, if it was seen before and a query is meant."""
+        name = graphql_request.operation_name
         try:
-            text = await self._state.gate.documents.resolve(graphql_request.query, graphql_request.document_id, None)
-            if not text or not schema.document_validator.has_seen(text):
-                return None
-            return text if operation_type(text, graphql_request.operation_name) is OperationType.QUERY else None
+            text = self._state.gate.documents.sent_or_trusted(graphql_request.query, graphql_request.document_id)
+            if not text or schema.knows_query(text, name, introspection=self._settings.introspection):
+                return text
+            is_seen = schema.document_validator.has_seen(text)
+            return text if is_seen and operation_type(text, name) is OperationType.QUERY else None
         except (DocumentRejected, GraphQLError):
             return None
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, PoolProxiedConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
+from db.core.deadlines import Deadlines
 from db.core.kept_connections import KeptConnections
 from db.errors import StateError, Unavailable
 
@@ -42,6 +43,7 @@ class ConnectionWatchdog:
         self._engine = engine
         self._probe_task: asyncio.Task[bool] | None = None
         self._unavailable_until = 0.0
+        self.first_probes = Deadlines(FIRST_PROBE_DELAY)
 
     def raise_if_unavailable(self) -> None:
         """Raise `Unavailable` if a probe failed within `COOLDOWN`: clients that queue for a connection must not each wait for a probe."""
@@ -100,7 +102,7 @@ class _CheckedOut(ABC, Generic[C]):
     async def __aenter__(self) -> C:
         self._watchdog.raise_if_unavailable()
         self._checkout_timeout = asyncio.timeout(None)
-        self._probe_timer = asyncio.get_running_loop().call_later(FIRST_PROBE_DELAY, self._start_probing)
+        self._probe_timer = self._watchdog.first_probes.set(self._start_probing)
         try:
             async with self._checkout_timeout:
                 return await self._check_out()
@@ -153,7 +155,7 @@ class _CheckedOut(ABC, Generic[C]):
             self._driver_connection.terminate()
 
     def _stop_probing(self) -> None:
-        self._probe_timer.cancel()
+        self._watchdog.first_probes.clear(self._probe_timer)
         if self._probe_task is not None:
             self._probe_task.cancel()
 
@@ -193,7 +195,7 @@ class CheckedOutDriverConnection(_CheckedOut[PoolProxiedConnection]):
             return await super().__aenter__()
         await self._reads.acquire()  # at once, since it was not locked
         self._driver_connection = connection.driver_connection
-        self._probe_timer = asyncio.get_running_loop().call_later(FIRST_PROBE_DELAY, self._start_probing)
+        self._probe_timer = self._watchdog.first_probes.set(self._start_probing)
         return connection
 
     def _take_kept(self) -> PoolProxiedConnection | None:

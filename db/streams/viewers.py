@@ -41,9 +41,9 @@ class Viewers:
             self._put(key, viewer, now + LIFETIME)
         return viewer
 
-    def known(self, token: str) -> Viewer | None:
+    def known(self, token_sha256: bytes) -> Viewer | None:
         """The viewer of a token that was looked up within the last second; None if it has to be looked up."""
-        entry = self._entries.get(token_hash(token))
+        entry = self._entries.get(token_sha256)
         return entry[0] if entry is not None and time.monotonic() < entry[1] else None
 
     def forget(self, user_ids: Collection[UUID]) -> None:

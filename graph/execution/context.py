@@ -11,6 +11,7 @@ from graph.core.context import Context, StreamProgress
 from graph.core.session_cookie import SessionCookie
 
 if TYPE_CHECKING:
+    from db.core.deadlines import Deadlines
     from db.core.viewer import Viewer
     from db.core.work import Database
     from db.services.accounts import (
@@ -42,6 +43,7 @@ class RequestServices:
     observer: Observer | None = None
     introspection: bool = True
     execution_timeout: float | None = None  # seconds that one execution may take
+    deadlines: Deadlines | None = None  # of the executions of this process, each after these seconds
     client: ClientInfo = NO_CLIENT  # anonymous clients are rate limited by its address
     sign_ins: SignIns | None = None
     password_changes: PasswordChanges | None = None

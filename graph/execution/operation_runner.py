@@ -106,7 +106,7 @@ class _Operation:
         values = self.variables.coerce(inputs or {}, hide_suggestions=hide_suggestions)
         if isinstance(values, list):
             return values
-        return TimedExecutionContext(
+        return TimedExecutionContext.planned(
             self._schema,
             *self._executor_arguments,
             None,
@@ -222,6 +222,11 @@ class OperationRunner:
             return ExecutionResult(result.data, result.errors)
         finally:
             phases["execute"] = perf_counter() - validated_at
+
+    def knows_query(self, text: str, name: str | None, *, introspection: bool) -> bool:
+        """Whether the operation was executed before, and is a query."""
+        known = self._operations.get(text, (name, introspection))
+        return known is not None and known.node.operation is OperationType.QUERY
 
     def _operation(self, text: str, document: DocumentNode, name: str | None, context: OperationContext) -> _Operation | ValidationResult:
         """Return the operation that is meant, or the errors of its document. Raises a GraphQLError if the document has no such operation."""

@@ -50,11 +50,15 @@ class PersistedDocuments:
 
     async def resolve(self, query: object, document_id: object, extensions: object) -> str | None:
         """Return the text to execute; None where the request names no document at all. Raises `DocumentRejected`."""
-        if document_id is not None:
-            return self._by_id(query, document_id)
-        sha256 = persisted_query_hash(extensions)
+        sha256 = None if document_id is not None else persisted_query_hash(extensions)
         if sha256 is not None:
             return await self._by_hash(query, sha256)
+        return self.sent_or_trusted(query, document_id)
+
+    def sent_or_trusted(self, query: object, document_id: object) -> str | None:
+        """The same for a request without extensions."""
+        if document_id is not None:
+            return self._by_id(query, document_id)
         if query is None:
             return None
         if not isinstance(query, str):

@@ -94,6 +94,10 @@ class Schema(strawberry.Schema):
         """Return the result of a query or a mutation. Raises `InvalidOperationTypeError` for a subscription."""
         return await self._operations.run(query, variable_values, context_value, operation_name, operation_extensions)
 
+    def knows_query(self, text: str, operation_name: str | None, *, introspection: bool) -> bool:
+        """Whether the operation was executed before, so that its document is valid and paid for, and is a query."""
+        return self._operations.knows_query(text, operation_name, introspection=introspection)
+
     def _stream(
         self, execution_context: ExecutionContext, extensions_runner: Any, middleware_manager: Any, *args: Any, **options: Any
     ) -> AsyncGenerator[Any, None]:  # pyright: ignore[reportIncompatibleMethodOverride] - the rest is passed on

@@ -24,7 +24,7 @@ from server.protocol.sse import DROP, STREAMING
 from server.protocol.websocket_protocol import SEND_TIMEOUT, LimitedWebSocketProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from uvicorn._types import ASGI3Application
     from uvicorn.config import Config
@@ -34,6 +34,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 # In the scope's state: a function of status, lines of headers and body, which sends a whole response, see `LimitedHttpProtocol.respond`.
 RESPOND = "respond"
+MEMORY = "memory"  # the same: what the application keeps for as long as the connection is open
 
 LINGER_TIMEOUT = 2.0  # seconds of lingering close, in which the client may send ignored bytes and still read the response
 MAX_PIPELINED = 32  # pipelined requests that may wait behind the one in progress
@@ -79,6 +80,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._active_cycle: RequestResponseCycle | None = None
         self._in_head = False
         self._head_bytes = 0
+        self._checked_head: tuple[bytes, str, Sequence[tuple[bytes, bytes]]] | None = None  # most clients send the same with each request
+        self._memory: dict[str, Any] = {}
         self._in_body = False
         self._framing_bytes = 0  # bytes since the last body data: chunk sizes and trailers
         self._is_lingering = False
@@ -174,7 +177,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
             return  # a trailer, which a proxy in front need not have checked: never treated as a header
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
         if len(self.headers) > MAX_HEADERS:
             raise _ParserError(_HEAD_TOO_LONG)
 
@@ -182,24 +188,29 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._in_body = True
-        length, hosts = len(self.url), 0
-        for name, value in self.headers:
-            length += len(name) + len(value) + 4
-            hosts += name == b"host"
-        if length > self._factory.limits.max_head_bytes:
-            raise _ParserError(_HEAD_TOO_LONG)
         assert self.parser is not None
-        version = self.parser.get_http_version()
-        if hosts > 1 or (not hosts and version == "1.1"):
-            raise _ParserError("The request must name its Host, once.")
-        if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
-            # Request smuggling: a proxy in front may have framed the body differently (RFC 9112, 6.1).
-            raise _ParserError("HTTP/1.0 has no Transfer-Encoding. Say how long the body is with Content-Length.")
+        head = self.url, self.parser.get_http_version(), self.headers
+        if head != self._checked_head:
+            self._check_head(*head)
+            self._checked_head = head
         if self.parser.should_upgrade() and self._should_upgrade():
             self._check_handshake()
         if len(self.pipeline) >= MAX_PIPELINED:
             raise _ParserError(f"More than {MAX_PIPELINED} requests wait for their answers on one connection.")
         super().on_headers_complete()
+
+    def _check_head(self, url: bytes, version: str, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        length, hosts = len(url), 0
+        for name, value in headers:
+            length += len(name) + len(value) + 4
+            hosts += name == b"host"
+        if length > self._factory.limits.max_head_bytes:
+            raise _ParserError(_HEAD_TOO_LONG)
+        if hosts > 1 or (not hosts and version == "1.1"):
+            raise _ParserError("The request must name its Host, once.")
+        if version == "1.0" and any(name == b"transfer-encoding" for name, _ in headers):
+            # Request smuggling: a proxy in front may have framed the body differently (RFC 9112, 6.1).
+            raise _ParserError("HTTP/1.0 has no Transfer-Encoding. Say how long the body is with Content-Length.")
 
     def _check_handshake(self) -> None:
         """Check what the websocket protocol will accept, since this class sets no deadline after the upgrade."""
@@ -241,6 +252,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         state = cycle.scope.setdefault("state", {})
         state[DROP] = self.drop
         state[RESPOND] = partial(self.respond, cycle)
+        state[MEMORY] = self._memory
         self._set_deadline(self._factory.limits.read_timeout if cycle.more_body else None)
         super()._start_asgi_task(cycle, app)
 

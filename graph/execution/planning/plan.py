@@ -140,17 +140,19 @@ class Planner:
             raise Unplannable("off")
         if executor.middleware_manager is not None and executor.middleware_manager.middlewares:
             raise Unplannable("middleware")
-        if not executor.error_propagation or any(fragment.variable_signatures for fragment in executor.fragments.values()):
+        if not executor.error_propagation:
             raise Unplannable("directive")
         operation: OperationDefinitionNode = executor.operation
         text = None if operation.loc is None else operation.loc.source.body
         name = None if operation.name is None else operation.name.value
         known = self._operations.get(text, name)
         if known is None:
+            if any(fragment.variable_signatures for fragment in executor.fragments.values()):
+                raise Unplannable("directive")
             known = _Operation(_condition_variables(operation, executor.fragments))
             self._operations.put(text, known, name)
         coerced: Mapping[str, Any] = executor.variable_values.coerced
-        values = tuple(coerced.get(variable) for variable in known.conditions)
+        values = tuple([coerced.get(variable) for variable in known.conditions]) if known.conditions else ()
         plan = known.plans.get(values)
         if plan is None:
             plan = known.plans[values] = self._make(executor, known.conditions, values)
