@@ -43,6 +43,10 @@ test: dev lint ## Run lint, types, the layers between packages and the tests, wi
 test-all: dev lint ## Run the same with the exhaustive tests, as a nightly CI would (about twice as long)
 	@$(call run_tests,-m "")
 
+.PHONY: test-costs
+test-costs: dev ## Run tests one after the other and print the CPU time of each file (options: make test-costs ARGS="tests/jobs")
+	@$(BIN)/python -m pytest -q -p tests.costs $(ARGS)
+
 # The tests spend half of their time waiting, so they get more processes than a small machine has cores; pyright runs in what they leave.
 define run_tests
 	echo "== tests"; \

@@ -22,6 +22,14 @@ def exhaustive(*values: Any, id: str | None = None) -> Any:
     return pytest.param(*values, id=id, marks=pytest.mark.exhaustive)
 
 
+def few(count: int, cases: Iterable[Any]) -> list[Any]:
+    """Cases of one mechanism, of which `make test` runs the first so many."""
+    return [
+        case if position < count else exhaustive(*case) if isinstance(case, tuple) else exhaustive(case)
+        for position, case in enumerate(cases)
+    ]
+
+
 def is_sampled(name: str, one_in: int) -> bool:
     """Whether `make test` runs this case of a walk over everything that there is: it depends on the name alone, so that no new case moves others."""
     return crc32(name.encode()) % one_in == 0

@@ -16,7 +16,6 @@ from xdist.scheduler import LoadGroupScheduling
 
 GROUPS: Mapping[str, str] = {
     "tests/accounts/test_account_page.py": "account page",
-    "tests/accounts/test_passkey_page.py": "account page",
     "tests/accounts/test_sign_in_page.py": "account page",
     "tests/faults/test_bodies.py": "numbers",
     "tests/faults/test_faults.py": "faults",

@@ -22,7 +22,7 @@ from tests.accounts.account_page import open_account
 from tests.accounts.authenticator import SignIn
 from tests.accounts.identity_provider import Realm
 from tests.accounts.mailbox import Post, body, token_of
-from tests.accounts.test_passkey_page import add_device
+from tests.accounts.test_sign_in_page import add_device
 from tests.client import PASSWORD, Client, GraphQLErrors
 from tests.server.console_page import needs_chromium
 from tests.server.serving import serving
@@ -281,6 +281,7 @@ async def test_a_team_is_made_and_a_provider_linked_on_the_page(
         assert account.complaints == []
 
 
+@pytest.mark.exhaustive
 @needs_chromium
 async def test_mails_lead_to_pages_that_reset_a_password_and_verify_an_address(
     built_console: None, browser: Browser, ada: Client, sign_in: SignIn, post: Post

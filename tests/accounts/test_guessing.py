@@ -85,6 +85,7 @@ async def test_an_owner_signs_in_from_where_they_were_whatever_others_try(ada: C
     assert [(await anonymous.login("ada"))["__typename"] for _ in range(12)] == ["LoginPayload"] * 12
 
 
+@pytest.mark.exhaustive
 async def test_a_success_uses_no_attempt(ada: Client, sign_in: SignIn, anonymous: Client) -> None:
     await sign_in("ada")
     new_place = {"x-forwarded-for": "203.0.113.9", "user-agent": "other"}

@@ -204,6 +204,7 @@ async def test_an_identity_and_a_passkey_are_each_a_way_in(session: Client, ada:
     assert await session.one(unlink) == {"__typename": "UnlinkOAuthIdentityPayload"}
 
 
+@pytest.mark.exhaustive
 async def test_a_passkey_restores_the_account_that_it_signed_in_to(
     session: Client, anonymous: Client, device: Device, database: Database
 ) -> None:

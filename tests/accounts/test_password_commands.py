@@ -90,6 +90,7 @@ async def test_a_weak_password_and_an_unknown_hash_are_refused(
     assert [row.password_hash for row in await database.rows(select(User.password_hash).where(User.username == "ada"))] == [None]
 
 
+@pytest.mark.exhaustive
 async def test_an_operator_removes_the_app_and_the_passkeys_of_who_lost_them(
     ada: Client, bob: Client, sign_in: SignIn, anonymous: Client, clock: Clock, database: Database
 ) -> None:

@@ -24,6 +24,7 @@ from db.tables import ApiKey, EmailMessage, Registration, User
 from db.tables.mail import EmailTemplate
 from tests.accounts.mailbox import Post, body, mails, token_of
 from tests.client import PASSWORD, Client
+from tests.exhaustive import few
 
 SignIn = Callable[[str], Awaitable[Client]]
 SetRegistration = Callable[[str], None]
@@ -206,7 +207,7 @@ async def test_registration_is_closed_unless_the_settings_open_it(
 
 @pytest.mark.parametrize(
     "change",
-    [{"token_expires_at": text("now() - interval '1 second'")}, {"token_expires_at": None}, {"expires_at": text("now()")}],
+    few(1, [{"token_expires_at": text("now() - interval '1 second'")}, {"token_expires_at": None}, {"expires_at": text("now()")}]),
     ids=["token expired", "not sent", "registration expired"],
 )
 async def test_a_token_is_void_after(change: dict[str, Any], is_open: None, anonymous: Client, post: Post, database: Database) -> None:
@@ -245,6 +246,7 @@ async def test_what_is_not_verified_is_deleted_with_its_mail(is_open: None, anon
     assert [row.address for row in await database.rows(select(EmailMessage.address))] == ["kept@example.org"]
 
 
+@pytest.mark.exhaustive
 async def test_mails_and_tokens_are_limited_by_address_and_network(
     is_open: None, anonymous: Client, post: Post, database: Database, settings: StateSettings
 ) -> None:

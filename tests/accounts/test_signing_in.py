@@ -18,6 +18,7 @@ from db.settings import StateSettings
 from db.tables import LoginEvent, User, UserSession
 from tests.client import PASSWORD, Client
 from tests.conftest import ClientFactory
+from tests.exhaustive import exhaustive
 from tests.server.test_sockets import UPDATES, bearer, open_websocket, receive_message, send_subscribe, wait_closed
 from tests.server.test_users_command import username
 
@@ -128,7 +129,7 @@ async def test_the_other_sessions_end_and_the_keys_stay(ada: Client, bob: Client
     [
         {"expires_at": text("now() - interval '1 second'")},
         {"last_active_at": text("now() - interval '8 days'")},
-        {"ended_at": text("now()")},
+        exhaustive({"ended_at": text("now()")}),
     ],
     ids=["expired", "idle", "ended"],
 )
@@ -145,6 +146,7 @@ async def test_a_session_ends_by_time_on_every_transport(change: dict[str, Any],
     assert await ada.one("{ sessions { id } }") == []
 
 
+@pytest.mark.exhaustive
 async def test_use_postpones_the_end_of_an_idle_session(ada: Client, sign_in: SignIn, database: Database) -> None:
     session = await sign_in("ada")
     async with database.work(SYSTEM) as work:
@@ -155,7 +157,7 @@ async def test_use_postpones_the_end_of_an_idle_session(ada: Client, sign_in: Si
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("change", ["disabled", "no password", "changed meanwhile"])
+@pytest.mark.parametrize("change", [exhaustive("disabled"), exhaustive("no password"), "changed meanwhile"])
 async def test_who_may_not_sign_in_is_told_what_everybody_is_told(
     change: str, ada: Client, sign_in: SignIn, anonymous: Client, database: Database
 ) -> None:

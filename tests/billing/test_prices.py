@@ -59,6 +59,7 @@ def test_a_price_that_cannot_be_is_refused(
     assert message in refused.value.errors()[0]["msg"]
 
 
+@pytest.mark.exhaustive
 def test_kinds_are_known_to_settings_that_are_read_first() -> None:
     """The process that reads the settings has not imported any domain yet."""
     code = "from db.settings import StateSettings; print(StateSettings().credit_prices)"

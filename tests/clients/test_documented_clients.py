@@ -51,9 +51,9 @@ async def sequences_of(client: Client, job: str) -> list[int]:
     ("command", "path", "name"),
     [
         (sys.executable, "client.py", "by Python"),
-        ("node", "apollo.js", "by Apollo"),
+        exhaustive("node", "apollo.js", "by Apollo"),
         ("node", "relay-example.js", "by Relay"),
-        exhaustive("node", "urql.js", "by urql"),  # it follows by the same function as Apollo's
+        exhaustive("node", "urql.js", "by urql"),  # by the same function as Apollo's
     ],
 )
 async def test_an_example_does_the_whole_job_and_follows_it_through_drops(

@@ -57,6 +57,7 @@ async def accuracy(client: Client, version: str, *excluded: str) -> float:
     return {metric["key"]: metric["last"] for metric in run["metrics"]}["accuracy"]
 
 
+@pytest.mark.exhaustive
 async def test_faults_of_bearings_are_learned_in_as_much_noise_as_signal(ada: Client, worker: object) -> None:
     version = await generated(ada, generator="bearing_vibration", parameters={**SIZES, "snr_db": 0, "speed_variation": 0.05}, seed=5)
     found = await ada.one(VERSION, id=version)

@@ -19,6 +19,7 @@ from db.settings import StateSettings, state_settings
 from db.stores.objects import ObjectStore
 from db.tables import Artifact, Dataset, Job, ModelVersion, Run, StoredObject, Upload
 from tests.client import Client
+from tests.exhaustive import exhaustive
 from tests.workers.worker_harness import eventually, run_maintenance
 
 CSV = b"a,b\n1,3\n2,1\n3,2\n4,1\n5,3\n6,2\n7,1\n8,3\n9,2\n10,1\n"
@@ -205,7 +206,7 @@ async def test_an_account_at_its_quota_starts_no_job(ada: Client, database: Data
     assert (await ada.one(RETRY, input={"id": ended, "idempotencyKey": "retry"}))["__typename"] == "RetryJobPayload"
 
 
-@pytest.mark.parametrize("kind", ["INGEST", "PROCESS", "TRAIN"])
+@pytest.mark.parametrize("kind", [exhaustive("INGEST"), "PROCESS", exhaustive("TRAIN")])
 async def test_a_job_whose_outputs_do_not_fit_fails_and_keeps_none_of_them(
     ada: Client, database: Database, settings: StateSettings, worker: object, kind: str
 ) -> None:

@@ -255,6 +255,7 @@ async def test_a_retry_keeps_the_options(ada: Client, worker: object) -> None:
     assert (again["error"]["code"], "no sheet 'gone'" in again["error"]["message"]) == ("UNKNOWN_SHEET", True)
 
 
+@pytest.mark.exhaustive
 async def test_pipelines_compute_with_durations_times_and_decimals(ada: Client, worker: object) -> None:
     """Durations and times of day as seconds; decimals as doubles in a training, and exactly in a dataset."""
     rows = "".join(f"{36 + row % 5}:00:00,0{row % 9}:00,{10**20 + row},{row % 5}\n" for row in range(60))

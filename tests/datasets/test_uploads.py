@@ -19,6 +19,7 @@ from db.stores.objects import ObjectStore
 from db.tables import IdempotencyKey, Job
 from db.tables.jobs import JobKind
 from tests.client import Client
+from tests.exhaustive import few
 
 CSV = b"a,b\n1,x\n2,y\n"
 VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { number status source originalFilename format sizeBytes sha256 rowCount columnCount
@@ -171,7 +172,7 @@ async def test_a_dataset_with_a_job_that_has_not_ended_cannot_be_deleted(ada: Cl
 
 
 @pytest.mark.parametrize("moment", ["before it looks", "before it reads"])
-@pytest.mark.parametrize("key", ["the same", None])
+@pytest.mark.parametrize("key", few(1, ["the same", None]))
 async def test_who_completes_what_was_ingested_meanwhile_is_told_so(
     ada: Client, worker: object, monkeypatch: pytest.MonkeyPatch, moment: str, key: str | None
 ) -> None:

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from sqlalchemy import insert, select, text, update
 
 from db.core.viewer import SYSTEM
@@ -128,6 +129,7 @@ async def test_each_format_has_the_rows_and_a_description_with_checksums(
     assert (await ada.create_export(version, "CSV"))["__typename"] == "NotFound"
 
 
+@pytest.mark.exhaustive
 async def test_a_body_writes_for_each_library_a_folder_and_an_archive_of_it(ada: Client, worker: object) -> None:
     version = await ada.ingest("d", CSV, targetColumn="text")
     created = [await ada.create_export(version, export_format) for export_format in ("HUGGINGFACE", "PYTORCH", "TENSORFLOW")]
@@ -302,6 +304,7 @@ async def test_files_go_when_an_export_expires_or_is_deleted_and_no_longer_count
     assert (await ada.download(kept["files"][0])).decode().splitlines()[0] == "n,text,when"
 
 
+@pytest.mark.exhaustive
 async def test_an_export_follows_the_retry_of_its_job(ada: Client, database: Database, worker: object) -> None:
     version = await ada.ingest("d", CSV)
     export_id, owner_id = uuid4(), key_of((await ada.one("{ viewer { id } }"))["id"])

@@ -23,7 +23,10 @@ SCRIPTS = ("nap 0.05", "nap 0.1", "nap 0.2", "nap 0.3", "nap 0.5", "linger 0.6 0
 
 @dataclass(frozen=True)
 class ClusterKind:
-    """Settings of a cluster with two APIs and two workers, and whether `trellis up` runs one of each."""
+    """Settings of a cluster with two APIs and two workers, and whether `trellis up` runs one of each.
+
+    In `make test` none does: such a start takes as long as half of the tests.
+    """
 
     settings: Mapping[str, str]
     has_up: bool
@@ -36,15 +39,16 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
 
 
 @asynccontextmanager
-async def _running_workload(folder: Path, kind: ClusterKind) -> AsyncGenerator[Workload]:
+async def _running_workload(folder: Path, kind: ClusterKind, *, is_exhaustive: bool) -> AsyncGenerator[Workload]:
+    has_up = kind.has_up and is_exhaustive
     with Cluster(folder, SEED, {**QUICK_SETTINGS, **kind.settings}) as cluster:
         workload = Workload(cluster, random.Random(SEED))
         async with asyncio.TaskGroup() as tasks:
-            if kind.has_up:
+            if has_up:
                 tasks.create_task(cluster.start_up(1))  # it waits for the schema itself, and viewers are created without it
             await cluster.connect()
-            apis = [cluster.start_api() for _ in range(2 - kind.has_up)]
-            workers = [cluster.start_worker() for _ in range(2 - kind.has_up)]
+            apis = [cluster.start_api() for _ in range(2 - has_up)]
+            workers = [cluster.start_worker() for _ in range(2 - has_up)]
             await asyncio.gather(*apis, *workers)
             await workload.create_viewers(NAMES[:2])
             await workload.create_pipelines(list(SCRIPTS))
@@ -54,14 +58,19 @@ async def _running_workload(folder: Path, kind: ClusterKind) -> AsyncGenerator[W
 
 
 @pytest.fixture(scope="session")
-async def workload_of_group(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Callable[[str], Awaitable[Workload]]]:
+async def workload_of_group(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[Callable[[str], Awaitable[Workload]]]:
     """The workload on the cluster of a group."""
     workloads: dict[str, Workload] = {}
+    is_exhaustive = "not exhaustive" not in pytestconfig.option.markexpr
     async with AsyncExitStack() as stack:
 
         async def workload_of(group: str) -> Workload:
             if group not in workloads:
-                workloads[group] = await stack.enter_async_context(_running_workload(tmp_path_factory.mktemp(group), CLUSTER_KINDS[group]))
+                workloads[group] = await stack.enter_async_context(
+                    _running_workload(tmp_path_factory.mktemp(group), CLUSTER_KINDS[group], is_exhaustive=is_exhaustive)
+                )
             return workloads[group]
 
         yield workload_of

@@ -43,6 +43,7 @@ EXHAUSTIVE = {  # what each does, another kind or another test does once
     "roll_worker",
     "crash_redis",
     "kill_api",
+    "dispatch_twice",
 }
 REPLACE_WORKER = {"kill_worker", "roll_worker"}  # these replace the worker process
 UNAVAILABLE_TIMEOUT = 3.0

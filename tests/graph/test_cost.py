@@ -80,6 +80,7 @@ async def test_page_sizes_are_taken_from_variables_and_their_defaults(ada: Clien
     assert await cost_of(ada, by_ids, ids="a") == 1
 
 
+@pytest.mark.exhaustive
 async def test_costs_that_are_known_are_those_of_equal_variables_alone(ada: Client) -> None:
     """Which variables matter depends on a condition, and `true` is not the number 1."""
     document = """query($with: Boolean!, $first: Int, $ids: [ID!] = []) {

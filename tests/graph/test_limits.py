@@ -38,6 +38,7 @@ async def test_a_document_made_to_take_long_is_refused_at_once(ada: Client, docu
     assert min(durations) < 2.5 * SLOW
 
 
+@pytest.mark.exhaustive
 async def test_a_bystander_waits_for_no_attack(ada: Client, bob: Client) -> None:
     async def latency() -> float:
         began = time.perf_counter()

@@ -56,6 +56,7 @@ async def test_the_time_left_is_estimated_once_there_is_enough_progress(harness_
     assert (await harness_with_worker.job(job_id)).estimated_completed_at is None
 
 
+@pytest.mark.exhaustive
 async def test_a_job_that_takes_longer_than_was_foreseen_says_nothing_of_the_time_left(
     harness_with_worker: WorkerHarness, owner: Client
 ) -> None:

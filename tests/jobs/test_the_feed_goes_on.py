@@ -111,7 +111,7 @@ class InterruptibleDatabase:
                 await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("from_the_start", [False, True])
+@pytest.mark.parametrize("from_the_start", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 async def test_a_gap_that_is_longer_than_its_overlap_loses_no_change(
     ada: Client, notifying_database: Database, monkeypatch: pytest.MonkeyPatch, from_the_start: bool
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from db.core.work import Database
@@ -52,6 +53,7 @@ async def test_a_model_gets_no_version_of_another_problem_type(ada: Client, work
     assert refused["issues"][0]["message"].startswith("The model 'model 1' is a CLASSIFICATION model, and this is a CLUSTERING training")
 
 
+@pytest.mark.exhaustive
 async def test_what_only_the_values_decide_is_refused_before_the_training_starts(ada: Client, worker: object, database: Database) -> None:
     async with database.engine.begin() as connection:
         await connection.execute(

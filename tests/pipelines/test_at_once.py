@@ -14,6 +14,7 @@ from db.services import pipelines
 from db.tables import Dataset, Pipeline
 from graph.core.ids import decode
 from tests.client import Client
+from tests.exhaustive import exhaustive
 
 DELETE = """mutation($id: ID!) { deleteDataset(input: {id: $id}) { __typename ... on DeleteDatasetPayload { deletedId } ... on WrongState { state } } }"""
 AT_ONCE = 10
@@ -53,7 +54,7 @@ async def test_many_runs_at_once_make_a_dataset_each(ada: Client, run_setup: Run
     )
 
 
-@pytest.mark.parametrize("uncommitted", ["another run", "a change of the pipeline", "what a job that ends writes"])
+@pytest.mark.parametrize("uncommitted", [exhaustive("another run"), exhaustive("a change of the pipeline"), "what a job that ends writes"])
 async def test_a_run_does_not_wait_for_what_has_not_been_committed(
     ada: Client, database: Database, run_setup: RunSetup, uncommitted: str
 ) -> None:

@@ -49,6 +49,7 @@ async def test_a_joined_version_is_read_and_an_input_of_the_job(ada: Client, wor
     }
 
 
+@pytest.mark.exhaustive
 async def test_a_joined_version_must_be_there_to_do_its_job_again(ada: Client, worker: object) -> None:
     orders, cities = await ada.ingest("orders", ORDERS), await ada.ingest("cities", CITIES)
     dataset = await dataset_of(ada, cities)
@@ -89,6 +90,7 @@ async def test_what_cannot_be_joined_is_refused_before_the_job(
     assert await ada.one("{ jobs(filter: {kind: [TRAIN, PROCESS]}) { totalCount } }") == {"totalCount": 0}
 
 
+@pytest.mark.exhaustive
 async def test_a_dataset_is_kept_from_deletion_while_a_job_that_joins_it_has_not_ended(
     ada: Client, database: Database, worker: object
 ) -> None:

@@ -198,6 +198,7 @@ async def test_a_pipeline_that_does_not_train_writes_a_dataset_version(ada: Clie
     assert (await ada.one(query, id=started["targetDataset"]["id"]))["currentVersion"]["number"] == 2
 
 
+@pytest.mark.exhaustive
 async def test_great_numbers_in_data_and_parameters_harm_nothing(ada: Client, worker: object) -> None:
     version = await ada.ingest("d", "x,y\n" + "".join(f"{i}e300,{i % 2}\n" for i in range(1, 41)))
     query = "query($id: ID!) { node(id: $id) { ... on DatasetVersion { preview(first: 1) profile { columns { max quantiles } } } } }"
@@ -304,6 +305,7 @@ async def test_a_job_that_cannot_be_done_fails_with_the_place_and_leaves_no_mode
     assert await ada.one("{ models { totalCount } }") == {"totalCount": 0}
 
 
+@pytest.mark.exhaustive
 async def test_a_job_that_runs_longer_than_it_may_is_stopped_and_its_retry_may_run_as_long(ada: Client, worker: object) -> None:
     version = await ada.ingest("breast cancer", breast_cancer().write_csv())
     pipeline = (await ada.create_pipeline("p", *steps("random_forest", n_estimators=5_000)))["pipeline"]["id"]

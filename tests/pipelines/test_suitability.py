@@ -128,6 +128,7 @@ async def test_all_conditions_that_do_not_suit_their_columns_are_told_before_the
     assert await ada.one("{ jobs(filter: {kind: [PROCESS]}) { totalCount } }") == {"totalCount": 0}
 
 
+@pytest.mark.exhaustive
 async def test_what_the_refusal_recommends_trains(ada: Client, worker: object) -> None:
     version = await ada.ingest("d", TABLE)
     for name, steps in ACCEPTED.items():

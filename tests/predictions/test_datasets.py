@@ -104,6 +104,7 @@ async def test_a_version_gets_predictions_beside_its_columns_and_its_lineage(ada
     assert (counts["jobs"]["totalCount"], counts["datasets"]["totalCount"]) == (1, 5)
 
 
+@pytest.mark.exhaustive
 async def test_what_is_computed_under_a_name_of_the_version_is_not_read_from_it(ada: Client, worker: object) -> None:
     """The area is cut to an integer, and renamed: the version's area is another value, so only `predict` takes it, as it was computed."""
     version = await ada.ingest("sold", houses(60, 1).write_csv())

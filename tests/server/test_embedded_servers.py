@@ -267,6 +267,7 @@ def command_line(process: psutil.Process) -> list[str]:
     return []
 
 
+@pytest.mark.exhaustive
 @as_root
 async def test_root_below_a_folder_that_nobody_else_may_enter(tmp_path: Path) -> None:
     closed = Path(tempfile.mkdtemp(dir="/root", prefix="trellis-test-"))

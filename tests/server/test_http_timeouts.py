@@ -12,6 +12,7 @@ from sqlalchemy import text as sql_text
 
 from db.core.work import Database
 from tests.client import Client
+from tests.exhaustive import exhaustive
 from tests.server.serving import serving
 
 JSON = "application/json"
@@ -51,7 +52,7 @@ QUERIES = [
 ]
 
 
-@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("query", [*map(exhaustive, QUERIES[:-1]), QUERIES[-1]])
 async def test_an_operation_that_takes_too_long_is_given_up_with_its_statements(ada: Client, database: Database, query: str) -> None:
     async with serving(operation_timeout=0.4) as hasty:
         async with locked_table(database, "datasets"):

@@ -133,6 +133,7 @@ async def test_a_page_in_a_browser_may_upload_with_a_checksum(store: ObjectStore
     assert "Content-Range" in part.headers["access-control-expose-headers"]
 
 
+@pytest.mark.exhaustive
 async def test_a_large_file_goes_up_in_parts_and_comes_down_whole_in_little_memory(store: ObjectStore, tmp_path: Path) -> None:
     size = 12 * PART_SIZE + 12_345
     block = os.urandom(PART_SIZE)

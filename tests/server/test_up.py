@@ -125,6 +125,7 @@ def test_a_second_start_on_the_folder_names_the_first_and_ends(up: Up) -> None:
     assert second.stderr.startswith(f"Trellis already runs on {up.data_dir}: process {up.process.pid}, {up.url}.")
 
 
+@pytest.mark.exhaustive
 def test_a_taken_port_is_named(up: Up, tmp_path: Path) -> None:
     port = int(up.url.rsplit(":", 1)[1])
     second = subprocess.run(command(tmp_path / "other", port), cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
@@ -132,6 +133,7 @@ def test_a_taken_port_is_named(up: Up, tmp_path: Path) -> None:
     assert second.stderr.strip() == f"Port {port} of 127.0.0.1 is taken by another program. Stop that one, or choose another with --port."
 
 
+@pytest.mark.exhaustive
 def test_another_user_is_made_beside_the_running_servers(up: Up) -> None:
     add = [sys.executable, "-m", "server.cli", "user", "add", "ada@example.org", "--username", "ada", "--data-dir", str(up.data_dir)]
     completed = subprocess.run(add, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
@@ -159,14 +161,20 @@ def test_a_child_that_dies_comes_back_at_the_same_address(up: Up, victim: str) -
     assert re.search(r"child_exited .*child=", up.output.read_text())
 
 
-def test_sigterm_stops_all_of_it_within_ten_seconds_and_the_next_start_finds_the_data(up: Up, data_dir: Path) -> None:
-    token = (data_dir / "admin-token").read_text()
+def test_sigterm_stops_all_of_it_within_ten_seconds(up: Up) -> None:
     everything = psutil.Process(up.process.pid).children(recursive=True)
     began = time.monotonic()
     up.process.send_signal(signal.SIGTERM)
     assert up.process.wait(20) == 0
     assert time.monotonic() - began < 10
     assert all_exited(everything)
+
+
+@pytest.mark.exhaustive
+def test_the_next_start_finds_the_data_and_starts_no_service_that_a_setting_names(up: Up, data_dir: Path) -> None:
+    up.process.terminate()
+    up.process.wait(20)
+    token = (data_dir / "admin-token").read_text()
     with embedded_servers(data_dir.with_name("outside"), postgres=False, s3=False) as outside, started(data_dir, outside) as again:
         assert set(again.children()) == {"api", "worker", "postgres", "rclone", "s3_proxy"}, "a service that a setting names is not started"
         assert (data_dir / "admin-token").read_text() == token

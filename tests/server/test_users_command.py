@@ -17,6 +17,7 @@ from db.settings import StateSettings
 from db.tables import ApiKey, User
 from tests.client import Client
 from tests.conftest import ADMIN_TOKEN
+from tests.exhaustive import exhaustive
 from tests.server.test_jobs_command import json_lines, trellis
 from tests.server.test_sockets import VIEWER_QUERY, bearer, open_websocket, receive_message, send_message, send_subscribe, wait_closed
 from tests.server.test_sse import UPDATES, streaming
@@ -114,6 +115,7 @@ async def test_a_token_has_the_scopes_and_points_that_it_was_given(ada: Client) 
     assert [row["scopes"] for row in await json_lines("token", "list", "--user", ADA)] == [["READ", "RUN"], [*everything, "ADMIN"]]
 
 
+@pytest.mark.exhaustive
 async def test_a_token_is_rotated_and_the_old_one_ends_by_itself(ada: Client) -> None:
     old = await told("user", "token", ADA, "--name", "nightly", "--expires", "90d", "--scope", "read", "--points", "600")
     new = await told("token", "rotate", old[:12], "--overlap", "1s")
@@ -266,7 +268,11 @@ async def test_the_last_admin_stays(clean: None, settings: StateSettings, databa
 
 @pytest.mark.parametrize(
     "command",
-    [("show",), ("role", "admin"), ("tier", "pro"), ("disable",), ("enable",), ("quota", "5"), ("token",), ("revoke",)],
+    [
+        ("show",),
+        ("role", "admin"),
+        *map(exhaustive, [("tier", "pro"), ("disable",), ("enable",), ("quota", "5"), ("token",), ("revoke",)]),
+    ],
     ids=lambda words: words[0],
 )
 async def test_a_user_who_does_not_exist_is_named(clean: None, settings: StateSettings, command: tuple[str, ...]) -> None:

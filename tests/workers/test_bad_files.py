@@ -237,6 +237,7 @@ def test_one_value_too_large_is_named_by_its_column(tmp_path: Path) -> None:
     assert (error.code, error.column) == ("CELL_TOO_LARGE", "t")
 
 
+@pytest.mark.exhaustive
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """20 and 80 MB of the same CSV: the larger one may need one more row group, not four times the memory."""
     path = tmp_path / "a.csv"

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Self
+from uuid import uuid4
 
 import psutil
 import pytest
 from sqlalchemy import insert
 
 from db.core.viewer import SYSTEM
+from db.core.work import Database
 from db.services import jobs
-from db.settings import state_settings
+from db.settings import StateSettings, state_settings
 from db.tables import Artifact, StoredObject
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import JobStatus
 from tests.exhaustive import exhaustive
-from tests.workers.worker_harness import LEASE, WorkerHarness, alive, eventually
+from tests.prefork import ForkedProcess
+from tests.workers.worker_harness import (
+    LEASE,
+    SHARED_WORKER_SETTINGS,
+    WorkerHarness,
+    alive,
+    eventually,
+    launch_worker,
+    wait_registered,
+)
 from workers.runtime import process_tree
 
 MIB = 1024**2
@@ -155,8 +168,31 @@ class PeakMemory:
         self._thread.join()
 
 
-async def test_three_gigabytes_at_once_are_stopped_on_the_way(harness: WorkerHarness) -> None:
-    worker = await harness.start_worker(MEMORY_BYTES=str(400 * MIB))
+@pytest.fixture(scope="module")
+async def limited_worker(
+    settings: StateSettings, database: Database, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[tuple[str, ForkedProcess]]:
+    """The queue and the process of a worker whose bodies may have 400 MiB; it starts as in production, which takes seconds."""
+    queue = f"test-{uuid4()}"
+    worker = launch_worker(queue, tmp_path_factory.mktemp("limited"), {**SHARED_WORKER_SETTINGS, "MEMORY_BYTES": str(400 * MIB)})
+    await wait_registered(database, worker)
+    yield queue, worker
+    assert worker.poll() is None
+    worker.terminate()
+    assert await asyncio.to_thread(worker.wait, 10) == 0
+
+
+@pytest.fixture
+def harness_with_limits(harness: WorkerHarness, limited_worker: tuple[str, ForkedProcess]) -> WorkerHarness:
+    """A harness on the queue of that worker."""
+    harness.queue, _ = limited_worker
+    return harness
+
+
+async def test_three_gigabytes_at_once_are_stopped_on_the_way(
+    harness_with_limits: WorkerHarness, limited_worker: tuple[str, ForkedProcess]
+) -> None:
+    harness, (_, worker) = harness_with_limits, limited_worker
     with PeakMemory(worker.pid) as peak_memory:
         job = await harness.wait_for_status(await harness.submit("allocate_memory", mebibytes=3 * 1024), JobStatus.FAILED)
     message = "The job needed more memory than its limit of 400 MiB. Give it fewer rows or columns."
@@ -166,18 +202,17 @@ async def test_three_gigabytes_at_once_are_stopped_on_the_way(harness: WorkerHar
     assert worker.poll() is None
 
 
-async def test_memory_that_a_daemon_of_the_body_takes_is_the_bodys(harness: WorkerHarness) -> None:
-    await harness.start_worker(MEMORY_BYTES=str(400 * MIB))
+async def test_memory_that_a_daemon_of_the_body_takes_is_the_bodys(harness_with_limits: WorkerHarness) -> None:
+    harness = harness_with_limits
     job_id = await harness.submit("allocate_in_daemon", mebibytes=600)
     job = await harness.wait_for_status(job_id, JobStatus.FAILED)
     assert job.error["code"] == "OUT_OF_MEMORY"
     assert not any(alive(pid) for pid, _ in await harness.wait_for_starts(job_id, 2))
 
 
-async def test_memory_that_processes_share_counts_once(harness: WorkerHarness) -> None:
-    await harness.start_worker(MEMORY_BYTES=str(400 * MIB))
-    job_id = await harness.submit("share_memory", mebibytes=200, stay=2.0)
-    job = await harness.wait_for_status(job_id, JobStatus.COMPLETED, JobStatus.FAILED)
+async def test_memory_that_processes_share_counts_once(harness_with_limits: WorkerHarness) -> None:
+    job_id = await harness_with_limits.submit("share_memory", mebibytes=200, stay=2.0)
+    job = await harness_with_limits.wait_for_status(job_id, JobStatus.COMPLETED, JobStatus.FAILED)
     assert job.error is None
 
 
@@ -237,6 +272,7 @@ async def test_what_one_body_bred_lives_while_another_body_ends(harness_with_wor
     assert not any(alive(pid) for pid in processes)
 
 
+@pytest.mark.exhaustive
 async def test_a_thousand_reports_in_a_millisecond_leave_the_worker_as_it_was(harness: WorkerHarness) -> None:
     worker = await harness.start_worker()
     await harness.wait_for_status(await harness.submit("report_in_loop", seconds=0.5), JobStatus.COMPLETED)

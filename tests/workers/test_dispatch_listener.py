@@ -224,6 +224,7 @@ async def test_redis_names_no_job_that_was_cancelled_while_it_waited(harness: Wo
     await eventually(is_forgotten, within=10.0)
 
 
+@pytest.mark.exhaustive
 async def test_dispatches_of_jobs_that_have_ended_are_withdrawn_although_no_slot_is_free(
     harness: WorkerHarness, queue_driver: QueueDriver
 ) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.exhaustive import exhaustive
+from tests.exhaustive import exhaustive, few
 from tests.lazy_module import LazyModule
 from tests.workers.pipeline_runner import PipelineRecorder, artifact_path, chain, pipeline_error, run
 from workers.ml.errors import BadInput
@@ -142,14 +142,17 @@ def steps_with(error: BadInput, steps: Sequence[Any]) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("frame", "folds", "code"),
-    [
-        (TABLES["a class with one row"], 5, "TOO_FEW_ROWS"),
-        (TABLES["a class with two rows"], 5, "TOO_FEW_ROWS"),
-        (TABLES["a class with two rows"].with_columns(y=pl.Series([*LABELS[:-1], "w"])), 20, "TOO_FEW_ROWS"),
-        (table(y=[*["u"] * 57, "v", "v", "v"]), 5, "TOO_FEW_ROWS"),
-        (TABLES["as many classes as rows"], 2, "TOO_FEW_ROWS"),
-        (TABLES["numbers to predict"][:20], 20, "TOO_FEW_ROWS"),
-    ],
+    few(
+        2,
+        [
+            (TABLES["a class with one row"], 5, "TOO_FEW_ROWS"),
+            (TABLES["a class with two rows"], 5, "TOO_FEW_ROWS"),
+            (TABLES["a class with two rows"].with_columns(y=pl.Series([*LABELS[:-1], "w"])), 20, "TOO_FEW_ROWS"),
+            (table(y=[*["u"] * 57, "v", "v", "v"]), 5, "TOO_FEW_ROWS"),
+            (TABLES["as many classes as rows"], 2, "TOO_FEW_ROWS"),
+            (TABLES["numbers to predict"][:20], 20, "TOO_FEW_ROWS"),
+        ],
+    ),
 )
 def test_a_cross_validation_that_cannot_be_done_is_refused_before_the_training_and_its_advice_works(
     tmp_path: Path, frame: pl.DataFrame, folds: int, code: str

@@ -273,6 +273,7 @@ def test_filtered_rows_are_not_read_and_the_others_keep_their_images(tmp_path: P
     np.testing.assert_allclose(pl.read_parquet(result["parquet"])["pixel_3"].to_numpy() * 255, [107, 109, 111], rtol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_an_image_of_a_file_is_itself(tmp_path: Path) -> None:
     target = io.BytesIO()
     Image.fromarray(COLOURED).save(target, "PNG")

@@ -197,6 +197,7 @@ def test_dates_are_profiled_as_dates(tmp_path: Path) -> None:
     assert [(place["lower"], place["count"]) for place in day["histogram"]] == [(1704067200.0, 1), (1704153600.0, 2)]
 
 
+@pytest.mark.exhaustive
 def test_sketches_stay_near_the_exact_numbers_and_say_that_they_are_sketches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = mixed(120_000, 4)
     exact, exact_columns = run_profile(tmp_path, data)

@@ -178,6 +178,7 @@ async def test_an_answer_that_is_too_large_is_named_as_such(harness_with_worker:
     assert (job.error["code"], job.error["message"], job.error["retryable"]) == ("RESULT_TOO_LARGE", message, False)
 
 
+@pytest.mark.exhaustive
 async def test_the_largest_answer_keeps_nobody_waiting() -> None:
     """In CPU time of all threads, as a share of the decoding: a busy machine lengthens both."""
     rows = [{"name": f"row {number}\x00", "values": [1, 2, 3]} for number in range(180_000)]
