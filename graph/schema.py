@@ -28,6 +28,7 @@ DOMAINS = (
     "predictions",
     "experiments",
     "exports",
+    "explanations",
     "audit",
     "usage",
 )

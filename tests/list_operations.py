@@ -216,7 +216,7 @@ def operations(ids: Parents, *, pages: Sequence[str] = PAGES, pairs: bool = True
     """All lists; with `pairs`, each two conditions together on the first page too."""
     for place, found in connection_fields():
         type_ = place.split(".")[0]
-        parent_key = {"DatasetVersion": "version"}.get(type_, type_[0].lower() + type_[1:])
+        parent_key = {"DatasetVersion": "version", "DatasetItem": "item"}.get(type_, type_[0].lower() + type_[1:])
         parent = None if type_ == "Query" else ids.ids[parent_key]
         arguments = frozenset(found.args) & {"filter", "orderBy"}
         filter_type = get_named_type(found.args["filter"].type) if "filter" in arguments else None

@@ -8,7 +8,7 @@ from db.core.batch import rows_by_key, rows_by_parent
 from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
-from db.tables import Artifact, Dataset, DatasetItem, DatasetVersion, Export, Model, ModelVersion, StoredObject
+from db.tables import Artifact, Dataset, DatasetItem, DatasetVersion, Explanation, Export, Model, ModelVersion, StoredObject
 
 RAW = "RAW"
 PROCESSED = "PROCESSED"
@@ -17,9 +17,13 @@ ITEMS = "ITEMS"
 PREVIEWS = "PREVIEWS"
 """The previews of a version's items, one after the other."""
 PREVIEW, PREVIEW_CONTENT_TYPE = "PREVIEW", "image/webp"
+EXPLANATION_DATA = "EXPLANATION_DATA"
+"""The data of an explanation that are too large for its row."""
 LOG = "LOG"
 MODEL = "MODEL"
 SIGNATURE = "SIGNATURE"
+RESULTS = "RESULTS"
+"""The rows that a model was measured on, as the model takes them."""
 
 COLUMNS = (
     Artifact.id,
@@ -27,6 +31,7 @@ COLUMNS = (
     Artifact.dataset_version_id,
     Artifact.model_version_id,
     Artifact.export_id,
+    Artifact.explanation_id,
     Artifact.job_id,
     Artifact.role,
     Artifact.filename,
@@ -40,12 +45,13 @@ COLUMNS = (
 
 def artifacts(viewer: Viewer) -> Rows:
     """The artifacts a viewer may see. The files of a deleted dataset or model, and of an expired export, are not served, by lookups or by edges."""
-    version_id = func.coalesce(Artifact.dataset_version_id, Export.dataset_version_id)
-    model_version_id = func.coalesce(Artifact.model_version_id, Export.model_version_id)
+    version_id = func.coalesce(Artifact.dataset_version_id, Export.dataset_version_id, Explanation.dataset_version_id)
+    model_version_id = func.coalesce(Artifact.model_version_id, Export.model_version_id, Explanation.model_version_id)
     return (
         select(*COLUMNS)
         .join(StoredObject, StoredObject.id == Artifact.object_id)
         .outerjoin(Export, Export.id == Artifact.export_id)
+        .outerjoin(Explanation, Explanation.id == Artifact.explanation_id)
         .outerjoin(DatasetVersion, DatasetVersion.id == version_id)
         .outerjoin(Dataset, Dataset.id == DatasetVersion.dataset_id)
         .outerjoin(ModelVersion, ModelVersion.id == model_version_id)
@@ -96,3 +102,15 @@ raw_of_version = rows_by_key(_raw, Artifact.dataset_version_id)
 processed_of_version = rows_by_key(_processed, Artifact.dataset_version_id)
 of_model_version = rows_by_parent(artifacts, Artifact.model_version_id, Artifact.created_at.asc(), Artifact.id.asc())
 of_export = rows_by_parent(artifacts, Artifact.export_id, Artifact.created_at.asc(), Artifact.id.asc())
+
+
+def _plots(viewer: Viewer) -> Rows:
+    return artifacts(viewer).where(Artifact.role != EXPLANATION_DATA)
+
+
+def _data(viewer: Viewer) -> Rows:
+    return artifacts(viewer).where(Artifact.role == EXPLANATION_DATA)
+
+
+plots_of_explanation = rows_by_parent(_plots, Artifact.explanation_id, Artifact.created_at.asc(), Artifact.id.asc())
+data_of_explanation = rows_by_key(_data, Artifact.explanation_id)

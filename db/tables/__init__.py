@@ -20,6 +20,7 @@ from db.tables.audit import AuditEvent, AuditSeal
 from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
 from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric, StagedPoint
+from db.tables.explanations import Explanation
 from db.tables.exports import Export
 from db.tables.items import DatasetItem
 from db.tables.jobs import (
@@ -61,6 +62,7 @@ __all__ = [
     "DatasetVersion",
     "EmailMessage",
     "Experiment",
+    "Explanation",
     "Export",
     "IdempotencyKey",
     "ImportSchedule",

@@ -120,12 +120,12 @@ class ModelAliasEvent(Table, policy=Through("model_id")):
 
 
 class Artifact(Table, policy=Owned()):
-    """A file with a role, of a dataset version, a model version or an export, or else of the job whose `attempt` wrote it."""
+    """A file with a role, of a dataset version, a model version, an export or an explanation, or else of the job whose `attempt` wrote it."""
 
     __tablename__ = "artifacts"
     output_kind = "artifact"
     __table_args__ = (
-        CheckConstraint("num_nonnulls(dataset_version_id, model_version_id, export_id) <= 1", name="has_one_parent"),
+        CheckConstraint("num_nonnulls(dataset_version_id, model_version_id, export_id, explanation_id) <= 1", name="has_one_parent"),
         CheckConstraint("num_nonnulls(dataset_version_id, model_version_id, job_id) >= 1", name="belongs_to_something"),
     )
 
@@ -135,6 +135,7 @@ class Artifact(Table, policy=Owned()):
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="CASCADE"), index=True)
     model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"), index=True)
     export_id: Mapped[UUID | None] = mapped_column(ForeignKey("exports.id", ondelete="CASCADE"), index=True)
+    explanation_id: Mapped[UUID | None] = mapped_column(ForeignKey("explanations.id", ondelete="CASCADE"), index=True)
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
     attempt: Mapped[int | None]
     role: Mapped[str]

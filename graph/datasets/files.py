@@ -31,7 +31,9 @@ MIN_EXPIRY, MAX_EXPIRY = 60, 604_800  # S3 signs for a week at most
 
 
 @job_output(artifacts.by_id)
-@strawberry.type(description="A stored file of a dataset version, an item, a model version or an export, or of the job that wrote it.")
+@strawberry.type(
+    description="A stored file of a dataset version, an item, a model version, an export or an explanation, or of the job that wrote it."
+)
 class Artifact(Node, prefix="artifact", found_by=artifacts.by_id, scope=Scope.READ):
     object_key: strawberry.Private[str]
     role: str = strawberry.field(description="The purpose of the file, such as RAW, PROCESSED, PREVIEW, MODEL, MODEL_CARD, RESULTS or LOG.")

@@ -19,7 +19,7 @@ describe(
     TRAIN="Runs a pipeline that trains, and creates a model version.",
     STUDY="Searches hyperparameters or architectures, with a job for each trial. Not available yet.",
     TRIAL="Runs one training of a study. Not available yet.",
-    EXPLAIN="Explains the predictions of a model. Not available yet.",
+    EXPLAIN="Explains what the predictions of a model version depend on.",
     EXPORT="Writes a version in another format, as files to download.",
     IMPORT="Fetches a file from an address, and reads it into a version as an ingest does.",
     GENERATE="Generates synthetic data, and reads it into a version as an ingest does.",

@@ -153,7 +153,7 @@ extend(
     Job,
     "model_version",
     ModelVersion | None,
-    one(models.version_by_id, key="model_version_id", description="The model version that it predicts with."),
+    one(models.version_by_id, key="model_version_id", description="The model version that it predicts with, or explains."),
 )
 extend(
     User,

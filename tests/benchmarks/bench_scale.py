@@ -183,7 +183,7 @@ async def parents_of(url: str) -> dict[str, Parents]:
     """The first rows of the heavy owner, which the admin uses too, and of the light one."""
     connect: Any = asyncpg.connect
     connection = await connect(url)
-    tables = {"dataset": "datasets", "pipeline": "pipelines", "experiment": "experiments", "model": "models", "job": "jobs"}
+    tables = {"dataset": "datasets", "pipeline": "pipelines", "experiment": "experiments", "model": "models", "job": "jobs", "run": "runs"}
     try:
         found: dict[str, Parents] = {}
         for viewer, name in (("owner", scale_data.LIGHT), ("heavy owner", scale_data.HEAVY), ("admin", scale_data.HEAVY)):
@@ -196,6 +196,9 @@ async def parents_of(url: str) -> dict[str, Parents]:
                 "SELECT v.id FROM dataset_versions v JOIN datasets d ON d.id = v.dataset_id WHERE d.owner_id = $1 ORDER BY v.id LIMIT 1"
             )
             ids["version"] = f"version_{(await connection.fetchval(version, owner)).hex}"
+            item = """SELECT i.id FROM dataset_items i JOIN dataset_versions v ON v.id = i.version_id JOIN datasets d ON d.id = v.dataset_id
+              WHERE d.owner_id = $1 ORDER BY i.id LIMIT 1"""
+            ids["item"] = f"item_{(await connection.fetchval(item, owner)).hex}"
             model_version = (
                 "SELECT v.id FROM model_versions v JOIN models m ON m.id = v.model_id WHERE m.owner_id = $1 ORDER BY v.id LIMIT 1"
             )

@@ -155,6 +155,11 @@ _ROWS = (
     """INSERT INTO exports (id, owner_id, job_id, dataset_version_id, format, created_at)
       SELECT uuidv7(), owner_id, id, dataset_version_id, CASE WHEN row_number() OVER (ORDER BY id) % 100 = 1 THEN 'parquet' ELSE 'csv' END, created_at
       FROM jobs WHERE dataset_version_id IS NOT NULL""",
+    """INSERT INTO explanations (id, owner_id, job_id, model_version_id, run_id, dataset_version_id, item_id, method, created_at)
+      SELECT uuidv7(), pg_temp.owner(i, :owners), pg_temp.id(8, i, :jobs), pg_temp.id(10, CASE WHEN i % 2 = 0 THEN 0 ELSE i END, :jobs),
+        pg_temp.id(9, CASE WHEN i % 2 = 0 THEN 0 ELSE i % :runs END, :runs), pg_temp.id(7, i % (:jobs / 5), :jobs / 5),
+        pg_temp.id(20, CASE WHEN i % 2 = 0 THEN 0 ELSE i END, :jobs), 'permutation', pg_temp.at(i, :jobs)
+      FROM generate_series(0, :jobs - 1) i""",
     """INSERT INTO audit_events (id, actor_id, owner_id, action, subject_id, origin, created_at)
       SELECT pg_temp.id(11, i, :jobs), CASE WHEN i % 1000 = 3 THEN NULL ELSE owner END, owner, CASE WHEN i % 100 = 1 THEN 'login' ELSE 'create_dataset' END,
         'dataset_' || replace(pg_temp.id(2, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :datasets END, :datasets)::text, '-', ''), 'api', pg_temp.at(i, :jobs)

@@ -7,7 +7,7 @@ from typing import Any
 from tests.endings import BAD_KEY, CSV, UNKNOWN, Endings, World, endings_of
 
 
-async def _model(world: World) -> tuple[str, str]:
+async def train_model(world: World) -> tuple[str, str]:
     """Train a model; return its version and the dataset version."""
     version = await world.ada.ingest("d", CSV)
     pipeline = await world.ada.create_pipeline("p", ("data", "dataset", {}), ("train", "train_linear_regression", {"target": "b"}))
@@ -17,7 +17,7 @@ async def _model(world: World) -> tuple[str, str]:
 
 @endings_of("predict")
 async def predict(world: World) -> Endings:
-    model, _ = await _model(world)
+    model, _ = await train_model(world)
     rows: dict[str, Any] = {"modelVersionId": model, "rows": [{"a": 1}]}
     yield "PredictPayload", {**rows, "idempotencyKey": "k"}
     yield "Conflict", {**rows, "rows": [{"a": 2}], "idempotencyKey": "k"}
@@ -30,7 +30,7 @@ async def predict(world: World) -> Endings:
 
 @endings_of("predictDataset")
 async def predict_dataset(world: World) -> Endings:
-    model, version = await _model(world)
+    model, version = await train_model(world)
     request = {"modelVersionId": model, "datasetVersionId": version}
     output = await world.ada.create_dataset("output")
     yield "PredictDatasetPayload", {**request, "outputDatasetId": output, "idempotencyKey": "k"}

@@ -1,4 +1,4 @@
-"""Jobs of the kinds that no script stands for: exports, imports, predictions, generation, proposals, profiles, and a pipeline that exports."""
+"""Jobs of the kinds that no script stands for: exports, imports, predictions, explanations, generation, proposals, profiles, and a pipeline that exports."""
 
 from __future__ import annotations
 
@@ -73,6 +73,10 @@ class ProductJobs:
         versions = {"modelVersionId": await self._model(viewer), "datasetVersionId": viewer.version, "outputDatasetId": viewer.output}
         return await self._submit(viewer, "predictDataset", versions)
 
+    async def explain(self) -> Submission:
+        viewer = self._viewer()
+        return await self._submit(viewer, "createExplanation", {"modelVersionId": await self._model(viewer), "method": "TREE_SHAP"})
+
     async def prepare(self) -> None:
         """Create what the jobs need before any fault: the models that predict, and the pipelines, whose creation cannot be repeated."""
         for viewer in self._workload.viewers:
@@ -97,7 +101,17 @@ class ProductJobs:
         return self._models[viewer.name]
 
 
-KINDS = ("export", "export_from_pipeline", "import_file", "generate", "propose_schema", "profile", "predict_rows", "predict_version")
+KINDS = (
+    "export",
+    "export_from_pipeline",
+    "import_file",
+    "generate",
+    "propose_schema",
+    "profile",
+    "predict_rows",
+    "predict_version",
+    "explain",
+)
 
 
 @contextmanager

@@ -138,6 +138,7 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.revokeApiKey": Scope.SESSION,
     "Mutation.runPipeline": Scope.RUN,
     "Mutation.createExport": Scope.RUN,
+    "Mutation.createExplanation": Scope.RUN,
     "Mutation.proposeSchema": Scope.RUN,
     "Mutation.profileVersion": Scope.RUN,
     "Mutation.predict": Scope.RUN,

@@ -116,8 +116,15 @@ def document(place: Place) -> str:
 
 def _as_one_of_many(number: int, type_: GraphQLObjectType) -> str:
     """Alias the fields for each type: members of a union may disagree on the type of fields with one name."""
-    own = ((name, field_text) for name in type_.fields if (field_text := selection.field_selection(SCHEMA, type_, name, 1)) is not None)
+    own = ((name, field_text) for name in type_.fields if (field_text := _own_field(type_, name)) is not None)
     return f"... on {type_.name} {{ {' '.join(f'a{number}_{name}: {field_text}' for name, field_text in own)} }}"
+
+
+def _own_field(type_: GraphQLObjectType, name: str) -> str | None:
+    """A field with the fields of a part; of another type with ids, its id alone: its fields are among those of the types, and a document has a limit."""
+    if get_named_type(type_.fields[name].type) in selection.node_types(SCHEMA):
+        return f"{name}{selection.arguments_text(type_, name)} {{ id }}"
+    return selection.field_selection(SCHEMA, type_, name, 1)
 
 
 def variables(place: Place, target: str, own: Mapping[str, str]) -> dict[str, Any]:

@@ -28,7 +28,16 @@ TIMES = 2_000  # how many times larger PostgreSQL believes the tables to be
 LARGE = (
     *("datasets", "dataset_versions", "pipelines", "pipeline_snapshots", "experiments", "models", "model_versions", "model_alias_events"),
     *("users", "jobs", "job_events", "job_events_default", "runs", "run_metrics", "audit_events", "audit_events_default"),
-    *("api_requests", "api_requests_default", "exports", "dataset_items", "schema_proposals", "pipeline_inputs", "model_datasets"),
+    *(
+        "api_requests",
+        "api_requests_default",
+        "exports",
+        "explanations",
+        "dataset_items",
+        "schema_proposals",
+        "pipeline_inputs",
+        "model_datasets",
+    ),
 )
 TOKENS = {**VIEWERS, "member": "the-token-of-a-member-of-both-owners"}
 _MEMBER = (

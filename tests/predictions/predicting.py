@@ -15,9 +15,9 @@ TRUST: Any = LazyModule("workers.ml.artifacts.trust")
 PROBLEMS = "... on Problem { code message } ... on InvalidInput { issues { path message } }"
 
 
-async def train(ada: Client, version: str, *steps: tuple[str, str, dict[str, Any]], name: str = "model") -> str:
+async def train(ada: Client, version: str, *steps: tuple[str, str, dict[str, Any]], name: str = "model", **fields: Any) -> str:
     """Return the model version that these steps train."""
-    created = await ada.create_pipeline(name, ("data", "dataset", {}), *steps)
+    created = await ada.create_pipeline(name, ("data", "dataset", {}), *steps, **fields)
     started = await ada.run_pipeline(created["pipeline"]["id"], version, seed=7, modelName=name)
     ended = await ada.wait(started["job"]["id"])
     assert ended["status"] == "COMPLETED", ended

@@ -34,6 +34,7 @@ from db.tables import (
     DatasetProfile,
     DatasetVersion,
     Experiment,
+    Explanation,
     Export,
     Job,
     JobAttempt,
@@ -163,6 +164,7 @@ def _parts(user_id: UUID) -> Iterator[tuple[Any, ColumnElement[bool]]]:
     yield JobOutput, JobOutput.job_id.in_(jobs)
     yield Artifact, Artifact.owner_id == user_id
     yield Export, Export.owner_id == user_id
+    yield Explanation, Explanation.owner_id == user_id
     yield ModelAliasEvent, ModelAliasEvent.model_id.in_(models)
     yield ModelVersion, ModelVersion.model_id.in_(models)
     yield Model, Model.owner_id == user_id

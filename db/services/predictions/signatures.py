@@ -51,11 +51,15 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """The columns that a model takes, and the one that it predicts, if any. `modalities` are those of the items whose contents it reads."""
+    """The columns that a model takes, and the one that it predicts, if any. `modalities` are those of the items whose contents it reads.
+
+    `classes` are what it tells apart, as texts; none of a model that does not classify.
+    """
 
     inputs: Sequence[Input]
     target: str | None
     modalities: Sequence[str] = ()
+    classes: Sequence[str] = ()
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Signature:
@@ -68,7 +72,12 @@ class Signature:
                 roots[str(each["name"])] = roots.get(column, column)
         computed = {each["name"] for each in document.get("derived", ()) if not each["from"].keys() <= _KNOWN_ORIGINS}
         inputs = [_input(each, read, roots, computed) for each in document["inputs"]]
-        return cls(inputs, document["output"].get("target"), tuple(contents.get("modalities", ())))
+        output = document["output"]
+        return cls(inputs, output.get("target"), tuple(contents.get("modalities", ())), tuple(map(_label, output.get("classes", ()))))
+
+
+def _label(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _input(document: Mapping[str, Any], read: AbstractSet[str], roots: Mapping[str, str], computed: AbstractSet[str]) -> Input:
@@ -101,6 +110,9 @@ async def load_model(work: Work, version_id: UUID) -> Row[Any]:
             ModelVersion.id,
             ModelVersion.number,
             ModelVersion.format,
+            ModelVersion.algorithm,
+            ModelVersion.problem_type,
+            ModelVersion.run_id,
             Model.name,
             Model.owner_id,
             signature.c.object_key.label("signature_key"),

@@ -67,6 +67,11 @@ class Drawing:
         for left, top in zip((x * SCALE - size).tolist(), (y * SCALE - size).tolist(), strict=True):
             self._draw.ellipse((left, top, left + 2 * size, top + 2 * size), fill=color)
 
+    def paste(self, image: Image.Image, left: int, top: int) -> None:
+        """Put an image in RGB below what is drawn afterwards."""
+        larger = image.resize((image.width * SCALE, image.height * SCALE), Image.Resampling.NEAREST)
+        self._shapes.paste(larger, (left * SCALE, top * SCALE))
+
     def text(
         self, x: float, y: float, text: str, *, size: int = NORMAL, color: Color = INK, anchor: str = "mm", upward: bool = False
     ) -> None:

@@ -76,6 +76,10 @@ class Program:
         """Return the values of all columns, for each part of an item; none for an item of another kind. Raises BadInput: BAD_CONTENT, DIFFERENT_SIZES, TOO_LARGE."""
         return [np.concatenate(values) for values, _ in self._run(items, row, augmentations)]
 
+    def rows_of(self, content: Content, key: str) -> list[np.ndarray]:
+        """Return the values of all columns, for each part of a content that was read already. `key` is that of the item; raises as `rows` does."""
+        return [np.concatenate(values) for values, _ in self._apply(lambda: content, key, ())]
+
     def contents(self, items: Items, row: int) -> list[Content]:
         """Return each part of an item, as the operations leave it. Raises BadInput (BAD_CONTENT)."""
         return [content for _, content in self._run(items, row, ())]
@@ -83,21 +87,24 @@ class Program:
     def _run(self, items: Items, row: int, augmentations: Sequence[Augmentation]) -> list[tuple[list[np.ndarray], Content]]:
         """Return the values that were read of each part, and its content."""
         place = items.place(row)
-        if place.info["kind"] not in self._kinds:
-            return []
+        return [] if place.info["kind"] not in self._kinds else self._apply(lambda: decode(items, row), place.key, augmentations)
+
+    def _apply(
+        self, read_content: Callable[[], Content], key: str, augmentations: Sequence[Augmentation]
+    ) -> list[tuple[list[np.ndarray], Content]]:
         operations = [*self._operations, *(_Operation(each.node, _augmenting(each)) for each in augmentations)]
         operations.sort(key=lambda operation: operation.node.order)
         node = operations[0].node
         read: list[list[np.ndarray]] = []
         parts: list[Content] = []
         try:
-            parts = [decode(items, row)]
+            parts = [read_content()]
             read = [[]]
             for operation in operations:
                 node = operation.node
                 if role_of(node) == "read":
                     for values, part in zip(read, parts, strict=True):
-                        values.append(self._values(node, operation.apply(part), place.key))
+                        values.append(self._values(node, operation.apply(part), key))
                 elif role_of(node) == "divide":
                     before = read[0]
                     parts = list(operation.apply(parts[0]))
@@ -106,8 +113,8 @@ class Program:
                     parts = [operation.apply(part) for part in parts]
         except ContentError as error:
             node = error.node or node
-            message = f"Step '{node.key}' cannot use the item {place.key[:200]!r}: it {error}"
-            raise UnusableItem("BAD_CONTENT", message, node, place.key) from error
+            message = f"Step '{node.key}' cannot use the item {key[:200]!r}: it {error}"
+            raise UnusableItem("BAD_CONTENT", message, node, key) from error
         return list(zip(read, parts, strict=True))
 
     def _values(self, node: ContentNode, columns: Any, key: str) -> np.ndarray:

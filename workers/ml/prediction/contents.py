@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from pydantic import ValidationError
 
+from workers.ml.contents.content import Content
 from workers.ml.contents.places import ItemFiles, Items
 from workers.ml.contents.program import ITEM_COLUMN, Program, UnusableItem, role_of
 from workers.ml.errors import BadInput
@@ -31,10 +32,10 @@ class ContentReader:
 
     def __init__(self, document: Mapping[str, Any], files: ItemFiles) -> None:
         """Raises BadInput (BAD_MODEL)."""
-        self._items = Items(files)
+        self.items = Items(files)
         expected = {str(key): list(map(str, names)) for key, names in document["columns"].items()}
-        self._program = Program([_node(index, step) for index, step in enumerate(document["steps"])], expected)
-        self._names = self._program.column_names()
+        self.program = Program([_node(index, step) for index, step in enumerate(document["steps"])], expected)
+        self._names = self.program.column_names()
         self._next = 0
 
     @property
@@ -46,16 +47,28 @@ class ContentReader:
         """Read the columns of the next rows. An item that is divided has one for each part, and none without parts."""
         rows = range(self._next, self._next + count)
         self._next += count
-        if rows.stop > len(self._items):
-            raise RuntimeError(f"The version has at least {rows.stop} rows and {len(self._items)} items.")
+        return self.read_rows(rows)
+
+    def read_rows(self, rows: Sequence[int]) -> ReadContents:
+        """Read the columns of these rows, in ascending order, likewise."""
+        numbers = np.asarray(rows, dtype=np.int64)
+        if len(numbers) and numbers[-1] >= len(self.items):
+            raise RuntimeError(f"The version has at least {numbers[-1] + 1} rows and {len(self.items)} items.")
         unusable: dict[int, UnusableItem] = {}
         nothing = pl.DataFrame(schema={ITEM_COLUMN: pl.UInt32, **dict.fromkeys(self._names, pl.Float64)})
-        found = pl.concat([nothing, *(frame.select(nothing.columns) for frame in self._program.frames(self._items, rows, unusable))])
-        kept = set(found[ITEM_COLUMN].to_list()) | unusable.keys() if self._program.divides else rows
+        found = pl.concat([nothing, *(frame.select(nothing.columns) for frame in self.program.frames(self.items, rows, unusable))])
+        kept = set(found[ITEM_COLUMN].to_list()) | unusable.keys() if self.program.divides else numbers.tolist()
         of_rows = pl.DataFrame({ITEM_COLUMN: pl.Series(sorted(kept), dtype=pl.UInt32)})
         found = of_rows.join(found, on=ITEM_COLUMN, how="left", maintain_order="left_right")
-        of = found[ITEM_COLUMN].to_numpy().astype(np.int64) - rows.start
-        return ReadContents(found.drop(ITEM_COLUMN), of, {row - rows.start: error for row, error in unusable.items()})
+        of = np.searchsorted(numbers, found[ITEM_COLUMN].to_numpy())
+        return ReadContents(found.drop(ITEM_COLUMN), of, {int(np.searchsorted(numbers, row)): error for row, error in unusable.items()})
+
+    def read_content(self, row: int, content: Content) -> pl.DataFrame:
+        """Read the columns of an item with another content than its own, a row for each of its parts. Raises `UnusableItem`."""
+        values = self.program.rows_of(content, self.items.place(row).key)
+        if not values:
+            return pl.DataFrame(schema=dict.fromkeys(self._names, pl.Float64))
+        return pl.DataFrame(np.stack(values), schema=self._names, orient="row").fill_nan(None)
 
 
 def _node(index: int, document: Mapping[str, Any]) -> PipelineNode:

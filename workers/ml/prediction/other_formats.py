@@ -61,14 +61,18 @@ class BoosterPredictor(_SignedPredictor):
 
         super().__init__(signature)
         try:
-            self._booster = Booster(model_file=str(path))
+            self.booster = Booster(model_file=str(path))
         except LightGBMError as error:
             raise _bad_model(str(error)) from error
-        if self._booster.num_feature() != len(self._names):
-            raise _bad_model(f"it takes {self._booster.num_feature()} features, and its signature names {len(self._names)}")
+        if self.booster.num_feature() != len(self._names):
+            raise _bad_model(f"it takes {self.booster.num_feature()} features, and its signature names {len(self._names)}")
+
+    def matrix(self, features: pl.DataFrame) -> np.ndarray:
+        """Return what the booster takes of the features."""
+        return _matrix(features, self._names, np.float64)
 
     def predict(self, features: pl.DataFrame) -> Predictions:
-        values = np.asarray(self._booster.predict(_matrix(features, self._names, np.float64), num_threads=1))
+        values = np.asarray(self.booster.predict(self.matrix(features), num_threads=1))
         return Predictions(values) if self.classes is None else self._classified(values)
 
 

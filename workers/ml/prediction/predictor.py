@@ -47,43 +47,47 @@ class Predictor(Protocol):
 
 
 class PipelinePredictor:
-    """A scikit-learn Pipeline of `features`, a ColumnTransformer of the raw columns, and `model`, as our trainings write it."""
+    """A scikit-learn Pipeline of `features`, a ColumnTransformer of the raw columns, and `model`, as our trainings write it: `transformer` and `estimator`."""
 
     def __init__(self, pipeline: Any, problem_type: str) -> None:
-        self._transformer = pipeline["features"]
-        self._estimator = pipeline["model"]
-        self.classes = np.asarray(self._estimator.classes_) if problem_type == "CLASSIFICATION" else None
+        self.transformer = pipeline["features"]
+        self.estimator = pipeline["model"]
+        self.classes = np.asarray(self.estimator.classes_) if problem_type == "CLASSIFICATION" else None
         self.score: str | None = None
-        if self.classes is None and hasattr(self._estimator, "cluster_centers_"):
+        if self.classes is None and hasattr(self.estimator, "cluster_centers_"):
             self.score = "distance"
-        elif self.classes is None and hasattr(self._estimator, "offset_"):
+        elif self.classes is None and hasattr(self.estimator, "offset_"):
             self.score = "score"
         self._is_regression = problem_type == "REGRESSION"
-        self._decides_by_probability = f"{type(self._estimator).__module__}.".startswith(_DECIDE_BY_PROBABILITY)
-        self._categories = dict(_categories(self._transformer))
+        self._decides_by_probability = f"{type(self.estimator).__module__}.".startswith(_DECIDE_BY_PROBABILITY)
+        self._categories = dict(_categories(self.transformer))
+
+    def matrix(self, features: pl.DataFrame) -> np.ndarray:
+        """Return what the estimator takes of the features."""
+        return np.ascontiguousarray(self.transformer.transform(features), dtype=np.float64)
 
     def predict(self, features: pl.DataFrame) -> Predictions:
-        matrix = np.ascontiguousarray(self._transformer.transform(features), dtype=np.float64)
+        matrix = self.matrix(features)
         if self.classes is not None:
-            probabilities = np.asarray(self._estimator.predict_proba(matrix))
+            probabilities = np.asarray(self.estimator.predict_proba(matrix))
             if self._decides_by_probability:
                 return Predictions(self.classes[probabilities.argmax(axis=1)], probabilities)
-            return Predictions(np.asarray(self._estimator.predict(matrix)), probabilities)
-        values = np.asarray(self._estimator.predict(matrix))
+            return Predictions(np.asarray(self.estimator.predict(matrix)), probabilities)
+        values = np.asarray(self.estimator.predict(matrix))
         if self._is_regression:
             return Predictions(values.astype(np.float64))
         values = values.astype(np.int64)
         if self.score == "distance":
-            return Predictions(values, scores=np.linalg.norm(matrix - self._estimator.cluster_centers_[values], axis=1))
-        return Predictions(values, scores=None if self.score is None else -np.asarray(self._estimator.score_samples(matrix)))
+            return Predictions(values, scores=np.linalg.norm(matrix - self.estimator.cluster_centers_[values], axis=1))
+        return Predictions(values, scores=None if self.score is None else -np.asarray(self.estimator.score_samples(matrix)))
 
     def takes_missing(self, inputs: Mapping[str, str]) -> set[str]:
         from sklearn.utils import get_tags  # takes seconds to import, and importing this module must not
 
-        if get_tags(self._estimator).input_tags.allow_nan:
+        if get_tags(self.estimator).input_tags.allow_nan:
             return set(inputs)
         found: set[str] = set()
-        for transformer, members in _groups(self._transformer):
+        for transformer, members in _groups(self.transformer):
             nulls = pl.DataFrame({name: pl.Series([None], dtype=_NULL_TYPES[inputs[name]]) for name in members})
             if isinstance(transformer, str):  # "passthrough"
                 continue

@@ -1,0 +1,1 @@
+"""Explanations of what models predict: by Shapley values, permutations, partial dependence and occlusion."""
