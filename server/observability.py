@@ -123,21 +123,24 @@ class OperationRecorder:
         metrics.record_operation(observation)
         if self._usage is not None:
             self._usage.note(observation)
+        codes = sorted(set(observation.error_codes)) if observation.error_codes else []
         fields = {
             **self._log_fields(observation),
             **fields,
             "cost": observation.cost,
-            "ms": _ms(observation.seconds),
-            "db_ms": _ms(observation.database_seconds),
+            "ms": round(observation.seconds * 1000, 2),
+            "db_ms": round(observation.database_seconds * 1000, 2),
             "statements": observation.statements,
-            "codes": sorted(set(observation.error_codes)),
+            "codes": codes,
         }
         if observation.type == "subscription" and "execute" in observation.phases:
             fields["events"] = observation.events
             name = "subscription_ended"
         else:
             name = "operation"
-        if observation.is_server_error:  # its traceback was logged under the same request id when it was raised
+        if not codes:
+            log.info(name, **fields)
+        elif observation.is_server_error:  # its traceback was logged under the same request id when it was raised
             log.error(name, **fields)
         elif not _SERVICE_ERROR_CODES.isdisjoint(observation.error_codes):
             log.warning(name, **fields)

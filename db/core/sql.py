@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+from uuid import UUID
 
+from asyncpg.pgproto import pgproto
 from sqlalchemy import ARRAY, ColumnElement, FromClause, Select, Text, any_, bindparam, func, literal_column, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 _SEPARATOR = "\x1f"
+_driver: Any = pgproto
+DriverUUID: Callable[[str | bytes], UUID] = (
+    _driver.UUID
+)  # from hexadecimal digits or 16 bytes; the driver sends and returns instances of it
 
 Rows: TypeAlias = Select[*tuple[Any, ...]]  # a select, whatever its columns
 Column: TypeAlias = ColumnElement[Any] | InstrumentedAttribute[Any]  # a column of a table, or an expression

@@ -6,15 +6,14 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
-from asyncpg.pgproto import pgproto
 from sqlalchemy import ARRAY, BigInteger, DateTime, Double, Text, Uuid, bindparam, select, text
 
 from db.core.sketches import index_of
-from db.core.sql import equals_any
+from db.core.sql import DriverUUID, equals_any
 from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services.accounts import user_agents
@@ -26,7 +25,6 @@ OTHER_NAMES = "(other)"  # in the sums: those beyond; no operation can have this
 MAX_TOTALS = 50_000  # sums that a batch keeps apart while the database does not answer
 
 _HOUR = 3600
-_DriverUUID: Any = pgproto.UUID
 _COLUMNS = (
     *("created_at", "user_id", "api_key_id", "session_id", "operation_name", "operation_kind", "cost", "duration", "error_code"),
     *("request_bytes", "response_bytes", "ip_address", "user_agent"),
@@ -104,20 +102,21 @@ class UsageBatch:
         else:
             self.omitted += 1
         owner = (int(record.ended_at) // _HOUR, record.user_id, record.api_key_id)
-        name = record.operation_name
-        if name is not None:
-            name = names.of(owner, name)
-        total = self._totals.get((owner, name))
-        if total is None:
-            if name is not None and len(self._totals) >= MAX_TOTALS:
-                name = OTHER_NAMES
-            total = self._totals.setdefault((owner, name), _Total())
+        total = self._totals.get((owner, record.operation_name)) or self._total(owner, record.operation_name, names)
         total.requests += 1
         total.errors += record.error_code is not None
         total.cost += record.cost
         total.duration += record.counted_duration
         index = index_of(record.counted_duration)
         total.sketch[index] = total.sketch.get(index, 0) + 1
+
+    def _total(self, owner: _Owner, name: str | None, names: OperationNames) -> _Total:
+        """The sum for a name that has none of its own yet."""
+        if name is not None:
+            name = names.of(owner, name)
+            if len(self._totals) >= MAX_TOTALS and (owner, name) not in self._totals:
+                name = OTHER_NAMES
+        return self._totals.setdefault((owner, name), _Total())
 
     @property
     def requests(self) -> int:
@@ -174,7 +173,7 @@ def _uuids7(times: Sequence[float]) -> list[UUID]:
     for position, seconds in enumerate(times):
         tail = int.from_bytes(random[10 * position : 10 * position + 10])
         value = (int(seconds * 1000) & (1 << 48) - 1) << 80 | 0x7 << 76 | (tail >> 62 & 0xFFF) << 64 | 0b10 << 62 | tail & (1 << 62) - 1
-        ids.append(_DriverUUID(value.to_bytes(16)))
+        ids.append(DriverUUID(value.to_bytes(16)))
     return ids
 
 

@@ -31,7 +31,7 @@ from db.core.listing import Listing
 from db.core.page import Slice
 from graph.core.context import Context, Info
 from graph.core.filters import Filter, OrderInput
-from graph.core.ids import parse
+from graph.core.ids import lookup_key
 from graph.core.loading import Batch, Make
 from graph.core.paging import Connection, parse_slice
 from graph.core.permissions import Metadata, Scope, require_scope
@@ -102,8 +102,7 @@ class Lookup:
 
     def wanted_key(self, arguments: dict[str, Any]) -> UUID | None:
         """Return the key in the argument; None for an id of another type."""
-        parsed = parse(arguments["id"])
-        return parsed[1] if parsed is not None and parsed[0] == self.prefix else None
+        return lookup_key(self.prefix, arguments["id"])
 
     def load(self, parent: Any, context: Context, make: Make, arguments: dict[str, Any]) -> Awaitable[Any] | None:  # noqa: ARG002 - one signature for all
         key = self.wanted_key(arguments)

@@ -9,6 +9,7 @@ from uuid import UUID
 import strawberry
 
 from db.core.criteria import UNMATCHED_ID
+from db.core.sql import DriverUUID
 from db.errors import NotFound
 from graph.core.loading import Batch
 from graph.core.permissions import Scope
@@ -25,6 +26,15 @@ def parse(text: str) -> tuple[str, UUID] | None:
     """Return prefix and key, or None if the text does not have the exact format of `encode`; upper-case digits do not."""
     match = _ID.fullmatch(text)
     return None if match is None else (match[1], UUID(hex=match[2]))
+
+
+def lookup_key(prefix: str, text: str) -> UUID | None:
+    """Return the key of an id with this prefix, for the keys of a batch; None for any other id.
+
+    It is an instance of the driver's class, which is hashed and compared in a tenth of the time.
+    """
+    match = _ID.fullmatch(text)
+    return DriverUUID(match[2]) if match is not None and match[1] == prefix else None
 
 
 def decode(prefix: str, text: str) -> UUID:

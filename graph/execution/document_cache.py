@@ -8,13 +8,13 @@ from typing import Generic, TypeVar
 
 V = TypeVar("V")
 
-MAX_ENTRIES = 256
+MAX_ENTRIES = 1_000  # a small document with its plan takes some 60 kB; one that is not kept, 6 times the CPU of a request
 MAX_DOCUMENT_CHARACTERS = 20_000  # longer documents are rare, and caching them would cost more memory than it saves time
 MAX_TOTAL_CHARACTERS = 1_000_000  # of all entries; a parsed document takes some fifty times the bytes of its text
 
 
 class DocumentCache(Generic[V]):
-    """An LRU cache by the text of a document and whatever else the value depends on: at most 256 entries and a million characters."""
+    """An LRU cache by the text of a document and whatever else the value depends on: at most a thousand entries and a million characters."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[tuple[str, Hashable], tuple[V, int]] = OrderedDict()

@@ -307,9 +307,9 @@ async def test_without_introspection_nothing_of_the_schema_is_revealed(ada: Clie
 
 def test_what_is_kept_of_documents_is_bounded_by_their_number_and_their_length() -> None:
     documents: DocumentCache[int] = DocumentCache()
-    for number in range(1_000):
+    for number in range(2 * MAX_ENTRIES):
         documents.put(f"{{ a{number} }}", number)
-    assert documents.get("{ a999 }") == 999
+    assert documents.get(f"{{ a{2 * MAX_ENTRIES - 1} }}") == 2 * MAX_ENTRIES - 1
     assert documents.get("{ a0 }") is None
     assert len(documents._entries) == MAX_ENTRIES
     for number in range(200):

@@ -199,7 +199,7 @@ class OneStep(BatchStep):
 
         async def read(wanted: Sequence[Any]) -> Mapping[Any, Any]:
             if isinstance(batch, RecordBatch) and names is not None:
-                return await self._records(batch, run, wanted, names)
+                return await batch.records(database, viewer, wanted, names)
             return await batch(database, viewer, wanted)
 
         known: dict[Any, Any] = run.rows_of((batch, names))
@@ -208,9 +208,6 @@ class OneStep(BatchStep):
             rows = await read_keys(read, unknown)
             known.update((key, rows.get(key)) for key in unknown)
         return known
-
-    async def _records(self, batch: RecordBatch, run: Run, keys: Sequence[Any], names: Sequence[str]) -> Mapping[Any, Any]:
-        return await batch.records(run.context.database, run.viewer, keys, names)
 
 
 class LookupStep(OneStep):
@@ -227,10 +224,20 @@ class LookupStep(OneStep):
     def _keys(self, run: Run, level: Level) -> Sequence[Any]:
         return [self._declaration.wanted_key(self._arguments(run))] * len(level.sources)
 
-    async def _records(self, batch: RecordBatch, run: Run, keys: Sequence[Any], names: Sequence[str]) -> Mapping[Any, Any]:
-        if isinstance(batch, RowsByKey) and len(keys) == 1:
-            return await batch.shared_records(run.context.database, run.viewer, keys[0], names)
-        return await super()._records(batch, run, keys, names)
+    async def _load(self, run: Run, keys: Sequence[Any]) -> Sequence[Any]:
+        """The same for one key whose row is read as a record with nothing below it, as most are: without the steps of batches."""
+        batch, names, key = self._batch, self._target.names, keys[0]
+        if len(keys) != 1 or key is None or names is None or self.written_steps or not isinstance(batch, RowsByKey):
+            return await super()._load(run, keys)
+        try:
+            rows = run.rows_of((batch, names))
+            if key not in rows:
+                rows[key] = (await batch.shared_records(run.context.database, run.viewer, key, names)).get(key)
+            record = rows[key]
+            objects = [] if record is None else await self._target.complete_records(run, [record], names)
+        except Exception as error:  # noqa: BLE001 - it becomes the error of the field
+            return [run.fail(error, self.field)]
+        return objects or [self.field.null_or_failure(run)]
 
     def _arguments(self, run: Run) -> dict[str, Any]:
         """The arguments as Strawberry passes them, which is as they are where the id is a variable."""
