@@ -212,7 +212,9 @@ class PlainQueries:
         name = graphql_request.operation_name
         try:
             text = self._state.gate.documents.sent_or_trusted(graphql_request.query, graphql_request.document_id)
-            if not text or schema.knows_query(text, name, introspection=self._settings.introspection):
+            if not text:
+                return None
+            if schema.knows_query(text, name, introspection=self._settings.introspection):
                 return text
             is_seen = schema.document_validator.has_seen(text)
             return text if is_seen and operation_type(text, name) is OperationType.QUERY else None

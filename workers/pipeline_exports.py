@@ -40,7 +40,7 @@ async def export_result(
         first = FIRST_PERCENT + share * number
         try:
             with attempt.stage(node["key"]) as output:
-                export = await _export(attempt, node, spec, result, (first, first + share))
+                export = await _export(attempt, node, spec, result, (first, first + share), is_last=node is nodes[-1])
                 output |= {"export": f"export_{export.id.hex}", "bytes": sum(file.size for file in export.files)}
         except BodyFailed as error:
             if error.failure.retryable:
@@ -55,7 +55,13 @@ async def export_result(
 
 
 async def _export(
-    attempt: Attempt, node: Mapping[str, Any], spec: Mapping[str, Any], result: Mapping[str, Any], span: tuple[float, float]
+    attempt: Attempt,
+    node: Mapping[str, Any],
+    spec: Mapping[str, Any],
+    result: Mapping[str, Any],
+    span: tuple[float, float],
+    *,
+    is_last: bool,
 ) -> PipelineExport:
     job = attempt.job
     parameters = EXPORT.parameters.model_validate(node["parameters"]).model_dump()
@@ -71,7 +77,7 @@ async def _export(
         names = [column["name"] for column in result["columns"]]
         options = _options(node["key"], export_format, parameters["options"], Source(names, target))
         body_spec |= {"format": export_format.name, "options": options}
-    exported = await attempt.run_body(body, {**body_spec, "folder": str(folder)}, span=span)
+    exported = await attempt.run_body(body, {**body_spec, "folder": str(folder)}, span=span, is_last=is_last)
     ((export_id,),) = await attempt.database.rows(select(func.uuidv7()))
     files = [(Path(each["path"]), each["role"], each["filename"], each["content_type"]) for each in exported["files"]]
     stored = await attempt.upload_all(files, f"exports/{job.owner_id}/{export_id}/{attempt.key}")

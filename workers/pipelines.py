@@ -135,7 +135,8 @@ async def _run(attempt: Attempt, **options: Any) -> tuple[dict[str, Any], list[P
     }
     # Tables were written by our own bodies, so such a body may share its process; images and recordings are as they were uploaded.
     exports_result = any(node["step"] == EXPORT.key for node in definition["nodes"])
-    result = await attempt.run_body(BODY, spec, span=(2, FIRST_PERCENT if exports_result else 95), is_shared=spec["items"] is None)
+    end = FIRST_PERCENT if exports_result else 95
+    result = await attempt.run_body(BODY, spec, span=(2, end), is_shared=spec["items"] is None, is_last=not exports_result)
     exports = await export_result(attempt, definition, spec, result) if exports_result else []
     attempt.progress(95, "Store")
     return result, exports

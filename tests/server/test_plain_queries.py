@@ -75,6 +75,7 @@ async def test_it_has_the_same_answer(ada: Client, taken: list[str], body: dict[
         ({"x-trellis-cost": "1"}, {"query": "{ __typename }"}),
         ({"content-encoding": "gzip"}, {"query": "{ __typename }"}),
         ({"accept": "image/png"}, {"query": "{ __typename }"}),
+        ({}, {"query": ""}),
         ({"authorization": "Bearer nobody's"}, {"query": "{ __typename }"}),
         ({"authorization": "Basic eDp5"}, {"query": "{ __typename }"}),
         ({}, {"query": 'mutation { deleteDataset(input: {id: "x"}) { __typename } }'}),

@@ -128,6 +128,8 @@ class Exporter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.made = 0
+        self.number: int | None = 1
+        self.published: str | None = "2026-01-01"
 
     def __call__(
         self, frame: pl.DataFrame, export_format: str, types: dict[str, str] | None = None, problem_type: str | None = None, **options: Any
@@ -146,7 +148,14 @@ class Exporter:
             "options": DEFAULTS[export_format] | options,
             "columns": [{"name": name, "type": column_type} for name, column_type in (types or TYPES).items()],
             "problem_type": problem_type,
-            "source": {"name": "data", "number": 1, "description": None, "license": None, "url": None, "published": "2026-01-01"},
+            "source": {
+                "name": "data",
+                "number": self.number,
+                "description": None,
+                "license": None,
+                "url": None,
+                "published": self.published,
+            },
         }
         recorder = PipelineRecorder()
         result = export_dataset(spec, recorder)
@@ -211,6 +220,17 @@ def test_no_rows_are_a_file_without_rows_and_the_same_bytes_each_time(export: Ex
     name = f"data-v1.{export_format.lower()}"
     assert export_format == "PARQUET" or empty[name].decode() == expected[export_format]
     assert export(NASTY, export_format, compression="gzip") == export(NASTY, export_format, compression="gzip")
+
+
+@pytest.mark.parametrize("export_format", ["CSV", "HUGGINGFACE"])
+def test_a_version_without_a_number_is_described_without_one(export: Exporter, export_format: str) -> None:
+    """A step of a pipeline exports rows before their version has one."""
+    export.number = export.published = None
+    files = export(NASTY, export_format)
+    document = json.loads(files["croissant.json"])
+    assert (document["citeAs"], document["description"]) == ("data", "A version of the dataset data.")
+    assert not {"version", "datePublished"} & document.keys()
+    assert b"None" not in b"".join(files.get(name, b"") for name in ("README.md", "croissant.json"))
 
 
 def test_the_description_has_each_column_with_its_type(export: Exporter) -> None:

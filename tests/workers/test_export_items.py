@@ -15,6 +15,7 @@ import pytest
 
 from tests.archives import image_of, npy_of, recording_of, tar_of, tone, vibration, zip_of
 from tests.lazy_module import LazyModule
+from tests.videos import exact_video_of, moving_bar, video_of
 from tests.workers.ingest_runner import items_of, run_ingest
 from tests.workers.item_files import ingested
 from tests.workers.pipeline_runner import PipelineRecorder
@@ -233,6 +234,23 @@ def test_names_are_safe_and_of_one_item_each() -> None:
     same = [names.add(key) for key in ("1.png", "1.jpg", "1.PNG", "A/1.png", "a/1.png", "___", "日本.png", "日本語.png", "1-11.png")]
     assert len({name.lower() for name in (*made, *same)}) == len(made) + len(same)
     assert all(not part.startswith((".", "-", "_")) for name in (*made, *same) for part in name.split("/"))
+
+
+def test_extensions_are_those_that_the_reader_knows_and_the_description_has_them(tmp_path: Path) -> None:
+    version = Items(tmp_path, {"a.webm": video_of(moving_bar(2), "webm"), "b.mkv": exact_video_of(moving_bar(2))}, "VIDEO")
+    for export_format, archive, expected in (
+        ("PYTORCH", "train-00000.tar", {"webm": "video/webm", "mkv": "video/x-matroska"}),
+        ("HUGGINGFACE", "data/train-00000.zip", {"mkv": "video/x-matroska"}),
+    ):
+        files = version.export(export_format)
+        if export_format == "PYTORCH":
+            names = {name for name in members(files[archive]) if not name.endswith(".json")}
+        else:
+            with zipfile.ZipFile(io.BytesIO(files[archive])) as opened:
+                names = {name for name in opened.namelist() if name != "metadata.parquet"}
+        assert names == {f"a.{'webm' if 'webm' in expected else 'mkv'}", "b.mkv"}
+        sets = [entry for entry in json.loads(files["croissant.json"])["distribution"] if entry["@type"] == "cr:FileSet"]
+        assert {entry["includes"].removeprefix("**/*."): entry["encodingFormat"] for entry in sets} == expected
 
 
 def test_what_is_in_a_zip_leaves_no_folder(tmp_path: Path) -> None:

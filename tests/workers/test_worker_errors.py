@@ -65,6 +65,18 @@ async def test_what_goes_wrong_after_a_body_was_ordered_uses_a_try(harness: Work
     assert (job.error["code"], job.attempt, job.tries, job.losses) == ("DISK_FULL", 1, 1, 0)
 
 
+async def test_no_body_runs_after_the_last_one_whose_slot_is_another_jobs(harness: WorkerHarness, running_worker: RunningWorker) -> None:
+    async def task(attempt: Attempt) -> Effects:
+        for is_last in (False, True, True):
+            await attempt.run_body(QUICK_BODY, attempt.job.parameters["spec"], is_last=is_last)
+        return no_effects
+
+    async with running_worker(task):
+        job = await harness.wait_for_status(job_id := await harness.submit("none", max_tries=1), JobStatus.FAILED)
+    assert (job.error["code"], len(await harness.wait_for_starts(job_id, 2))) == ("WORKER_ERROR", 2)
+    assert "the last body of the attempt has ended" in job.error["message"]
+
+
 @pytest.mark.parametrize("when", [exhaustive("before"), "after"])
 async def test_a_store_that_refuses_the_keys_ends_a_job_after_its_tries(
     harness: WorkerHarness, running_worker: RunningWorker, settings: StateSettings, when: str

@@ -91,7 +91,7 @@ class Attempt:
         self.memory_bytes = settings.memory_bytes
         self.checkpoint_interval = settings.checkpoint_interval
         self.checkpoint_min_bytes = settings.checkpoint_min_bytes
-        self._body_started = False
+        self._body_started = self._has_ended_bodies = False
         self._timed_out = False
         self._written_keys: list[str] = []
         self._keys_deleted_on_failure: list[str] = []
@@ -133,10 +133,14 @@ class Attempt:
     ) -> dict[str, Any]:
         """Run "module:function" in a child process, which `is_shared` by such bodies of the same account; see `BodyRunner.run`.
 
-        After the body that `is_last`, the worker may start another job while this one stores its outputs.
+        After the body that `is_last`, the worker may start another job while this one stores its outputs. A body after that raises RuntimeError: it
+        would run beside that of the other job, in one slot.
         """
+        if self._has_ended_bodies:
+            raise RuntimeError(f"{target} cannot run: the last body of the attempt has ended, and its slot is another job's.")
         result = await self._body_runner.run(target, spec, self.folder, span=span, shared_by=self.job.owner_id if is_shared else None)
         if is_last:
+            self._has_ended_bodies = True
             self._bodies_ended(self)
         return result
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from workers.ml.exports import archive, croissant
+from workers.ml.exports import archive, croissant, item_folder
 from workers.ml.exports.delimited import write_csv
 from workers.ml.exports.huggingface import write_huggingface
-from workers.ml.exports.item_folder import write_folder
 from workers.ml.exports.items import Items
 from workers.ml.exports.json_rows import write_json, write_json_lines
 from workers.ml.exports.parquet import write_parquet
@@ -30,7 +29,7 @@ def export_dataset(spec: ExportSpec, reporter: Reporter) -> ExportResult:
     rows = Rows(Path(spec["parquet"]), {name: types[name] for name in chosen}, reporter)
     extensions: Mapping[str, str] = {}
     if "items" in spec:
-        items = Items(spec["items"])
+        items = Items(spec["items"], RENAMED.get(spec["format"], {}))
         files = ITEMS[spec["format"]](spec, rows, items, folder)
         extensions = items.extensions
     else:
@@ -52,10 +51,11 @@ FOLDERS: Mapping[str, Callable[[ExportSpec, Rows, Path], list[WrittenFile]]] = {
 """The formats of several files."""
 
 ITEMS: Mapping[str, Callable[[ExportSpec, Rows, Items, Path], list[WrittenFile]]] = {
-    "HUGGINGFACE": write_folder,
+    "HUGGINGFACE": item_folder.write_folder,
     "PYTORCH": write_webdataset,
 }
 """The formats of items."""
+RENAMED: Mapping[str, Mapping[str, str]] = {"HUGGINGFACE": item_folder.RENAMED}
 
 
 def _write_table(spec: ExportSpec, rows: Rows, folder: Path) -> WrittenFile:

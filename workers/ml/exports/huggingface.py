@@ -152,7 +152,9 @@ def _card(
         head += [f"license: {source['license']}"] if is_known else ["license: other", f"license_name: {_quoted(source['license'])}"]
     head += [*(["task_categories:", f"- {task}"] if task else []), "size_categories:", f"- {_size(rows.count)}", "---", ""]
     lines = [f"# {_plain(source['name'])}", "", *([source["description"], ""] if source["description"] else [])]
-    lines += [f"Version {source['number']}, published {source['published']}.", "", "| split | rows |", "| --- | --- |"]
+    if source["number"] is not None and source["published"] is not None:
+        lines += [f"Version {source['number']}, published {source['published']}.", ""]
+    lines += ["| split | rows |", "| --- | --- |"]
     lines += [f"| {split} | {count:,} |" for split, count in splits.counts.items()]
     lines += ["", "| column | type |", "| --- | --- |"]
     for name, column_type in rows.types.items():

@@ -26,7 +26,7 @@ FILE_NAME: Final = "file_name"
 METADATA: Final = "metadata.parquet"
 _FEATURES: Final = {"IMAGE": "image", "AUDIO": "audio", "VIDEO": "video"}
 _TASKS: Final = {"IMAGE": "image-classification", "AUDIO": "audio-classification", "VIDEO": "video-classification"}
-_EXTENSIONS: Final = {"webm": "mkv"}  # WebM is Matroska, and the library knows the one name
+RENAMED: Final = {"webm": "mkv"}  # extensions: WebM is Matroska, and the library knows the one name
 _BATCH: Final = 1_000
 _BLOCK: Final = 1 << 20
 
@@ -51,7 +51,7 @@ class ZipShard:
         self._pending: list[dict[str, Any]] = []
 
     def add(self, item: ExportedItem, blocks: Iterable[bytes]) -> None:
-        name = f"{item.name}.{_EXTENSIONS.get(item.extension, item.extension)}"
+        name = f"{item.name}.{item.extension}"
         self._write(name, item.member.size, blocks)
         self._pending.append({FILE_NAME: name, **{column.name: item.row[column.source] for column in self._columns}})
         if len(self._pending) == _BATCH:

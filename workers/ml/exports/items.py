@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -48,6 +48,7 @@ EXTENSIONS: Final = {
     "application/x-segy": "sgy",
 }
 """By what the ingest found, since names of files may say something else."""
+_MEDIA_TYPES: Final[Mapping[str, str]] = {extension: media_type for media_type, extension in EXTENSIONS.items()}
 KEY: Final = "key"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _UNSAFE_FOLDER: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -93,8 +94,9 @@ def layout_of(spec: ExportSpec, rows: Rows) -> Layout:
 class Items:
     """The items of a version, one after the other, and their bytes. Memory grows by a number for the name of each."""
 
-    def __init__(self, files: DetailedItemFiles) -> None:
-        self._places = Path(files["places"])
+    def __init__(self, files: DetailedItemFiles, renamed: Mapping[str, str]) -> None:
+        """`renamed` are extensions that the readers of the format know by another name."""
+        self._places, self._renamed = Path(files["places"]), renamed
         # They stay open as long as the process lives, which makes one export.
         self._files: list[IO[bytes] | None] = [None if path is None else Path(path).open("rb") for path in (files["raw"], files["pack"])]  # noqa: SIM115 - see above
         self.count = self.size = 0
@@ -102,7 +104,9 @@ class Items:
         for line in self._lines():
             self.count += 1
             self.size += line[5]
-            self.extensions.setdefault(_extension(line), line[7])
+            extension = self._extension(line)
+            if extension not in self.extensions:
+                self.extensions[extension] = _MEDIA_TYPES.get(extension) or line[7]
 
     def _lines(self) -> Iterator[list[Any]]:
         with self._places.open("rb") as file:
@@ -124,13 +128,17 @@ class Items:
                 else:
                     split = splits.names[row.pop(splits.column)]
                 member = Member(key, size, offset, stored_size, storage, in_pack=in_pack)
-                yield ExportedItem(key, names.add(key), _extension(line), content_type, member, metadata, row, split)
+                yield ExportedItem(key, names.add(key), self._extension(line), content_type, member, metadata, row, split)
                 number, done = number + 1, done + size
                 if (now := int(95 * done / max(self.size, 1))) > percent or number == self.count:
                     percent = now
                     rows.reporter.progress(percent, f"Write items: {number:,} of {self.count:,}")
         if next(lines, None) is not None:
             raise RuntimeError(f"The version has {rows.count:,} rows and {self.count:,} items.")
+
+    def _extension(self, line: list[Any]) -> str:
+        extension = EXTENSIONS.get(line[7], "bin")
+        return self._renamed.get(extension, extension)
 
     def blocks(self, item: ExportedItem) -> Iterator[bytes]:
         """The unpacked bytes, a MiB at a time. The ingest read them already and the files were compared with their checksums: an error is one of ours."""
@@ -152,10 +160,6 @@ class Items:
 def too_many_shards(limit: int) -> BadInput:
     most = f"{MAX_SHARDS} files of at most {limit:,} bytes and {MAX_SHARD_ITEMS:,} items"
     return BadInput("TOO_MANY_FILES", f"The items would be more than {most}. Choose a higher `shardBytes`, or export their table alone.")
-
-
-def _extension(line: list[Any]) -> str:
-    return EXTENSIONS.get(line[7], "bin")
 
 
 class Names:
