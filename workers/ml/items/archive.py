@@ -14,23 +14,19 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 from workers.ml.errors import BadInput
 from workers.ml.items import limits
+from workers.ml.items.zip_directory import BadDirectory, Directory, entries, find_directory
 from workers.ml.reading.issues import short_repr
 
 STORED, DEFLATED = "stored", "deflated"
 _BLOCK: Final = 1 << 20
 _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")
-_END: Final = b"PK\x05\x06"
-_END64_LOCATOR: Final = b"PK\x06\x07"
-_END64: Final = b"PK\x06\x06"
-_MAX_COMMENT: Final = 65_535 + 22 + 20
-_ENCRYPTED_BIT, _UTF8_BIT = 0x1, 0x800
+_ENCRYPTED_BIT = 0x1
 _NESTED: Final = frozenset({".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".tzst", ".7z", ".rar", ".lz4"})
 _IGNORED_NAMES: Final = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 _IGNORED_FOLDERS: Final = frozenset({"__macosx"})
@@ -120,67 +116,47 @@ def zip_members(path: Path, filename: str) -> list[Member]:
     """Return the files of a ZIP archive in its order. Raises BadInput: UNREADABLE_FILE, UNSAFE_ARCHIVE, ENCRYPTED_ARCHIVE and those of `checked`."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        _check_directory(file, size, filename)
         try:
-            archive = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, struct.error, RuntimeError) as error:
-            raise _unreadable(filename, "its directory is damaged or missing, as if it was not sent whole") from error
-        with archive:
-            members = list(_zip_entries(archive, file, filename))
+            directory = find_directory(file, size)
+            if directory.count > limits.MAX_MEMBERS:
+                raise _too_many(filename, directory.count)
+            if directory.size > limits.MAX_DIRECTORY_BYTES:
+                most = f"the maximum is {limits.MAX_DIRECTORY_BYTES:,}"
+                raise _unsafe(filename, "its directory", f"has {directory.size:,} bytes; {most}")
+            members = list(_zip_entries(directory, file, filename))
+        except BadDirectory as error:
+            raise _unreadable(filename, str(error)) from error
     _check_overlaps(members, filename)
     return checked(members, size, filename)
 
 
-def _zip_entries(archive: zipfile.ZipFile, file: IO[bytes], filename: str) -> Iterator[Member]:
-    for info in archive.infolist():
-        name = info.filename
-        if not info.flag_bits & _UTF8_BIT:
-            # macOS writes UTF-8 without saying so; zipfile decoded it as cp437, which loses nothing.
-            with suppress(UnicodeEncodeError, UnicodeDecodeError):
-                name = name.encode("cp437").decode("utf-8")
+def _zip_entries(directory: Directory, file: IO[bytes], filename: str) -> Iterator[Member]:
+    for count, entry in enumerate(entries(file, directory), 1):
+        if count > limits.MAX_MEMBERS:
+            raise _too_many(filename, None)
+        name = entry.name
         clean = clean_path(name, filename)
-        kind = stat.S_IFMT(info.external_attr >> 16)
+        kind = stat.S_IFMT(entry.mode)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise _unsafe(filename, name, "is a link" if kind == stat.S_IFLNK else "is a device or a pipe")
-        if clean is None or info.is_dir() or kind == stat.S_IFDIR:
+        if clean is None or entry.is_folder or kind == stat.S_IFDIR:
             continue
-        if info.flag_bits & _ENCRYPTED_BIT:
+        if entry.flags & _ENCRYPTED_BIT:
             raise BadInput("ENCRYPTED_ARCHIVE", f"{filename!r} is encrypted: {short_repr(name)} needs a password. Pack it without one.")
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            method = _METHODS.get(info.compress_type, f"method {info.compress_type}")
+        if entry.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            method = _METHODS.get(entry.method, f"method {entry.method}")
             raise BadInput(
                 "UNSUPPORTED_FORMAT",
                 f"{short_repr(name)} in {filename!r} is compressed with {method}, which cannot be read. Pack it as an ordinary ZIP (Deflate).",
             )
-        file.seek(info.header_offset)
+        file.seek(entry.header)
         header = file.read(_LOCAL_HEADER.size)
         if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
             raise _unreadable(filename, f"the place of {short_repr(name)} in it is wrong")
         _, name_length, extra_length = _LOCAL_HEADER.unpack(header)
-        offset = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
-        method = DEFLATED if info.compress_type == zipfile.ZIP_DEFLATED else STORED
-        yield Member(clean, info.file_size, offset, info.compress_size, method, info.CRC)
-
-
-def _check_directory(file: IO[bytes], size: int, filename: str) -> None:
-    """Bound the directory before zipfile reads it as a whole."""
-    file.seek(max(0, size - _MAX_COMMENT))
-    tail = file.read()
-    end = tail.rfind(_END)
-    if end < 0 or len(tail) - end < 22:
-        raise _unreadable(filename, "its end is missing, as if it was not sent whole")
-    count, directory_size = struct.unpack_from("<HI", tail, end + 10)
-    locator = tail.rfind(_END64_LOCATOR, 0, end)
-    if locator >= 0 and len(tail) - locator >= 16:
-        (position,) = struct.unpack_from("<Q", tail, locator + 8)
-        file.seek(min(position, size))
-        record = file.read(56)
-        if len(record) == 56 and record.startswith(_END64):
-            count, directory_size = struct.unpack_from("<QQ", record, 32)
-    if count > limits.MAX_MEMBERS:
-        raise _too_many(filename, count)
-    if directory_size > limits.MAX_DIRECTORY_BYTES:
-        raise _unsafe(filename, "its directory", f"has {directory_size:,} bytes; the maximum is {limits.MAX_DIRECTORY_BYTES:,}")
+        offset = entry.header + _LOCAL_HEADER.size + name_length + extra_length
+        method = DEFLATED if entry.method == zipfile.ZIP_DEFLATED else STORED
+        yield Member(clean, entry.size, offset, entry.packed_size, method, entry.crc)
 
 
 def _check_overlaps(members: list[Member], filename: str) -> None:

@@ -47,26 +47,28 @@ def recognise(content: ArchiveContent) -> Layout:
 
 
 def _by_folders(data: Sequence[Member]) -> Layout:
-    split_folders = [split_folder(member.path.split("/")[:-1]) for member in data]
-    depths = {len(folders) for _, folders in split_folders}
-    names = {folders[0].lower() for _, folders in split_folders if folders}
+    """The items of one folder share their `Place`."""
+    folders_of = {folder: split_folder(folder.split("/") if folder else []) for folder in dict.fromkeys(map(_folder, data))}
+    depths = {len(folders) for _, folders in folders_of.values()}
+    names = {folders[0].lower() for _, folders in folders_of.values() if folders}
     # One folder of all files, or one called `images`, is no class.
     has_classes = bool(depths) and min(depths) >= 1 and max(depths) <= 2 and (len(names) > 1 or not names <= _GENERIC_FOLDERS)
     has_severities = has_classes and depths == {2}
     if has_classes and len(depths) > 1:  # label/file beside label/folder/file: the deeper folders say something else
         has_severities = False
-    items = [
-        (
-            member,
-            Place(
-                label=folders[0] if has_classes else None,
-                split=split,
-                severity=folders[1] if has_severities else None,
-            ),
+    places = {
+        folder: Place(
+            label=folders[0] if has_classes else None,
+            split=split,
+            severity=folders[1] if has_severities else None,
         )
-        for member, (split, folders) in zip(data, split_folders, strict=True)
-    ]
-    return Layout("class folders" if has_classes else "plain files", items)
+        for folder, (split, folders) in folders_of.items()
+    }
+    return Layout("class folders" if has_classes else "plain files", [(member, places[_folder(member)]) for member in data])
+
+
+def _folder(member: Member) -> str:
+    return member.path.rpartition("/")[0]
 
 
 def _by_manifest(content: ArchiveContent) -> Layout | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from array import array
 from typing import Final
 
 MAX_DISTANCE: Final = 3
@@ -12,27 +12,50 @@ _MAX_IN_BAND: Final = 200
 
 
 class HashIndex:
-    """Finds an earlier hash within `MAX_DISTANCE` bits.
+    """Finds an earlier hash within `MAX_DISTANCE` bits. It takes 34 bytes a hash.
 
     Of two hashes that differ in three bits, at least one of four bands is equal (M. Norouzi et al., "Fast search in Hamming space with multi-index
     hashing", 2012). A band that very many share, such as that of blank images, is searched among its first ones alone.
     """
 
     def __init__(self) -> None:
-        self._by_band: defaultdict[tuple[int, int], list[tuple[int, str, str | None]]] = defaultdict(list)
+        self._hashes, self._places, self._splits = array("Q"), array("Q"), array("I")
+        self._numbers: dict[str | None, int] = {}  # of splits
+        # For each band a list of the hashes that share it: the first and the last, and for each hash the next.
+        buckets = _BANDS << _BAND_BITS
+        self._first, self._last = array("i", [-1]) * buckets, array("i", [-1]) * buckets
+        self._counts = bytearray(buckets)
+        self._next = [array("i") for _ in range(_BANDS)]
 
-    def find_or_add(self, value: int, key: str, split: str | None) -> tuple[str, str | None] | None:
-        """Return key and split of an earlier hash that is near, of another split if there is one; remember this one."""
-        near: tuple[str, str | None] | None = None
-        bands = [(band, (value >> (band * _BAND_BITS)) & 0xFFFF) for band in range(_BANDS)]
-        for band in bands:
-            for other, other_key, other_split in self._by_band[band]:
-                if (value ^ other).bit_count() <= MAX_DISTANCE:
-                    near = near or (other_key, other_split)
-                    if other_split != split:
-                        near = (other_key, other_split)
+    def find_or_add(self, value: int, place: int, split: str | None) -> int | None:
+        """Return the place of an earlier hash that is near, of another split if there is one; remember this one with its place."""
+        near: int | None = None
+        number = self._numbers.setdefault(split, len(self._numbers))
+        buckets = [band << _BAND_BITS | (value >> (band * _BAND_BITS)) & 0xFFFF for band in range(_BANDS)]
+        for band, bucket in enumerate(buckets):
+            following, other = self._next[band], self._first[bucket]
+            while other >= 0:
+                if (value ^ self._hashes[other]).bit_count() <= MAX_DISTANCE:
+                    near = self._places[other] if near is None else near
+                    if self._splits[other] != number:
+                        near = self._places[other]
                         break
-        for band in bands:
-            if len(self._by_band[band]) < _MAX_IN_BAND:
-                self._by_band[band].append((value, key, split))
+                other = following[other]
+        self._add(value, place, number, buckets)
         return near
+
+    def _add(self, value: int, place: int, split: int, buckets: list[int]) -> None:
+        new = len(self._hashes)
+        self._hashes.append(value)
+        self._places.append(place)
+        self._splits.append(split)
+        for band, bucket in enumerate(buckets):
+            self._next[band].append(-1)
+            if self._counts[bucket] == _MAX_IN_BAND:
+                continue
+            self._counts[bucket] += 1
+            if self._first[bucket] < 0:
+                self._first[bucket] = new
+            else:
+                self._next[band][self._last[bucket]] = new
+            self._last[bucket] = new

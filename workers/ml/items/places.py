@@ -23,7 +23,10 @@ FILED_FIELDS: Final = frozenset((*_LABEL_FIELDS, *_SPLIT_FIELDS, *_SEVERITY_FIEL
 
 @dataclass(slots=True)
 class Place:
-    """`texts` are cells of the table. The metadata of `annotations` are added to those of the item once its size is known."""
+    """`texts` are cells of the table. The metadata of `annotations` are added to those of the item once its size is known.
+
+    Items that nothing tells apart may share one.
+    """
 
     label: str | None = None
     split: str | None = None

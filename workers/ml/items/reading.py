@@ -231,12 +231,16 @@ def _read_members(opened: _Entries, items: Items, kind: Kind, files: ExitStack, 
     entries = opened.entries
     start = _UNFOLD_SHARE if entries[0][0].in_pack else 0.0
     total = sum(member.stored_size for member, _ in entries) or 1
-    done = 0
-    for number, (member, place) in enumerate(entries, 1):
+    done, count = 0, len(entries)
+    # What was read is forgotten, so that memory does not grow by what is kept of the items for comparison.
+    opened.archive.members.clear()
+    entries.reverse()
+    for number in range(1, count + 1):
+        member, place = entries.pop()
         items.add(*read_item(file, member, place, kind))
         done += member.stored_size
-        if number % 20 == 0 or number == len(entries):
-            progress(start + (1 - start) * done / total, f"Read {kind.name}: {number:,} of {len(entries):,}")
+        if number % 20 == 0 or number == count:
+            progress(start + (1 - start) * done / total, f"Read {kind.name}: {number:,} of {count:,}")
         if number == 1_000 and items.corrupt > 500:
             break  # the rest would not change the outcome
 

@@ -59,6 +59,18 @@ class LabelCounts(TypedDict):
     splits: list[list[Any]]
 
 
+class _Pairs:
+    """Counts pairs of items, by key, and remembers the first."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: tuple[str, str] | None = None
+
+    def add(self, item: str, other: str) -> None:
+        self.count += 1
+        self.first = self.first or (item, other)
+
+
 class Items:
     """Writes the items to a file and their previews to another, counts them, and finds those with the same bytes.
 
@@ -76,14 +88,13 @@ class Items:
         self._has_groups = False
         self.text_names: dict[str, None] = {}
         self._counts: dict[str, Counter[str]] = {"label": Counter(), "severity": Counter(), "split": Counter()}
-        self._first_with: dict[bytes, tuple[str, str | None, str | None]] = {}
-        self._duplicates: list[tuple[str, str]] = []
-        self._leaks: list[tuple[str, str]] = []
-        self._contradictions: list[tuple[str, str]] = []
-        self._similar: list[tuple[str, str]] = []
-        self._similar_leaks: list[tuple[str, str]] = []
+        self._first_with: dict[int, int] = {}
+        """By the beginning of a digest, where the line of the first such item begins: what it says is read again if another one has the same."""
+        self._duplicates, self._leaks, self._contradictions = _Pairs(), _Pairs(), _Pairs()
+        self._similar, self._similar_leaks = _Pairs(), _Pairs()
         self._hashes = HashIndex()
         self._file = path.open("wb")
+        self._reader = path.open("rb")
         self._preview_file = previews.open("wb")
 
     def __enter__(self) -> Self:
@@ -91,11 +102,13 @@ class Items:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
+        self._reader.close()
         self._preview_file.close()
 
     def add(self, item: Item, preview: bytes | None = None) -> int:
         """Write the item, and return where its line begins."""
         self.count += 1
+        offset = self._file.tell()
         if preview is not None:
             item["preview_offset"], item["preview_size"] = self._preview_file.tell(), len(preview)
             item["preview_sha256"] = hashlib.sha256(preview).hexdigest()
@@ -113,49 +126,57 @@ class Items:
             self._has_groups = self._has_groups or group_of(item["metadata"]) is not None
             self.text_names |= dict.fromkeys(item["texts"])
             self.feature_names |= dict.fromkeys(name for name, value in item["features"].items() if value is not None)
-            self._compare(item)
+            self._compare(item, offset)
         line = orjson.dumps(item, option=orjson.OPT_SERIALIZE_NUMPY)
-        offset = self._file.tell()
         self._file.write((orjson.dumps(_without_null_characters(item)) if b"\\u0000" in line else line) + b"\n")
         return offset
 
-    def _compare(self, item: Item) -> None:
+    def _compare(self, item: Item, offset: int) -> None:
         """Note an item whose bytes an earlier one has: between splits they leak, with two labels they contradict each other."""
-        digest = bytes.fromhex(item["sha256"])
-        first = self._first_with.setdefault(digest, (item["key"], item["split"], item["label"]))
-        if first[0] == item["key"]:
-            self._compare_looks(item)
+        first_offset = self._first_with.setdefault(int(item["sha256"][:16], 16), offset)
+        first = None if first_offset == offset else self._line_at(first_offset)
+        if first is None or first["sha256"] != item["sha256"]:
+            self._compare_looks(item, offset)
             return
-        pair = (item["key"], first[0])
-        if item["split"] != first[1]:
-            self._leaks.append(pair)
-            item["issues"].append(item_issue("LEAKED_ITEM", f"It has the bytes of {short_repr(first[0])}, which is of another split."))
+        pair = (item["key"], first["key"])
+        if item["split"] != first["split"]:
+            self._leaks.add(*pair)
+            item["issues"].append(item_issue("LEAKED_ITEM", f"It has the bytes of {short_repr(first['key'])}, which is of another split."))
         else:
-            self._duplicates.append(pair)
-            item["issues"].append(item_issue("DUPLICATE_ITEM", f"It has the bytes of {short_repr(first[0])}."))
-        if item["label"] != first[2]:
-            self._contradictions.append(pair)
-            item["issues"].append(item_issue("CONTRADICTING_LABEL", f"It has the bytes of {short_repr(first[0])}, and another label."))
+            self._duplicates.add(*pair)
+            item["issues"].append(item_issue("DUPLICATE_ITEM", f"It has the bytes of {short_repr(first['key'])}."))
+        if item["label"] != first["label"]:
+            self._contradictions.add(*pair)
+            item["issues"].append(item_issue("CONTRADICTING_LABEL", f"It has the bytes of {short_repr(first['key'])}, and another label."))
 
-    def _compare_looks(self, item: Item) -> None:
+    def _line_at(self, offset: int) -> Item:
+        self._file.flush()
+        self._reader.seek(offset)
+        return orjson.loads(self._reader.readline())
+
+    def _compare_looks(self, item: Item, offset: int) -> None:
         """Note an image that looks like an earlier one. One without any structure looks like every other such."""
         value = int((item["info"] or {}).get("perceptual_hash") or "0", 16)
         if value == 0:
             return
-        similar = self._hashes.find_or_add(value, item["key"], item["split"])
-        if similar is None:
+        place = self._hashes.find_or_add(value, offset, item["split"])
+        if place is None:
             return
-        other, split = similar
-        if split != item["split"]:
-            self._similar_leaks.append((item["key"], other))
+        similar = self._line_at(place)
+        other = similar["key"]
+        if similar["split"] != item["split"]:
+            self._similar_leaks.add(item["key"], other)
             item["issues"].append(item_issue("SIMILAR_ACROSS_SPLITS", f"It looks like {short_repr(other)}, which is of another split."))
         else:
-            self._similar.append((item["key"], other))
+            self._similar.add(item["key"], other)
             item["issues"].append(item_issue("SIMILAR_ITEM", f"It looks like {short_repr(other)}."))
 
     def finish(self) -> None:
-        """Close the files, and add the issues that concern several items."""
+        """Close the files, add the issues that concern several items, and forget what was kept to compare them."""
+        self._first_with.clear()
+        self._hashes = HashIndex()
         self._file.close()
+        self._reader.close()
         self._preview_file.close()
         for code, pairs, text in (
             ("DUPLICATE_ITEMS", self._duplicates, "have the same bytes as another item of their split"),
@@ -168,9 +189,9 @@ class Items:
             ),
             ("CONTRADICTING_LABELS", self._contradictions, "have the same bytes as an item with another label"),
         ):
-            if pairs:
-                item, other = pairs[0]
-                self.issues.add(code, f"{len(pairs):,} items {text}; the first is {short_repr(item)}, as {short_repr(other)}.")
+            if pairs.first is not None:
+                item, other = pairs.first
+                self.issues.add(code, f"{pairs.count:,} items {text}; the first is {short_repr(item)}, as {short_repr(other)}.")
 
     def label_counts(self) -> LabelCounts:
         labels, severities, splits = (

@@ -33,8 +33,10 @@ def by_sidecars(content: ArchiveContent, by_folders: Layout) -> Layout | None:
     log = AnnotationLog(content.issues, content.filename)
     split = split_in_name(content.filename)
     in_sample = Counter(_sample(member.path) for member, _ in by_folders.items)
-    for (member, place), found in zip(by_folders.items, beside, strict=True):
-        place.split = place.split or split
+    items: list[tuple[Member, Place]] = []
+    for (member, of_folder), found in zip(by_folders.items, beside, strict=True):
+        place = Place(of_folder.label, of_folder.split or split, of_folder.severity)
+        items.append((member, place))
         if in_sample[sample := _sample(member.path)] > 1:
             place.metadata["group"] = sample
         for file in found:
@@ -42,7 +44,7 @@ def by_sidecars(content: ArchiveContent, by_folders: Layout) -> Layout | None:
     log.check()
     used = {member.path for member, _ in by_folders.items} | {file.path for found in beside for file in found}
     content.report_skipped([member for member in content.members if member.path not in used])
-    return Layout("WebDataset", by_folders.items)
+    return Layout("WebDataset", items)
 
 
 def _sample(path: str) -> str:
