@@ -18,6 +18,7 @@ from db.services.exports import PipelineExport
 from db.services.exports import add_of_pipeline as add_exports
 from db.services.jobs import Failure, target_of
 from db.tables import Artifact, Dataset, DatasetVersion, JobInput, Pipeline, PipelineSnapshot, Run, StoredObject
+from db.tables.datasets import Modality
 from db.tables.jobs import JobKind
 from workers.datasets import PARQUET, store_items, store_profile
 from workers.items import download_items
@@ -131,6 +132,7 @@ async def _run(attempt: Attempt, **options: Any) -> tuple[dict[str, Any], list[P
         "known_leaks": [issue["message"] for issue in data.issues if issue["code"] in LEAKS],
         "versions": versions,
         "items": await download_items(attempt, job.dataset_version_id) if _reads_contents(definition) else None,
+        "is_joined": data.modality is Modality.MULTIMODAL,
         **options,
     }
     # Tables were written by our own bodies, so such a body may share its process; images and recordings are as they were uploaded.
@@ -186,6 +188,7 @@ async def _load_data(attempt: Attempt) -> Row[Any]:
             Pipeline.name.label("pipeline_name"),
             Pipeline.version.label("pipeline_version"),
             Dataset.name.label("dataset_name"),
+            Dataset.modality,
             Dataset.target_column,
             Dataset.problem_type,
             DatasetVersion.number,

@@ -91,6 +91,22 @@ _TASKS = (
         "f1_macro",
     ),
     MlTask(
+        "video_classification",
+        "Classify videos",
+        "Predicts the class of a video, such as what happens in it, from how it moves and what it shows.",
+        Modality.VIDEO,
+        MlTaskType.CLASSIFICATION,
+        "f1_macro",
+    ),
+    MlTask(
+        "multimodal_classification",
+        "Classify rows with files",
+        "Predicts the class of a row from its numbers and texts and from the images, recordings or videos that it names.",
+        Modality.MULTIMODAL,
+        MlTaskType.CLASSIFICATION,
+        "f1_macro",
+    ),
+    MlTask(
         "text_classification",
         "Classify texts",
         "Predicts the class of a text, such as its topic, from the words in it.",

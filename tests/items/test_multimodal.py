@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.archives import image_of, recording_of, tone, zip_of
 from tests.client import Client
+from tests.predictions.predicting import predict_dataset, result
 
 VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { format rowCount itemCount columns { name type } issues { code message column row }
   classLabels { label count } splits { label count } processedFile { downloadUrl }
@@ -90,6 +91,8 @@ async def test_the_files_that_a_table_names_are_items_and_their_features_are_col
 
     steps = [
         ("data", "dataset", {}),
+        ("files", "use_files", {"column": "picture"}),
+        ("pixels", "image_pixels", {}),
         ("split", "split", {"strategy": "stratified", "test_fraction": 0.3}),
         (
             "train",
@@ -98,12 +101,52 @@ async def test_the_files_that_a_table_names_are_items_and_their_features_are_col
         ),
         ("evaluate", "evaluate", {}),
     ]
-    pipeline = (await ada.create_pipeline("clinic", *steps))["pipeline"]["id"]
+    pipeline = (await ada.create_pipeline("clinic", *steps, modality="MULTIMODAL"))["pipeline"]["id"]
     started = await ada.run_pipeline(pipeline, version, seed=7)
     ended = await ada.wait(started["job"]["id"])
     assert ended["status"] == "COMPLETED", ended
     run = await ada.one("query($id: ID!) { run(id: $id) { metrics { key last } } }", id=started["run"]["id"])
     assert {metric["key"]: metric["last"] for metric in run["metrics"]}["accuracy"] >= 0.9
+    assert {node["key"]: node["output"] for node in ended["nodes"]}["files"] == {"rows": ROWS, "column": "picture", "rows_without_file": 1}
+
+    model = ended["outputs"][0]["id"]
+    submitted = await predict_dataset(ada, model, version)
+    answered = await result(ada, submitted["job"]["id"])
+    assert (answered["rows"], answered["predicted"]) == (ROWS, ROWS)
+    (issue,) = [issue for issue in answered["issues"] if issue["code"] == "MISSING_FILE"]
+    assert (issue["column"], issue["count"], issue["firstRow"]) == ("picture", 1, 8)
+    other = await ada.ingest(
+        "other", zip_of({"data.csv": b"photo,age\n1.png,30\n", "1.png": files["clinic/pictures/1.png"]}), "o.zip", modality="MULTIMODAL"
+    )
+    refused = await predict_dataset(ada, model, other)
+    assert refused["issues"][0] == {
+        "path": ["datasetVersionId"],
+        "message": "The model reads the files that texts in the column 'picture' name, and the version has no such column. Choose another version.",
+    }
+
+
+async def test_steps_that_do_not_fit_a_table_with_files_are_refused_before_the_job(ada: Client, worker: object) -> None:
+    table = b"n,picture\n1,1.png\n"
+    version = await ada.ingest(
+        "one", zip_of({"data.csv": table, "1.png": image_of(np.eye(8, dtype=np.uint8))}), "o.zip", modality="MULTIMODAL"
+    )
+    files, pixels = ("files", "use_files", {}), ("pixels", "image_pixels", {})
+    for name, steps, message in (
+        ("p1", [pixels], "'pixels' works on the contents of files, and no step before it says of which. Link a use_files step before it."),
+        (
+            "p2",
+            [files, ("windows", "signal_windows", {"length": 16}), ("write", "signal_features", {})],
+            "'windows' makes other items, and the rows of a MULTIMODAL version are no items: each names some. Remove the step.",
+        ),
+        ("p3", [("files", "use_files", {"column": "photo"}), pixels], "The dataset version has no column 'photo'."),
+    ):
+        created = await ada.create_pipeline(name, ("data", "dataset", {}), *steps, modality="MULTIMODAL")
+        refused = await ada.run_pipeline(created["pipeline"]["id"], version)
+        assert [issue["message"].partition(": ")[2] for issue in refused["issues"]] == [message]
+    created = await ada.create_pipeline("p4", ("data", "dataset", {}), files, ("again", "use_files", {}), pixels, modality="MULTIMODAL")
+    assert created["pipeline"]["status"] == "DRAFT"
+    refused = await ada.create_pipeline("p5", ("data", "dataset", {}), files, pixels, modality="IMAGE")
+    assert refused["issues"][0]["message"] == "The step 'use_files' does not work on IMAGE data, but on MULTIMODAL."
 
 
 async def test_a_table_alone_is_refused_before_it_is_sent(ada: Client) -> None:

@@ -20,6 +20,7 @@ from tests.archives import csv_of, image_of, recording_of, tone, vibration, zip_
 from tests.client import Client
 from tests.exhaustive import exhaustive
 from tests.lazy_module import LazyModule
+from tests.videos import video_of
 
 DATASETS: Any = LazyModule("sklearn.datasets")
 TASK_LIST = """query($modality: Modality) { mlTasks(modality: $modality) { key modality type primaryMetric goal
@@ -45,6 +46,10 @@ RELEASED = {
     ("Classify images: pixels", 1): "412b251e",
     ("Classify recordings: random forest", 1): "d7006a24",
     ("Classify recordings: support vectors", 2): "f9180063",
+    ("Classify videos: motion", 1): "b687f689",
+    ("Classify videos: pictures", 1): "0db984b2",
+    ("Classify rows with images: gradient boosting", 1): "8ef33296",
+    ("Classify rows with files: gradient boosting", 1): "1e35a6be",
     ("Classify texts: words", 1): "c17fb044",
     ("Classify texts: parts of words", 1): "b2eb1cc5",
 }
@@ -105,7 +110,7 @@ async def test_everybody_sees_the_templates_of_each_task(ada: Client, bob: Clien
         "task": {"key": "audio_classification"},
         "owner": {"username": "_trellis", "kind": "SYSTEM"},
     }
-    assert await ada.one(TASK_LIST, modality="VIDEO") == []
+    assert [task["key"] for task in await ada.one(TASK_LIST, modality="VIDEO")] == ["video_classification"]
     assert (await anonymous.post(TASK_LIST))["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
 
 
@@ -259,6 +264,45 @@ def texts() -> bytes:
     return zip_of(files)
 
 
+def films() -> bytes:
+    """A disc that falls, a block that rises and a beam that comes from the left, in front of noise and at any height, speed and light."""
+    generator = np.random.default_rng(6)
+    down, across = np.mgrid[:48, :64]
+    files: dict[str, bytes] = {}
+    for number in range(12):
+        for label in ("falls", "rises", "comes"):
+            place, speed, light = generator.uniform(16, 40), generator.uniform(1.5, 2.5), generator.uniform(120, 200)
+            frames: list[Any] = []
+            for time in range(0, 20, 2):
+                if label == "comes":
+                    is_lit = (abs(across - 2 * speed * time) < 4) & (abs(down - place) < 14)
+                elif label == "rises":
+                    is_lit = (abs(across - place) < 6) & (abs(down - 48 + speed * time) < 6)
+                else:
+                    is_lit = np.hypot(across - place, down - speed * time) < 8
+                picture = 60 + light * is_lit[..., None] + generator.normal(0, 15, (48, 64, 3))
+                frames.append(picture.clip(0, 255).astype(np.uint8))
+            files[f"{label}/{number:02}.mp4"] = video_of(frames)
+    return zip_of(files)
+
+
+def digits_and_doses() -> bytes:
+    """Rows of a handwritten 0 or 1 and of a dose with noise: each tells one half of the class. One picture is missing."""
+    data = DATASETS.load_digits()
+    generator = np.random.default_rng(8)
+    lines = ["number,ward,dose,picture,finding"]
+    files: dict[str, bytes] = {}
+    for index in np.flatnonzero(data.target < 2)[:200].tolist():
+        is_high = generator.integers(2)
+        files[f"pictures/{index}.png"] = image_of((data.images[index] * 15).astype(np.uint8))
+        finding = f"{data.target[index]} {'high' if is_high else 'low'}"
+        lines.append(
+            f"{index},ward {generator.integers(3)},{1 + 2 * is_high + generator.normal(0, 0.5):.3f},pictures/{index}.png,{finding}"
+        )
+    del files["pictures/11.png"]
+    return zip_of({"data.csv": "\n".join(lines).encode(), **files})
+
+
 Bounds = Mapping[str, tuple[str, Callable[[float], bool]]]
 TABLE = {"targetColumn": "diagnosis", "problemType": "CLASSIFICATION"}
 DATA: Mapping[str, tuple[Callable[[], bytes], str, dict[str, Any], Bounds]] = {
@@ -307,6 +351,24 @@ DATA: Mapping[str, tuple[Callable[[], bytes], str, dict[str, Any], Bounds]] = {
         {
             "Classify recordings: support vectors": ("f1_macro", lambda value: value > 0.8),
             "Classify recordings: random forest": ("f1_macro", lambda value: value > 0.8),
+        },
+    ),
+    "films": (
+        films,
+        "films.zip",
+        {"modality": "VIDEO"},
+        {
+            "Classify videos: motion": ("f1_macro", lambda value: value > 0.9),
+            "Classify videos: pictures": ("f1_macro", lambda value: value > 0.9),
+        },
+    ),
+    "digits and doses": (
+        digits_and_doses,
+        "doses.zip",
+        {"modality": "MULTIMODAL", "targetColumn": "finding", "problemType": "CLASSIFICATION"},
+        {
+            "Classify rows with images: gradient boosting": ("f1_macro", lambda value: value > 0.85),
+            "Classify rows with files: gradient boosting": ("f1_macro", lambda value: value > 0.6),
         },
     ),
     "texts": (

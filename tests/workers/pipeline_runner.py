@@ -90,7 +90,7 @@ def column_schema(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 def run(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options: Any) -> tuple[Mapping[str, Any], PipelineRecorder]:
     """Return the result, which must survive JSON, and the recorder. Options: target, problem, seed, max_cells, checkpointing, report,
-    and `items`: the files of its items."""
+    and `items`: the files of its items, which are named by the rows if it `is_joined`."""
     output = folder / "out"
     output.mkdir(exist_ok=True)
     frame.write_parquet(folder / "in.parquet")
@@ -111,6 +111,7 @@ def run(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options
         spec["checkpointing"] = options["checkpointing"]
     if "items" in options:
         spec["items"] = options["items"]
+        spec["is_joined"] = options.get("is_joined", False)
     result = run_pipeline(spec, report)
     return json.loads(json.dumps(result, allow_nan=False)), report
 

@@ -207,12 +207,16 @@ def _check_contents(chain: list[PipelineNode]) -> None:
     unread: PipelineNode | None = None
     for node in chain:
         if node.step.content is not None:
+            if node.step.content.role == "files" and unread is not None:
+                break
             unread = None if node.step.content.role in ("read", "write") else unread or node
     if unread is not None:
         readers = ", ".join(
             key
             for key, step in STEPS.items()
-            if step.content is not None and step.content.role in ("read", "write") and set(step.modalities) & set(unread.step.modalities)
+            if step.content is not None
+            and step.content.role in ("read", "write")
+            and ("MULTIMODAL" in unread.step.modalities or set(step.modalities) & set(unread.step.modalities))
         )
         raise BadInput(
             "UNSOUND_PIPELINE",

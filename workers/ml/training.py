@@ -71,6 +71,8 @@ class PipelineSpec(TypedDict):
     model: NotRequired[ModelSpec]
     versions: NotRequired[dict[str, OtherVersion]]
     items: NotRequired[ItemFiles | None]
+    is_joined: NotRequired[bool]
+    """Whether the items are files that the rows name, rather than the rows themselves."""
     known_leaks: NotRequired[list[str]]
     """What the ingest of the version told of items that are in two of its splits."""
 
@@ -152,10 +154,11 @@ def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
     columns = {name: Column(name, types.get(name, str(dtype)), kind_of(dtype)) for name, dtype in lazy.collect_schema().items()}
     contents = None
     if (files := spec.get("items")) is not None:
-        contents = Contents(Items(files))
-        if len(contents.items) != (rows := int(lazy.select(pl.len()).collect().item())):
-            raise RuntimeError(f"The version has {rows} rows and {len(contents.items)} items.")
-        lazy = lazy.with_row_index(ITEM_COLUMN)
+        contents = Contents(Items(files), is_joined=spec.get("is_joined", False))
+        if not contents.is_joined:
+            if len(contents.items) != (rows := int(lazy.select(pl.len()).collect().item())):
+                raise RuntimeError(f"The version has {rows} rows and {len(contents.items)} items.")
+            lazy = lazy.with_row_index(ITEM_COLUMN)
     bundle = Bundle(
         lazy,
         columns,
@@ -170,7 +173,7 @@ def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
             id_: _read(other["parquet"], other["columns"], is_training=is_training) for id_, other in spec.get("versions", {}).items()
         },
     )
-    if contents is not None:
+    if contents is not None and not contents.is_joined:
         bundle.extra_columns.add(ITEM_COLUMN)
     for node in plan.nodes_at("split"):
         _name_split_columns(bundle, node.parameters)

@@ -22,6 +22,7 @@ TREES = frozenset(
     f"{name}{kind}" for name in ("LGBM", "XGB", "RandomForest", "ExtraTrees", "GradientBoosting") for kind in ("Classifier", "Regressor")
 )
 LINEAR = frozenset({"LogisticRegression", "LinearRegression", "Ridge", "ElasticNet"})
+_HIDING = {"IMAGE", "AUDIO", "SIGNAL"}
 _WITH_TARGET = (ProblemType.CLASSIFICATION, ProblemType.REGRESSION)
 
 
@@ -34,8 +35,9 @@ def require_supported(method: ExplanationMethod, model: Row[Any], signature: Sig
             raise Unsupported(f"TREE_SHAP explains models of trees, and {name} is of {model.algorithm}. {_instead(model, other)}")
         case ExplanationMethod.LINEAR if model.algorithm not in LINEAR:
             raise Unsupported(f"LINEAR explains linear models, and {name} is of {model.algorithm}. {_instead(model, other)}")
-        case ExplanationMethod.OCCLUSION if not signature.modalities:
-            reason = f"OCCLUSION hides parts of an image, a recording or a signal, and {name} reads no contents of items."
+        case ExplanationMethod.OCCLUSION if not _HIDING & {*signature.modalities}:
+            read = f"the contents of {' or '.join(signature.modalities)} items" if signature.modalities else "no contents of items"
+            reason = f"OCCLUSION hides parts of an image, a recording or a signal, and {name} reads {read}."
             raise Unsupported(f"{reason} Explain its columns by another method, such as PERMUTATION.")
         case _ if model.problem_type not in _WITH_TARGET and method is not ExplanationMethod.PARTIAL_DEPENDENCE:
             raise Unsupported(f"{method.name} explains how a target is predicted, and {name} has none. {_unsupervised(model)}")

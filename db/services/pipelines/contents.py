@@ -12,6 +12,7 @@ from db.services.pipelines.definitions import Definition, Steps
 from db.tables.datasets import Modality
 
 _READING = ("read", "write")
+_MAKING_ITEMS = ("divide", "write")
 _OF_TABLES = ("split", "rows", "fit", "train")
 
 
@@ -45,17 +46,21 @@ def _unread_issues(definition: Definition, steps: Steps, modality: Modality) -> 
     unread: int | None = None
     for index in _chain(definition, steps):
         role = _role(definition["nodes"][index], steps)
+        if role == "files" and unread is not None:
+            break  # what comes after works on others
         if role is not None:
             unread = None if role in _READING else index if unread is None else unread
     if unread is None:
         return []
     node = definition["nodes"][unread]
     modalities = set(steps[node["step"]].modalities)
-    modalities &= modalities if modality is Modality.MULTIMODAL else {modality.value}
+    if modality is not Modality.MULTIMODAL:
+        modalities &= {modality.value}
+    is_any = Modality.MULTIMODAL.value in modalities
     readers = ", ".join(
         key
         for key, step in sorted(steps.items())
-        if step.parameter_schema.get("x-content") in _READING and modalities & set(step.modalities)
+        if step.parameter_schema.get("x-content") in _READING and (is_any or modalities & set(step.modalities))
     )
     message = (
         f"No step after {node['key']!r} reads the contents that it changes. Link a step after it that does: {readers or 'none is known'}."
@@ -66,12 +71,26 @@ def _unread_issues(definition: Definition, steps: Steps, modality: Modality) -> 
 def version_issues(definition: Definition, steps: Steps, dataset: Row[Any], version: Row[Any]) -> list[Issue]:
     """Return an issue for each step whose items the version does not have."""
     issues: list[Issue] = []
-    for index, node in enumerate(definition["nodes"]):
-        if _role(node, steps) is None:
+    has_files = False
+    for index in _chain(definition, steps):
+        node = definition["nodes"][index]
+        role = _role(node, steps)
+        if role is None:
             continue
+        has_files = has_files or role == "files"
         path = ("definition", "nodes", str(index), "step")
         modalities = [name.upper() for name in steps[node["step"]].modalities]
-        if dataset.modality.name not in modalities:
+        if dataset.modality is Modality.MULTIMODAL and role in _MAKING_ITEMS:
+            message = (
+                f"{node['key']!r} makes other items, and the rows of a MULTIMODAL version are no items: each names some. Remove the step."
+            )
+            issues.append(Issue(path, message))
+        elif dataset.modality is Modality.MULTIMODAL and not has_files:
+            message = (
+                f"{node['key']!r} works on the contents of files, and no step before it says of which. Link a use_files step before it."
+            )
+            issues.append(Issue(path, message))
+        elif dataset.modality is not Modality.MULTIMODAL and dataset.modality.name not in modalities:
             message = f"{node['key']!r} works on the contents of {' or '.join(modalities)} items, and the dataset holds {dataset.modality.name} data. "
             issues.append(Issue(path, message + "Remove the step, or choose a version of such a dataset."))
         elif not version.item_count:

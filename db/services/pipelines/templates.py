@@ -162,6 +162,60 @@ TEMPLATES = (
         version=2,
     ),
     Template(
+        "video_classification",
+        "Classify videos: motion",
+        "Where in the picture and when something moves, and which way, and trees: for what happens in front of a camera that stands still."
+        + _OF_CONTENTS,
+        _chain(
+            ("frames", "sample_frames", {"count": 24}),
+            ("size", "resize_image", {"width": 48, "height": 48}),
+            ("motion", "video_motion", {"grid": 3, "parts": 3}),
+            _NUMBERS,
+            _SPLIT,
+            _PREPARE,
+            ("train", "train_random_forest", {**_LABELS, "class_weight": "balanced"}),
+        ),
+    ),
+    Template(
+        "video_classification",
+        "Classify videos: pictures",
+        "Which way edges run in each part of the picture and which colours it has, over some frames, and support vectors: for what a video shows."
+        + _OF_CONTENTS,
+        _chain(
+            ("frames", "sample_frames", {"count": 8}),
+            ("size", "resize_image", {"width": 48, "height": 48}),
+            ("colours", "video_colours", {"bins": 4}),
+            ("grey", "grayscale", {}),
+            ("edges", "video_hog", {"cell": 12}),
+            _NUMBERS,
+            _SPLIT,
+            _PREPARE_SCALED,
+            ("train", "train_svm", {**_LABELS, "C": 10.0, "class_weight": "balanced"}),
+        ),
+    ),
+    Template(
+        "multimodal_classification",
+        "Classify rows with images: gradient boosting",
+        "Which way edges run in each part of the image of a row, beside its numbers and categories, and boosted trees. It reads the images that the column with most"
+        " of them names; name another one in the node `files`." + _TARGET,
+        _chain(
+            ("files", "use_files", {"kind": "image"}),
+            ("size", "resize_image", {"width": 24, "height": 24}),
+            ("grey", "grayscale", {}),
+            ("edges", "image_hog", {"cell": 8}),
+            _SPLIT,
+            _PREPARE,
+            ("train", "train_lightgbm", {**_CLASSES, "n_estimators": 200, "learning_rate": 0.05, "min_child_samples": 5}),
+        ),
+    ),
+    Template(
+        "multimodal_classification",
+        "Classify rows with files: gradient boosting",
+        "Boosted trees on the columns of a table and on the features of its files, which were computed when they were uploaded. Files may be of any kind, and"
+        " missing." + _TARGET,
+        _chain(_SPLIT_TO_STOP, _PREPARE, ("train", "train_lightgbm", {**_CLASSES, **_ROUNDS})),
+    ),
+    Template(
         "text_classification",
         "Classify texts: words",
         "Which words occur, weighted by how rare they are, and a linear model, whose coefficients name the words that count." + _OF_TEXTS,

@@ -20,6 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 _NOT_A_NUMBER = frozenset({ColumnType.DATE, ColumnType.DATETIME, ColumnType.JSON, ColumnType.BINARY})
 _NOT_A_TEXT = _NOT_A_NUMBER | {ColumnType.TIME, ColumnType.DURATION}
+_FILE_NAMES = frozenset({ColumnType.STRING, ColumnType.CATEGORY})
 _DATES = frozenset({ColumnType.DATE, ColumnType.DATETIME})
 
 
@@ -64,6 +65,10 @@ def check_columns(
         message = f"The model reads the contents of {' or '.join(signature.modalities)} items, and the version has none. Choose a version of such a dataset."
         checks.add("datasetVersionId", message=message)
         return
+    for name in signature.files:
+        if types.get(name) not in _FILE_NAMES:
+            message = f"The model reads the files that texts in the column {name!r} name, and the version has no such column. Choose another version."
+            checks.add("datasetVersionId", message=message)
     absent = [each for each in signature.inputs if not (each.is_read or each.is_computed or types.keys() & {each.name, each.source})]
     _check_absent(checks, "datasetVersionId", "The version does not have", absent, signature)
     told: set[str] = set()

@@ -53,13 +53,14 @@ class Input:
 class Signature:
     """The columns that a model takes, and the one that it predicts, if any. `modalities` are those of the items whose contents it reads.
 
-    `classes` are what it tells apart, as texts; none of a model that does not classify.
+    `classes` are what it tells apart, as texts; none of a model that does not classify. `files` are the columns that name what is read, where rows are no items.
     """
 
     inputs: Sequence[Input]
     target: str | None
     modalities: Sequence[str] = ()
     classes: Sequence[str] = ()
+    files: Sequence[str] = ()
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Signature:
@@ -73,7 +74,13 @@ class Signature:
         computed = {each["name"] for each in document.get("derived", ()) if not each["from"].keys() <= _KNOWN_ORIGINS}
         inputs = [_input(each, read, roots, computed) for each in document["inputs"]]
         output = document["output"]
-        return cls(inputs, output.get("target"), tuple(contents.get("modalities", ())), tuple(map(_label, output.get("classes", ()))))
+        return cls(
+            inputs,
+            output.get("target"),
+            modalities=tuple(contents.get("modalities", ())),
+            classes=tuple(map(_label, output.get("classes", ()))),
+            files=tuple(contents.get("files", ())),
+        )
 
 
 def _label(value: Any) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Columns = Mapping[str, float | None] | np.ndarray
 
-Role = Literal["change", "divide", "read", "augment", "write"]
+Role = Literal["files", "change", "divide", "read", "augment", "write"]
 
 
 class ContentError(Exception):
@@ -47,6 +47,7 @@ class ContentOperation:
     change: from content to content; divide: from content to its parts, each of which becomes a row; read: from content to numbers by name, or a vector of
     them, as columns of its row, the same for every item, with NaN or None for a missing one; augment: from content, a random generator and the
     number of the copy to the content of a copy. They depend on nothing else, and raise ContentError. What a step that writes takes is the content as it is.
+    A step of `files` has no such function: it says which files of a row the steps after it work on.
     """
 
     role: Role

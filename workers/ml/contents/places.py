@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypedDict
@@ -18,7 +19,7 @@ from workers.ml.items.archive import Member, UnreadableMember, member_blocks, re
 class ItemFiles(TypedDict):
     """Paths of a version's files; `raw` and `pack` are None if no item lies in them.
 
-    `places` has a JSON list a line for each row of the version's table, in its order:
+    `places` has a JSON list a line for each readable item, in the order of the rows of the version's table where each item has a row:
     [key, info, offset, stored size, storage, size, whether it lies in the pack].
     """
 
@@ -37,7 +38,7 @@ class ItemPlace:
 
 
 class Items:
-    """The items by the number of their row, from 0. Memory grows by a number for each."""
+    """The items by their number, from 0, which is that of their row where each has one. Memory grows by a number for each."""
 
     def __init__(self, files: ItemFiles) -> None:
         self.raw = None if files["raw"] is None else Path(files["raw"])
@@ -53,8 +54,11 @@ class Items:
 
     def place(self, row: int) -> ItemPlace:
         self._places.seek(int(self._lines[row]))
-        key, info, offset, stored_size, storage, size, in_pack = json.loads(self._places.readline())
-        return ItemPlace(key, info, Member(key, size, offset, stored_size, storage, in_pack=in_pack))
+        return _place(self._places.readline())
+
+    def all(self) -> Iterator[ItemPlace]:
+        self._places.seek(0)
+        yield from map(_place, self._places)
 
     def read(self, place: ItemPlace) -> bytes:
         """The unpacked bytes. The ingest read them already and the files were compared with their checksums: an error is one of ours."""
@@ -79,3 +83,8 @@ class Items:
         if file is None:
             raise RuntimeError(f"The file of the item {place.key!r} was not downloaded.")
         return file
+
+
+def _place(line: bytes) -> ItemPlace:
+    key, info, offset, stored_size, storage, size, in_pack = json.loads(line)
+    return ItemPlace(key, info, Member(key, size, offset, stored_size, storage, in_pack=in_pack))

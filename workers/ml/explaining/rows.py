@@ -73,12 +73,12 @@ def version_rows(
     with pq.ParquetFile(path) as file:
         total = file.metadata.num_rows
         chosen = sample(total, limit, seed) if row is None else np.array([row])
-        frame = _read(file, chosen, reader, target)
+        frame = _read(file, chosen, reader, target, [] if contents is None else contents.file_columns)
     if contents is None:
         batch = reader.read(frame)
         of = np.arange(frame.height)
     else:
-        found = contents.read_rows(chosen.tolist())
+        found = contents.read_rows(chosen.tolist(), frame)
         of = found.of
         batch = reader.read_contents(frame[of], found)
     issues = reader.issues.to_list()
@@ -94,15 +94,15 @@ def version_rows(
 def table_row(path: Path, signature: Mapping[str, Any], predictor: Predictor, row: int) -> pl.DataFrame:
     """Read one row of a version, as the file has it."""
     with pq.ParquetFile(path) as file:
-        return _read(file, np.array([row]), FeatureReader(signature, predictor), None)
+        return _read(file, np.array([row]), FeatureReader(signature, predictor), None, [])
 
 
-def _read(file: pq.ParquetFile, chosen: np.ndarray, reader: FeatureReader, target: str | None) -> pl.DataFrame:
-    """Read these rows, in ascending order, of the columns that the model needs."""
+def _read(file: pq.ParquetFile, chosen: np.ndarray, reader: FeatureReader, target: str | None, others: Sequence[str]) -> pl.DataFrame:
+    """Read these rows, in ascending order, of the columns that the model needs, the target and others, where they are."""
     composed = composed_names(pl.DataFrame(schema=dict.fromkeys(file.schema_arrow.names, pl.Null))).columns
     names = dict(zip(composed, file.schema_arrow.names, strict=True))
     wanted = reader.column_names(composed)
-    wanted += [target] if target in names and target not in wanted else []
+    wanted += [name for name in dict.fromkeys((target, *others)) if name is not None and name in names and name not in wanted]
     first, parts = 0, list[pa.RecordBatch]()
     for batch in file.iter_batches(BATCH_ROWS, columns=[names[name] for name in wanted], use_threads=False):
         within = chosen[(chosen >= first) & (chosen < first + batch.num_rows)] - first

@@ -193,7 +193,7 @@ def _sample(spec: ModelExportSpec, pipeline: Any, signature: Mapping[str, Any]) 
     if (files := spec.get("items")) is None:
         return reader.read(frame).features
     frame = frame.head(VERIFIED_ROWS)
-    found = ContentReader(signature["contents"], files).read(frame.height)
+    found = ContentReader(signature["contents"], files).read(frame)
     return reader.read_contents(frame[found.of], found).features
 
 

@@ -20,7 +20,7 @@ from workers.ml.errors import BadInput
 from workers.ml.items import limits
 from workers.ml.items.archive import Member, UnreadableMember, member_blocks
 from workers.ml.items.mixed_kind import MixedKind
-from workers.ml.items.paths import resolver, split_folder, stem_of, suffix_of
+from workers.ml.items.paths import clean_name, resolver, split_folder, stem_of, suffix_of
 from workers.ml.items.places import FILED_FIELDS, Place
 from workers.ml.items.reading import Archive, ItemsResult, Progress, check_readable, items_result, open_archive, read_item
 from workers.ml.items.records import Item, Items
@@ -61,6 +61,8 @@ class _Table:
     columns: list[str] = field(default_factory=list[str])
     places: dict[str, Place] = field(default_factory=dict[str, Place])
     used_by: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    names: dict[str, dict[str, None]] = field(default_factory=dict[str, dict[str, None]])
+    """What cells call each file: its path, or that from the table's folder, or its name with a slash before it, whatever folder a cell says."""
     features: dict[str, dict[str, None]] = field(default_factory=dict[str, dict[str, None]])
     texts: dict[str, dict[str, None]] = field(default_factory=dict[str, dict[str, None]])
     offsets: dict[str, int] = field(default_factory=dict[str, int])
@@ -208,12 +210,19 @@ def _use(table: _Table, column: str, number: int, row: Mapping[str, Any], filed:
             message = f"Row {number:,} names {short_repr(value)} in the column {column!r}, and the archive has no such file."
             table.issues.add("MISSING_FILE", message, column=column, row=number)
         return
+    name = clean_name(value)
+    is_path = path in (name, _from_folder(table.member, name))
+    table.names.setdefault(path, {})[name if is_path else f"/{name.rpartition('/')[2]}"] = None
     columns = table.used_by.setdefault(path, [])
     if column not in columns:
         columns.append(column)
     if path not in table.places:
         place = table.places[path] = Place(metadata={"column": column, "row": number})
         place.fill({name: row[name] for name in filed if isinstance(row[name], str | int | float | bool)})
+
+
+def _from_folder(table: Member, name: str) -> str:
+    return f"{table.path.rpartition('/')[0]}/{name}".removeprefix("/")
 
 
 def _report_rest(members: Iterable[Member], table: _Table, issues: IssueLog) -> None:
@@ -231,6 +240,9 @@ def _read_items(members: list[Member], file: IO[bytes], table: _Table, items: It
     done = 0
     for number, member in enumerate(members, 1):
         item, preview = read_item(file, member, table.places[member.path], kind)
+        names = list(table.names[member.path])
+        if item["info"] is not None and names != [item["key"]]:
+            item["info"]["names"] = names
         offset = items.add(item, preview)
         if item["info"] is not None:
             table.offsets[member.path] = offset

@@ -40,6 +40,11 @@ def split_in_name(name: str) -> str | None:
     return None if word is None else SPLITS[word[1].lower()]
 
 
+def clean_name(cell: str) -> str:
+    """What a cell says of a file, in the form in which it is compared with paths. `workers.ml.contents.named` does the same of whole columns."""
+    return cell.replace("\\", "/").removeprefix("./").lstrip("/")
+
+
 def resolver(table: Member, others: Iterable[Member], split: str | None = None) -> Callable[[Any], str | None]:
     """Find a file by its path from the table's folder or from the top, or by its name alone if no other file has it, or none of that split."""
     folder = table.path.rpartition("/")[0]
@@ -55,7 +60,7 @@ def resolver(table: Member, others: Iterable[Member], split: str | None = None) 
     def resolve(value: Any) -> str | None:
         if not isinstance(value, str):
             return None
-        clean = value.replace("\\", "/").removeprefix("./").lstrip("/")
+        clean = clean_name(value)
         for path in (f"{folder}/{clean}" if folder else clean, clean):
             if path in paths:
                 return path

@@ -98,7 +98,7 @@ def write_predictions(
                 if contents is None:
                     batch = reader.read(_read_columns(rows, reader))
                 else:
-                    found = contents.read(rows.num_rows)
+                    found = contents.read(composed_names(pl.DataFrame(pl.from_arrow(rows))))
                     rows = rows.take(pa.array(found.of))  # noqa: PLW2901 - a row for each part of an item
                     batch = reader.read_contents(_read_columns(rows, reader), found)
                 predictions = predictor.predict(batch.features) if batch.can_predict.any() else None

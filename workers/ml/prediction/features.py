@@ -59,6 +59,7 @@ class FeatureReader:
         }
         self._first = 1
         self._unusable = np.zeros(0, dtype=bool)  # of this batch
+        self._without_file: Mapping[str, np.ndarray] = {}  # of this batch, by the columns that are read from files
         self._told: set[tuple[IssueCode, str]] = set()  # of this batch: several parts of one date are read from one column
 
     def column_names(self, names: Sequence[str]) -> list[str]:
@@ -78,6 +79,12 @@ class FeatureReader:
         for position in np.flatnonzero(unusable).tolist():
             error = found.unusable[int(found.of[position])]
             self.issues.rows("UNUSABLE_ITEM", error.node.key, first + position, 1, is_predicted=False, values=[error.key])
+        self._without_file = {name: found.without_file[column] for name, column in found.file_columns.items()}
+        for column, rows in found.without_file.items():
+            read = {name for name, file_column in found.file_columns.items() if file_column == column}
+            needed = any(each.name in read and each.name not in self._nullable for each in self.inputs)
+            if (told := rows & ~unusable).any():
+                self.issues.rows("MISSING_FILE", column, first + int(told.argmax()), int(told.sum()), is_predicted=not needed)
         return self.read(frame.with_columns(found.columns.select(self.column_names(found.columns.columns))), unusable)
 
     def read(self, frame: pl.DataFrame, unusable: np.ndarray | None = None) -> Batch:
@@ -120,7 +127,8 @@ class FeatureReader:
         is_given = (column.fill_nan(None) if column.dtype.is_float() else column).is_not_null().to_numpy()
         if (unreadable := missing & is_given).any():
             self._tell("WRONG_TYPE", name, unreadable, is_predicted=is_nullable, values=column.filter(pl.Series(unreadable)))
-        self._tell("MISSING_VALUES", name, missing & ~is_given, is_predicted=is_nullable)
+        untold = missing & ~is_given & ~self._without_file.get(name, np.zeros(frame.height, dtype=bool))
+        self._tell("MISSING_VALUES", name, untold, is_predicted=is_nullable)
         if not is_nullable:
             unpredictable |= missing
         if values.dtype.is_float():

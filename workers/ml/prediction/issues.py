@@ -19,6 +19,7 @@ IssueCode = Literal[
     "OUT_OF_RANGE",
     "CONVERTED_TO_TEXT",
     "UNUSABLE_ITEM",
+    "MISSING_FILE",
 ]
 
 _MESSAGES: dict[IssueCode, str] = {
@@ -30,6 +31,7 @@ _MESSAGES: dict[IssueCode, str] = {
     "OUT_OF_RANGE": "{rows} the column '{column}' has a number that is infinite or too large for the model; {consequence}.",
     "CONVERTED_TO_TEXT": "The column '{column}' is not text, as it was in the training; its values were converted.",
     "UNUSABLE_ITEM": "{rows} the step '{column}' of the model cannot use the item; there is no prediction.",
+    "MISSING_FILE": "{rows} the column '{column}' names no file that can be read; {consequence}.",
 }
 
 

@@ -24,9 +24,10 @@ def add_columns(bundle: Bundle, contents: Contents, node: PipelineNode) -> list[
 
     Raises BadInput: NO_ROWS, NAME_TAKEN, TOO_LARGE, BAD_CONTENT, DIFFERENT_SIZES.
     """
-    program = Program([*(each for each in contents.nodes if role_of(each) != "read"), node])
+    column = contents.item_column(node)
+    program = Program([*(each for each in contents.beside(node) if role_of(each) != "read"), node])
     path = bundle.folder / f"contents-{node.index}.parquet"
-    rows = bundle.lazy.select(ITEM_COLUMN).unique(maintain_order=True).collect(engine="streaming").to_series().to_list()
+    rows = bundle.lazy.select(column).drop_nulls().unique(maintain_order=True).collect(engine="streaming").to_series().to_list()
     names = _write(bundle, contents, node, program, rows, path)
     for name in names:
         if not bundle.is_free(name):
@@ -37,9 +38,10 @@ def add_columns(bundle: Bundle, contents: Contents, node: PipelineNode) -> list[
                 path=node.path("name"),
             )
     multiplies = program.divides and not contents.is_divided
-    keys = [ITEM_COLUMN, PART_COLUMN] if program.divides and contents.is_divided else [ITEM_COLUMN]
-    # An item without parts has no row; one of another kind keeps its row, without values.
-    bundle.lazy = bundle.lazy.join(pl.scan_parquet(path), on=keys, how="inner" if multiplies else "left", maintain_order="left_right")
+    keys = [column, PART_COLUMN] if program.divides and contents.is_divided else [column]
+    # An item without parts has no row; one of another kind keeps its row, without values, and so does a row without an item.
+    found = pl.scan_parquet(path).rename({ITEM_COLUMN: column})
+    bundle.lazy = bundle.lazy.join(found, on=keys, how="inner" if multiplies else "left", maintain_order="left_right")
     if multiplies:
         contents.is_divided = True
         bundle.extra_columns.add(PART_COLUMN)
@@ -86,7 +88,8 @@ def _reported(bundle: Bundle, node: PipelineNode, rows: Sequence[int]) -> Iterat
 
 @dataclass
 class Copies:
-    """The copies that one node makes, each when it is first learned from: those of validation rows only in a fold of a cross-validation."""
+    """The copies that one node makes, each when it is first learned from: those of validation rows only in a fold of a cross-validation. A row without
+    an item has none."""
 
     contents: Contents
     bundle: Bundle
@@ -104,8 +107,8 @@ class Copies:
     def _make(self, rows: list[int]) -> None:
         bundle, contents, node = self.bundle, self.contents, self.node
         bundle.check_size(bundle.frame.height + len(rows) * node.parameters.copies, bundle.frame.width, node)
-        program = Program(contents.nodes)
-        items = bundle.frame[ITEM_COLUMN]
+        program = Program(contents.beside(node))
+        items = bundle.frame[contents.item_column(node)]
         originals: list[int] = []
         values: list[np.ndarray] = []
         made_by: list[tuple[Augmentation, ...]] = []
@@ -113,7 +116,8 @@ class Copies:
         for done, row in enumerate(rows):
             if done % _REPORTED_ITEMS == 0 and done:
                 bundle.reporter.progress(start + (end - start) * done / len(rows), f"{node.step.title}: {done:,} of {len(rows):,} items")
-            item = int(items[row])
+            if (item := items[row]) is None:
+                continue
             earlier = contents.augmented.get(row, ())
             for copy in range(node.parameters.copies):
                 # A generator for each copy, so that it does not depend on which others are made.
@@ -143,7 +147,7 @@ def copies_of(bundle: Bundle, contents: Contents, node: PipelineNode) -> Copies:
     if contents.divided_by is not None:
         message = f"Step '{node.key}' copies whole items, and step '{contents.divided_by.key}' divides them. Remove one of the steps."
         raise BadInput("NOT_SUPPORTED", message, path=path)
-    later = [each for each in contents.nodes if role_of(each) == "read" and each.order > node.order]
+    later = [each for each in contents.beside(node) if role_of(each) == "read" and each.order > node.order]
     made = {name for each in later for name in contents.names[each.key]}
     for derivation in bundle.derivations:
         if made & set(derivation.sources) and derivation.name in bundle.frame.columns:

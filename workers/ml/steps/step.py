@@ -78,7 +78,7 @@ class Step:
 
         `x-place`: source, choose, split, rows, fit, train, after or end (see `Place`); `x-inputs`: minimum number of incoming links; `x-requires-target`:
         it needs a target column, from its own `target` or the dataset's; `x-problem-types`: the problem types it supports; `x-chooses`,
-        `x-takes`, `x-gives` and `x-makes-columns`: see the class; `x-content`: the role of its operation on the contents of items: change, divide,
+        `x-takes`, `x-gives` and `x-makes-columns`: see the class; `x-content`: the role of its operation on the contents of items: files, change, divide,
         read, augment or write. Within the parameters: `x-column`: it names a column, or several;
         `x-split-column`: one whose values are the parts of the data;
         `x-new-column`: it names a column that the step makes; `x-column-prefix`: it is what the names of such columns begin with, before an
