@@ -66,6 +66,7 @@ async def test_a_password_is_reset_by_mail(ada: Client, sign_in: SignIn, anonymo
     assert (await anonymous.login("ada", NEW))["__typename"] == "LoginPayload"
 
 
+@pytest.mark.exhaustive
 async def test_who_forgot_a_password_signs_in_at_once_with_the_new_one(ada: Client, sign_in: SignIn, anonymous: Client, post: Post) -> None:
     await sign_in("ada")
     await anonymous.one(REQUEST, email="ada@example.org")

@@ -299,6 +299,7 @@ async def test_guesses_of_a_deleted_password_are_slowed_down(ada: Client, sign_i
     assert (await anonymous.post(RESTORE, input=ADA))["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
 
 
+@pytest.mark.exhaustive
 async def test_operators_delete_and_restore(ada: Client, sign_in: SignIn, anonymous: Client, database: Database) -> None:
     await ada.create_dataset("wine")
     await sign_in("ada")

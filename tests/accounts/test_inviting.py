@@ -186,6 +186,7 @@ async def test_only_an_admin_invites_and_only_where_registration_is_not_closed(
     assert len(await mails(database)) == MAILS_PER_ADDRESS.attempts
 
 
+@pytest.mark.exhaustive
 async def test_an_operator_invites(root: Client, anonymous: Client, post: Post, database: Database) -> None:
     invited = await trellis("user", "invite", "eve@example.org", "--role", "viewer", "--by", "ROOT@example.org")
     (line,) = await json_lines("mail", "list", "--status", "pending")

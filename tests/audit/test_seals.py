@@ -183,6 +183,7 @@ async def test_an_audit_that_was_rewritten_or_cut_off_differs_from_a_seal_that_w
     assert problem.endswith("and not the one that was noted: the audit was rewritten.")
 
 
+@pytest.mark.exhaustive
 async def test_an_operator_verifies_the_audit_on_the_command_line(ada: Client, database: Database) -> None:
     ids = await sealed(ada, database)
     verified = await trellis("audit", "verify")

@@ -44,7 +44,7 @@ async def test_the_linter_reports_nothing(sdl: Path) -> None:
     ("before", "after", "rule"),
     [
         exhaustive("progress: Int!", "get_progress: Int!", "naming-convention"),
-        ('"""What it does."""', "", "require-description"),
+        exhaustive('"""What it does."""', "", "require-description"),
         exhaustive("edges: [DatasetEdge!]!", "edges: DatasetEdge", "relay-connection-types"),
     ],
 )

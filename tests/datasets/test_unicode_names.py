@@ -56,6 +56,7 @@ async def test_composed_and_decomposed_spellings_are_one_name(ada: Client) -> No
             assert [edge["node"]["name"] for edge in edges] == [CAFE], condition
 
 
+@pytest.mark.exhaustive
 async def test_a_column_is_found_by_either_spelling(ada: Client, worker: object) -> None:
     rows = "".join(f"{row},{row % 7},{'yes' if row % 2 else 'no'}\n" for row in range(60))
     version = await ada.ingest("d", f"{DECOMPOSED},b,y\n{rows}", targetColumn="y")

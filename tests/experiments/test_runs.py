@@ -191,6 +191,7 @@ async def test_runs_are_compared_side_by_side(ada: Client, runs: dict[int, str])
     assert refused.value.codes == ["BAD_USER_INPUT"]
 
 
+@pytest.mark.exhaustive
 async def test_a_long_history_is_thinned_and_keeps_its_extremes(ada: Client, database: Database, runs: dict[int, str]) -> None:
     async with database.engine.begin() as connection:
         await connection.execute(text("DELETE FROM metric_points"))

@@ -109,6 +109,9 @@ DAMAGE: dict[str, tuple[str, ...]] = {
 
 ALSO_BROKEN: dict[str, list[str]] = {
     "1  every row ends in one terminal state": ["4  a hold is released or charged exactly once"],  # it was, when the job ended
+    "3  no effect of a job that did not complete: artifacts": [  # one more refers to the object
+        "-  objects count their references, and accounts their objects"
+    ],
 }
 
 
@@ -177,6 +180,7 @@ async def test_without_deadlines_the_harness_finds_two_at_once(cluster: Cluster,
     await cluster.stop_worker(worker)
 
 
+@pytest.mark.exhaustive
 async def test_without_the_fence_the_harness_finds_what_is_broken(
     cluster: Cluster, workload: Workload, fault_injector: FaultInjector
 ) -> None:

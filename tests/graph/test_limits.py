@@ -195,6 +195,7 @@ def test_the_walks_alone_are_linear_however_far_a_document_unfolds() -> None:
     assert min(seconds_for(40) for _ in range(3)) / min(seconds_for(10) for _ in range(3)) < 12
 
 
+@pytest.mark.exhaustive
 def test_nothing_of_a_refused_document_is_kept() -> None:
     cache: Any = schema.document_validator._valid
     before = len(cache._entries)

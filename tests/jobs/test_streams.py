@@ -57,6 +57,7 @@ async def test_an_event_names_the_parts_that_it_is_about_though_it_is_written_la
     assert began == ended == ["data", "train"]
 
 
+@pytest.mark.exhaustive
 async def test_two_watchers_see_the_same(ada: Client, worker: object) -> None:
     job, _ = await start_training(ada)
 

@@ -116,6 +116,7 @@ async def test_without_postgres_it_is_unavailable_within_seconds_and_still_alive
         assert (alive.status_code, alive.text) == (200, "alive\n")
 
 
+@pytest.mark.exhaustive
 async def test_a_database_without_this_release_says_so(
     settings: StateSettings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,6 +141,7 @@ async def test_pings_find_out_who_does_not_read(ada: Client, notifying_database:
         await wait_until(lambda: not open_sockets())
 
 
+@pytest.mark.exhaustive
 async def test_who_writes_without_reading_has_a_deadline(
     ada: Client, notifying_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

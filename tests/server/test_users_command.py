@@ -202,6 +202,7 @@ async def test_a_role_reaches_sockets_that_are_open(reader: Client) -> None:
                 number += 1
 
 
+@pytest.mark.exhaustive
 async def test_users_are_listed_page_by_page_and_shown(ada: Client, bob: Client, reader: Client) -> None:
     await told("user", "tier", ADA, "pro")
     addresses: list[str] = []

@@ -187,6 +187,7 @@ def run_card(card: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[s
     return variables
 
 
+@pytest.mark.exhaustive
 def test_the_code_of_the_card_takes_dates_apart_as_the_training_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model tells rows apart by their dates alone; `when_year` is a column of the dataset as well, so that the part has another name."""
     start = datetime(2024, 1, 1, 6, 30)

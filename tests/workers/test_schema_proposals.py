@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sklearn import datasets
 
+from tests.lazy_module import LazyModule
 from tests.workers.ingest_runner import run_ingest
 from workers.ml.errors import BadInput
 
+DATASETS: Any = LazyModule("sklearn.datasets")
 ROWS = 120
 
 
@@ -25,14 +26,14 @@ def proposal_of(folder: Path, data: bytes, **changes: Any) -> tuple[dict[str, An
 @pytest.mark.parametrize(
     ("load", "problem_type", "columns"),
     [
-        (datasets.load_iris, "CLASSIFICATION", 5),
-        (datasets.load_breast_cancer, "CLASSIFICATION", 31),
-        (datasets.load_diabetes, "REGRESSION", 11),
+        ("load_iris", "CLASSIFICATION", 5),
+        ("load_breast_cancer", "CLASSIFICATION", 31),
+        ("load_diabetes", "REGRESSION", 11),
     ],
     ids=["iris", "breast cancer", "diabetes"],
 )
-def test_the_target_and_the_problem_of_known_tables_are_found(tmp_path: Path, load: Any, problem_type: str, columns: int) -> None:
-    proposal, by_name = proposal_of(tmp_path, load(as_frame=True).frame.to_csv(index=False).encode())
+def test_the_target_and_the_problem_of_known_tables_are_found(tmp_path: Path, load: str, problem_type: str, columns: int) -> None:
+    proposal, by_name = proposal_of(tmp_path, getattr(DATASETS, load)(as_frame=True).frame.to_csv(index=False).encode())
     assert (proposal["target_column"], proposal["problem_type"], len(by_name)) == ("target", problem_type, columns)
     assert {column["role"] for name, column in by_name.items() if name != "target"} == {"FEATURE"}
     assert by_name["target"]["role"] == "TARGET"

@@ -354,6 +354,7 @@ def test_one_pipeline_takes_raw_columns_with_text_booleans_and_gaps(tmp_path: Pa
     assert set(model.predict(unseen)) <= {"yes", "no"}
 
 
+@pytest.mark.exhaustive
 def test_missing_numbers_need_no_filling_for_estimators_that_take_them(tmp_path: Path) -> None:
     for step in ("train_random_forest", "train_lightgbm"):
         result, _ = run(tmp_path, mixed(), chain("one_hot_encode", ("split", THIRD), step), target="label")
