@@ -15,7 +15,24 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Integer, Text, any_, bindparam, case, cast, exists, func, literal_column, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    case,
+    cast,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.selectable import Subquery
@@ -163,6 +180,12 @@ def _running_counts(name: str, *keys: Column) -> Subquery:
 def is_live() -> ColumnElement[bool]:
     """Workers with a heartbeat within the last 15 seconds that have not stopped."""
     return Worker.stopped_at.is_(None) & (Worker.heartbeat_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, LIVE_SECONDS))
+
+
+def any_has_extra(queue: str, extra: str) -> Select[bool | None]:
+    """Whether a live worker of the queue has the extra, or may have it; null if none is live."""
+    may_have = func.coalesce(literal(extra) == any_(Worker.extras), true())
+    return select(func.bool_or(may_have)).where(is_live(), literal(queue) == any_(Worker.queues))
 
 
 def wait_positions(ids: ColumnElement[Sequence[UUID]], allowed: ColumnElement[bool]) -> Rows:

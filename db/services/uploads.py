@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from importlib.util import find_spec
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -21,7 +20,7 @@ from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database, Work
 from db.errors import Forbidden, NotFound, QuotaExceeded, StateError, UploadMismatch, WrongState
 from db.queries import accounts
-from db.services import datasets, idempotency, jobs, quota, reading_options, upload_parts, versions
+from db.services import datasets, extras, idempotency, jobs, quota, reading_options, upload_parts, versions
 from db.services.reading_options import ReadingOptions
 from db.services.upload_parts import SentPart
 from db.settings import MAX_PUT_BYTES, state_settings
@@ -93,9 +92,6 @@ _ALONE = dict.fromkeys(
     (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xls"), "a table without the files that it names"
 )
 """What a MULTIMODAL dataset does not take in addition."""
-NO_VIDEO_EXTRA = (
-    "Videos cannot be read: the extra `video` is not installed. Run `pip install 'trellis[video]'` where the API and the workers run."
-)
 _HEX = frozenset("0123456789abcdef")
 
 INGEST = jobs.declare(
@@ -149,7 +145,8 @@ async def request(work: Work, new: NewUpload) -> RequestedUpload:
             raise NotFound(str(new.dataset_id))
         return RequestedUpload(upload, await _duplicate_of(work, upload))
     dataset = await datasets.lock(work, new.dataset_id)
-    values = _validated(new, dataset.modality)
+    can_read = dataset.modality is not Modality.VIDEO or await extras.can_read_videos(work, jobs.queue_for(JobKind.INGEST, Modality.VIDEO))
+    values = _validated(new, dataset.modality, can_read=can_read)
     label, reading = values.pop("label"), values.pop("reading")
     quota.check_before_commit(work, dataset.owner_id, new.size_bytes)
     version_id, number = await versions.add(
@@ -197,10 +194,10 @@ async def _duplicate_of(work: Work, upload: Row[Any]) -> UUID | None:
     )
 
 
-def _validated(new: NewUpload, modality: Modality) -> dict[str, Any]:
+def _validated(new: NewUpload, modality: Modality, *, can_read: bool) -> dict[str, Any]:
     checks = Checks()
-    if modality is Modality.VIDEO and find_spec("av") is None:
-        checks.add("datasetId", message=NO_VIDEO_EXTRA)
+    if not can_read:
+        checks.add("datasetId", message=extras.NO_VIDEO)
     readable, advice = _READABLE.get(modality, (frozenset[str](), _TABLES))
     filename = checks.name(new.filename.replace("\\", "/").rsplit("/", 1)[-1], "filename", length=255)
     extension = PurePosixPath(filename.lower()).suffix

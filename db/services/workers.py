@@ -12,10 +12,11 @@ from db.services.jobs import uptime
 from db.tables import Worker
 
 
-async def register(work: Work, name: str, queues: Sequence[str], slots: int) -> UUID:
-    """Register a process that serves `queues`; `name` must be unique among all registered workers."""
+async def register(work: Work, name: str, queues: Sequence[str], slots: int, extras: Sequence[str] | None = None) -> UUID:
+    """Register a process that serves `queues` and has these `extras`, if it says; `name` must be unique among all registered workers."""
     await work.run(uptime.record_start())
-    return await work.scalar(insert(Worker).values(name=name, queues=list(queues), slots=slots).returning(Worker.id))
+    values = {"name": name, "queues": list(queues), "slots": slots, "extras": None if extras is None else list(extras)}
+    return await work.scalar(insert(Worker).values(values).returning(Worker.id))
 
 
 async def heartbeat(work: Work, worker_id: UUID) -> None:

@@ -286,6 +286,8 @@ class Worker(Table, policy=Internal("Worker processes, for operators.")):
     name: Mapped[str]
     queues: Mapped[list[str]] = mapped_column(ARRAY(Text))
     slots: Mapped[int]
+    extras: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    """Those that are installed; None if it is of a release that did not say."""
     started_at: Mapped[datetime] = now_column()
     heartbeat_at: Mapped[datetime] = now_column()
     stopped_at: Mapped[datetime | None]

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import io
+import time
+from typing import Any
 
 import pytest
 from PIL import Image
+from sqlalchemy import select, update
 
-from db.services import uploads
+from db.core.viewer import SYSTEM
+from db.core.work import Database
+from db.services import extras as services
+from db.services import workers
+from db.tables import DatasetVersion, Worker
+from db.tables.datasets import DatasetVersionStatus
 from tests.archives import zip_of
 from tests.client import Client
 from tests.videos import moving_bar, shade, video_of
@@ -22,7 +30,7 @@ FEATURES = [
 ]  # fmt: skip
 
 
-async def test_an_archive_of_videos_is_a_list_of_items_and_a_table_to_train_on(ada: Client, worker: object) -> None:
+async def test_an_archive_of_videos_is_a_list_of_items_and_a_table_to_train_on(ada: Client, worker: object, database: Database) -> None:
     bar = video_of(moving_bar(24), audio=True)
     files = {f"moving/{number}.mp4": video_of(moving_bar(8 + number)) for number in range(6)}
     files |= {f"still/{number}.mp4": video_of([shade(40 + 20 * number)] * (8 + number)) for number in range(6)}
@@ -59,19 +67,51 @@ async def test_an_archive_of_videos_is_a_list_of_items_and_a_table_to_train_on(a
     motion = {node["key"]: node["features"]["motion"] for node in nodes[1:-1]}
     assert min(value for key, value in motion.items() if key.startswith("moving")) > 0.1
     assert max(value for key, value in motion.items() if key.startswith("still")) < 0.01
+    async with database.work(SYSTEM) as work:
+        live = await work.all(select(Worker.extras).where(Worker.stopped_at.is_(None)))
+    assert ["onnx", "video", "xgboost"] in [row.extras for row in live], "what a worker says of itself"
 
 
-async def test_without_the_extra_a_video_is_refused_before_it_is_sent(ada: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_no_worker_can_read_is_refused_before_it_is_sent(
+    ada: Client, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the running workers say, whatever is installed where the API runs; without any, by that."""
+    refusal = "Videos cannot be read: the extra `video` is not installed. Run `pip install 'trellis[video]'` where the workers run."
     dataset = await ada.create_dataset("clips", modality="VIDEO")
     request = "mutation($input: RequestUploadInput!) { requestUpload(input: $input) { __typename ... on InvalidInput { issues { path message } } } }"
-    announced = {"datasetId": dataset, "filename": "clips.zip", "sizeBytes": 100}
-    monkeypatch.setattr(uploads, "find_spec", lambda _: None)
-    refused = await ada.one(request, input=announced)
-    assert refused["issues"] == [
-        {
-            "path": ["datasetId"],
-            "message": "Videos cannot be read: the extra `video` is not installed. Run `pip install 'trellis[video]'` where the API and the workers run.",
-        }
-    ]
-    monkeypatch.undo()
-    assert (await ada.one(request, input=announced))["__typename"] == "RequestUploadPayload"
+
+    async def asked(extras: list[str] | None, *, is_installed: bool) -> dict[str, Any]:
+        monkeypatch.setattr(services, "find_spec", lambda _: is_installed or None)
+        async with database.work(SYSTEM) as work:
+            await work.run(update(Worker).values(extras=extras))
+        return await ada.one(request, input={"datasetId": dataset, "filename": "clips.zip", "sizeBytes": 100})
+
+    accepted, refused = (
+        {"__typename": "RequestUploadPayload"},
+        {"__typename": "InvalidInput", "issues": [{"path": ["datasetId"], "message": refusal}]},
+    )
+    async with database.work(SYSTEM) as work:
+        before = await work.all(select(Worker.id, Worker.queues, Worker.extras))
+        await work.run(update(Worker).values(queues=["another"]))
+    try:
+        assert await asked(["video"], is_installed=False) == refused, "no worker of the queue runs"
+        assert await asked([], is_installed=True) == accepted
+        async with database.work(SYSTEM) as work:
+            mine = await workers.register(work, f"reader-{time.monotonic_ns()}", ["upload", "video"], 1)
+        assert await asked(["onnx", "video"], is_installed=False) == accepted
+        assert await asked(None, is_installed=False) == accepted, "a worker of an earlier release may have it"
+        assert await asked(["onnx"], is_installed=True) == refused
+        pipeline = (await ada.create_pipeline("p", ("data", "dataset", {}), ("motion", "video_motion", {}), modality="VIDEO"))["pipeline"][
+            "id"
+        ]
+        async with database.work(SYSTEM) as work:
+            version = await work.scalar(select(DatasetVersion.id).limit(1))
+            await work.run(update(DatasetVersion).values(status=DatasetVersionStatus.READY))
+        answer = await ada.run_pipeline(pipeline, f"version_{version.hex}")
+        assert answer["issues"] == [{"path": ["pipelineId"], "message": f"Node 'motion' of the pipeline reads frames. {refusal}"}]
+        async with database.work(SYSTEM) as work:
+            await workers.stop(work, mine)
+    finally:
+        async with database.work(SYSTEM) as work:
+            for row in before:
+                await work.run(update(Worker).where(Worker.id == row.id).values(queues=row.queues, extras=row.extras))

@@ -30,6 +30,7 @@ from workers.runtime import telemetry
 from workers.runtime.attempt import Attempt, Effects, StopReason, Task, WorkerResources
 from workers.runtime.body_runner import BodyFailed
 from workers.runtime.dispatch_listener import DispatchListener
+from workers.runtime.extras import installed_extras
 from workers.runtime.maintenance import Maintenance
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -123,7 +124,7 @@ class Engine:
             try:
                 await self._make_partitions()
                 async with self._database.work(SYSTEM) as work:
-                    self._id = await workers.register(work, self._name, self._queues, self._slots)
+                    self._id = await workers.register(work, self._name, self._queues, self._slots, installed_extras())
             except Unavailable as error:
                 log.warning("worker_registration_delayed", error=str(error))
                 with suppress(TimeoutError):

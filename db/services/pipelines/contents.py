@@ -28,6 +28,11 @@ def writes_items(definition: Definition, steps: Steps) -> bool:
     return any(_role(node, steps) == "write" for node in definition["nodes"])
 
 
+def first_index(definition: Definition, steps: Steps) -> int | None:
+    """The index of a node that works on contents, if any."""
+    return next((index for index, node in enumerate(definition["nodes"]) if _role(node, steps) is not None), None)
+
+
 def _writing_issues(definition: Definition, steps: Steps) -> list[Issue]:
     chain = list(_chain(definition, steps))
     nodes = definition["nodes"]

@@ -14,11 +14,12 @@ from db.core.audit import ref
 from db.core.checks import Checks, canonical_name
 from db.core.work import Work
 from db.errors import InvalidInput, WrongState, invalid
-from db.services import experiments, idempotency, jobs, models, output_datasets
+from db.services import experiments, extras, idempotency, jobs, models, output_datasets
 from db.services.pipelines import contents, definitions, given_splits, joins, suitability
 from db.services.pipelines.editing import lock, refuse_shipped
 from db.settings import DEFAULT_PRIORITY, MAX_PRIORITY, state_settings
 from db.tables import DatasetProfile, DatasetVersion, Export, ModelVersion, PipelineSnapshot
+from db.tables.datasets import Modality
 from db.tables.jobs import JobKind
 from db.tables.pipelines import PipelineStatus
 
@@ -87,6 +88,8 @@ async def run(work: Work, request: RunRequest) -> RunResult:
     version, dataset, output = await _load_inputs(work, request)
     steps = await definitions.load_steps(work)
     applied, _ = definitions.apply_parameters(pipeline.definition, request.parameters)
+    if dataset.modality is Modality.VIDEO:
+        await _require_videos(work, applied, steps)
     joined = await joins.load(work, applied, steps, dataset.owner_id, version.file_columns)
     definition, training = _freeze(pipeline, joined, dataset, version, steps, request)
     model_name = canonical_name(request.model_name or pipeline.name)
@@ -155,6 +158,14 @@ async def run(work: Work, request: RunRequest) -> RunResult:
     }
     work.record("run_pipeline", "job", job.id, job.owner_id, after=submitted)
     return RunResult(job.id, run_id, target_id)
+
+
+async def _require_videos(work: Work, definition: definitions.Definition, steps: definitions.Steps) -> None:
+    """Raises `InvalidInput` for a step that would find no worker that can decode frames."""
+    index = contents.first_index(definition, steps)
+    if index is not None and not await extras.can_read_videos(work, jobs.queue_for(JobKind.TRAIN, Modality.VIDEO)):
+        node = definition["nodes"][index]
+        raise invalid("pipelineId", message=f"Node {node['key']!r} of the pipeline reads frames. {extras.NO_VIDEO}")
 
 
 async def _load_inputs(work: Work, request: RunRequest) -> tuple[Row[Any], Row[Any], Row[Any] | None]:

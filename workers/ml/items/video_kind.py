@@ -27,7 +27,7 @@ _CONTENT_TYPES: Final = {
 _FORMATS: Final[Mapping[str, str]] = {".mp4": "MP4", ".m4v": "MP4", ".mov": "MOV", ".webm": "WEBM", ".mkv": "MKV", ".avi": "AVI"}
 SUFFIXES: Final = frozenset(_FORMATS)
 MISSING_EXTRA: Final = (
-    "Videos cannot be read: the extra `video` is not installed. Run `pip install 'trellis[video]'` where the API and the workers run."
+    "Videos cannot be read: the extra `video` is not installed. Run `pip install 'trellis[video]'` where the workers run."
 )
 
 
