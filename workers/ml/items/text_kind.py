@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ _CONTENT_TYPES: Final = {".txt": "text/plain", ".text": "text/plain", ".md": "te
 _SAMPLE_BYTES: Final = 65_536
 _LANGUAGE_CHARACTERS: Final = 3_000
 _MIN_LETTERS: Final = 20
+_BATCH: Final = 10_000
 _MIN_CONFIDENCE: Final = 0.5
 _WORD: Final = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 # Possessive, and only from the start of a run of marks: otherwise a long run would take time by the square of its length.
@@ -85,11 +87,11 @@ def features_of(text: str) -> dict[str, float | int | None]:
     """Counts and means; words are runs of letters and digits, so of a language without blanks a clause is one. `distinct_words` ignores case."""
     words = letters = 0
     distinct: set[str] = set()
-    for match in _WORD.finditer(text):
-        word = match.group()
-        words += 1
-        letters += len(word)
-        distinct.add(word.casefold())
+    found = map(re.Match.group, _WORD.finditer(text))
+    while batch := list(islice(found, _BATCH)):  # not one by one, which takes twice as long, nor all of 16 MiB
+        words += len(batch)
+        letters += sum(map(len, batch))
+        distinct.update(map(str.casefold, batch))
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     # What follows the last mark is a sentence too, if it has words.
     sentences = len(ends) + (_WORD.search(text, ends[-1] if ends else 0) is not None)
