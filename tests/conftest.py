@@ -105,6 +105,7 @@ DO $$ DECLARE name text; BEGIN
     SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
       AND c.relname NOT IN ('alembic_version', 'step_definitions', 'workers')
+      AND (c.relkind = 'p' OR pg_relation_size(c.oid) > 0)  -- what nothing was ever written to is empty
   LOOP
     EXECUTE format('DELETE FROM %I', name) || CASE name
       WHEN 'users' THEN ' WHERE kind <> ''system'''

@@ -173,6 +173,7 @@ GROWING = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("grow", GROWING.values(), ids=GROWING.keys())
 def test_twice_the_document_takes_about_twice_the_time(grow: Any) -> None:
     durations = [_fastest_seconds(grow(size)) for size in (200, 400, 800)]

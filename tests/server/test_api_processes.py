@@ -164,6 +164,7 @@ async def test_a_process_that_dies_is_replaced_and_what_it_counted_stays(api: Ap
     assert await count() == counted + 20
 
 
+@pytest.mark.exhaustive
 def test_a_port_that_several_processes_have_is_taken_for_others(api: ApiProcesses) -> None:
     command = [sys.executable, "-m", "server.cli", "api", "--port", str(api.port), "--processes", "2"]
     second = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
