@@ -18,7 +18,7 @@ from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database
 
 K = TypeVar("K", bound=Hashable)
-_KEYS = "batch_keys"
+_KEYS, _KEY = "batch_keys", "batch_key"
 
 
 class Batch(Protocol):
@@ -82,14 +82,18 @@ class _KeyedRows:
     def _make_row(self) -> RowMaker:
         return RowMaker(self.columns)
 
-    def _records(self, names: Sequence[str]) -> Callable[[Viewer], Rows]:
-        """Build the statement of records: the named columns, and the key as the last one."""
+    def _records(self, names: Sequence[str], *, is_one: bool) -> Callable[[Viewer], Rows]:
+        """Build the statement of records for one key or several: the named columns, and the key as the last one.
+
+        PostgreSQL takes an array of unknown length for one of ten keys. So for one key a plan for all values seems dear to it, and it would make another for
+        each execution, which takes as long as a small read.
+        """
 
         def build(viewer: Viewer) -> Rows:
             statement = self.statement(viewer)
             columns = [*pick_columns(statement, names), self.key.label(_KEYS)]
-            keys = bindparam(_KEYS, type_=ARRAY(self.key.type))
-            return statement.with_only_columns(*columns, maintain_column_froms=True).where(self.key == any_(keys))
+            key = bindparam(_KEY, type_=self.key.type) if is_one else any_(bindparam(_KEYS, type_=ARRAY(self.key.type)))
+            return statement.with_only_columns(*columns, maintain_column_froms=True).where(self.key == key)
 
         return build
 
@@ -99,8 +103,9 @@ class _KeyedRows:
         return key.select(statement.with_only_columns(*pick_columns(statement, names), maintain_column_froms=True), self.key)
 
     async def _read(self, database: Database, viewer: Viewer, keys: Sequence[Any], names: Sequence[str]) -> list[Record]:
-        select = SELECTS.get((self, tuple(names)), viewer, self._records(names), frozenset({_KEYS}))
-        return await database.records(select, select.values(viewer, {_KEYS: keys}))
+        is_one, arguments = len(keys) == 1, _key_arguments(keys)
+        select = SELECTS.get((self, tuple(names), is_one), viewer, self._records(names, is_one=is_one), frozenset(arguments))
+        return await database.records(select, select.values(viewer, arguments))
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,14 +131,15 @@ class RowsByKey(_KeyedRows, RecordBatch):
         self, database: Database, viewer: Viewer, keys: Sequence[Any], row_text: RowText, arguments: Mapping[str, Any]
     ) -> Mapping[Any, str] | None:
         """The JSON texts of the rows, with the values of their parameters; None if a row has none."""
+        is_one = len(keys) == 1
+        arguments = {**arguments, **_key_arguments(keys)}
 
         def build(viewer: Viewer) -> Rows:
-            rows = self._records(row_text.names)(viewer).subquery("found")
+            rows = self._records(row_text.names, is_one=is_one)(viewer).subquery("found")
             return select(row_text.sql(rows, viewer), rows.c[_KEYS])
 
-        names = frozenset({_KEYS}) | arguments.keys()
-        prepared = SELECTS.get((self, row_text), viewer, build, names, for_values=row_text.for_values)
-        records = await database.records(prepared, prepared.values(viewer, {**arguments, _KEYS: keys}))
+        prepared = SELECTS.get((self, row_text, is_one), viewer, build, frozenset(arguments), for_values=row_text.for_values)
+        records = await database.records(prepared, prepared.values(viewer, arguments))
         return None if any(text is None for text, _ in records) else {key: text for text, key in records}
 
 
@@ -149,8 +155,8 @@ class RowsByParent(_KeyedRows):
             key: [make(record) for record in records] for key, records in (await self.records(database, viewer, keys, make.names)).items()
         }
 
-    def _records(self, names: Sequence[str]) -> Callable[[Viewer], Rows]:
-        build = super()._records(names)
+    def _records(self, names: Sequence[str], *, is_one: bool) -> Callable[[Viewer], Rows]:
+        build = super()._records(names, is_one=is_one)
         return lambda viewer: build(viewer).order_by(self.key, *self.order)
 
     def nested(self, viewer: Viewer, names: Sequence[str], key: OuterColumn) -> Rows:
@@ -162,6 +168,10 @@ class RowsByParent(_KeyedRows):
         for record in await self._read(database, viewer, keys, names):
             grouped[record[-1]].append(record)
         return grouped
+
+
+def _key_arguments(keys: Sequence[Any]) -> dict[str, Any]:
+    return {_KEY: keys[0]} if len(keys) == 1 else {_KEYS: keys}
 
 
 def rows_by_key(statement: Statement, key: Column) -> RowsByKey:

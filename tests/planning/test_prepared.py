@@ -11,7 +11,9 @@ from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import ClauseElement
 
 from db.core import prepared
+from db.core.viewer import SYSTEM
 from db.core.work import Database
+from db.queries import experiments
 from tests.planning.conftest import Both, send
 from tests.planning.operations import Operation
 
@@ -92,3 +94,13 @@ async def test_a_value_that_comes_again_is_found_by_an_index(database: Database)
         plan = [row[0].strip() for row in await connection.exec_driver_sql(statement)]
         await connection.exec_driver_sql("RESET enable_seqscan")
     assert any(line.startswith("Index Cond:") and "key = 'o''clock'::text" in line for line in plan), plan
+
+
+async def test_a_look_up_of_one_row_is_not_planned_each_time(database: Database) -> None:
+    for _ in range(10):
+        assert await experiments.live_by_id.records(database, SYSTEM, [uuid4()], ["name"]) == {}
+    statements = prepared.PreparedSelect(
+        "SELECT statement, generic_plans FROM pg_prepared_statements WHERE statement LIKE '%experiments%'", ()
+    )
+    (plans,) = {count for text, count in await database.records(statements, []) if text.startswith("SELECT experiments.name")}
+    assert plans > 0
