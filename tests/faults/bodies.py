@@ -25,6 +25,7 @@ from workers.ml.reporting import Reporter
 
 SCRIPT_PREFIX = "script "
 JOB_VARIABLE = "FAULTS_JOB"
+PROCESS = secrets.token_hex(8)  # names the process that has imported this, since numbers of processes come again
 HOLD, HOLD_SECONDS = "hold", 60.0
 """While a file of this name is beside the traces, a body of a first attempt that has done all its work waits to be killed."""
 MIB = 1024**2
@@ -67,7 +68,16 @@ def _traced_execution(folder: Path, job: str, attempt: int, target: str) -> Gene
 
 def _trace(folder: Path, job: str, attempt: int, what: str, target: str, *, alone: bool) -> None:
     """Append one line with one O_APPEND write, so that lines of several processes do not mix."""
-    record = {"job": job, "attempt": attempt, "what": what, "target": target, "pid": os.getpid(), "at": time.monotonic(), "alone": alone}
+    record = {
+        "job": job,
+        "attempt": attempt,
+        "what": what,
+        "target": target,
+        "process": PROCESS,
+        "pid": os.getpid(),
+        "at": time.monotonic(),
+        "alone": alone,
+    }
     descriptor = os.open(folder / "executions", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.write(descriptor, json.dumps(record).encode() + b"\n")

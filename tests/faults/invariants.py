@@ -35,7 +35,7 @@ DROP SCHEMA IF EXISTS faults CASCADE;
 CREATE SCHEMA faults;
 CREATE TABLE faults.submits (owner text, key text, call int, job_id uuid, script text, expected text);
 CREATE TABLE faults.cancels (job_id uuid);
-CREATE TABLE faults.executions (job_id uuid, attempt int, target text, pid int, started float8, ended float8, beside bool);
+CREATE TABLE faults.executions (job_id uuid, attempt int, target text, process text, pid int, started float8, ended float8, beside bool);
 CREATE TABLE faults.seen (watch int, job_id uuid, turn int, sequence int);
 CREATE TABLE faults.watches (watch int, job_id uuid, done bool);
 CREATE TABLE faults.objects (key text, sha256 text, size bigint);
@@ -202,6 +202,12 @@ INVARIANTS: dict[str, str] = {
         UNION ALL
         SELECT u.id FROM users u LEFT JOIN stored_objects s ON s.owner_id = u.id
         GROUP BY u.id HAVING u.storage_bytes <> coalesce(sum(s.size_bytes), 0)""",
+    "-  bodies that share a process are of tables and of one account": """
+        SELECT x.job_id FROM faults.executions x WHERE x.process IN (SELECT process FROM faults.executions GROUP BY process HAVING count(*) > 1)
+          AND (x.target <> 'workers.ml.training:run_pipeline' OR x.job_id IN (SELECT job_id FROM faults.submits WHERE script = 'images'))
+        UNION ALL
+        SELECT min(x.job_id::text)::uuid FROM faults.executions x JOIN jobs j ON j.id = x.job_id
+        GROUP BY x.process HAVING count(DISTINCT j.owner_id) > 1""",
     "-  a run follows its job": """
         SELECT j.id FROM jobs j JOIN runs r ON r.job_id = j.id
         WHERE r.status::text <> CASE j.status::text WHEN 'queued' THEN 'pending' WHEN 'cancelling' THEN 'running' ELSE j.status::text END""",
@@ -271,6 +277,7 @@ async def load_facts(cluster: Cluster, workload: Workload) -> None:
                 execution.job,
                 execution.attempt,
                 execution.target,
+                execution.process,
                 execution.pid,
                 execution.started,
                 execution.ended,

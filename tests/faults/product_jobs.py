@@ -9,12 +9,16 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import numpy as np
+
+from tests.archives import image_of, tar_of
 from tests.faults.viewers import Submission, Viewer
 from tests.faults.workload import CSV, RUN, TRAINING, Workload
 
 FILES_HOST = "127.0.0.2"
 SETTINGS = {"TRELLIS_IMPORT_ALLOWED_NETWORKS": f'["{FILES_HOST}/32"]'}  # of a cluster whose workers fetch files from the harness
 EXPORTING = [("data", "dataset", {}), ("scale", "scale", {}), ("out", "export", {"format": "jsonl"})]
+OF_IMAGES = [("data", "dataset", {}), ("pixels", "image_pixels", {})]
 OLDER_PROFILER = "UPDATE dataset_profiles SET profiler_version = 'older ' || id WHERE version_id = $1 AND profiler_version = '1'"
 
 
@@ -34,6 +38,7 @@ class ProductJobs:
         self._files_url = files_url
         self._numbers = itertools.count(1)
         self._models: dict[str, str] = {}
+        self._images: dict[str, str] = {}
 
     async def export(self) -> Submission:
         viewer = self._viewer()
@@ -77,10 +82,25 @@ class ProductJobs:
         viewer = self._viewer()
         return await self._submit(viewer, "createExplanation", {"modelVersionId": await self._model(viewer), "method": "TREE_SHAP"})
 
+    async def read_images(self) -> Submission:
+        """Run a pipeline that reads uploaded images."""
+        viewer = self._viewer()
+        pipeline = await viewer.pipeline("pixels", OF_IMAGES, modality="IMAGE")
+        run = {"pipelineId": pipeline, "datasetVersionId": self._images[viewer.name], "seed": next(self._numbers)}
+        run["outputDatasetId"] = viewer.output
+        return await self._workload.submit_twice(viewer, "images", "completed", f"images {next(self._numbers)}", RUN, run)
+
     async def prepare(self) -> None:
-        """Create what the jobs need before any fault: the models that predict, and the pipelines, whose creation cannot be repeated."""
+        """Create what the jobs need before any fault: images, the models that predict, and pipelines, whose creation cannot be repeated."""
+        images = {f"{label}/{number}.png": image_of(np.full((4, 4), 60 * number, np.uint8)) for label in "ab" for number in range(3)}
         for viewer in self._workload.viewers:
+            if viewer.name not in self._images:
+                name = f"{viewer.name}'s images {next(self._numbers)}"
+                dataset = await viewer.client().create_dataset(name, modality="IMAGE")
+                self._images[viewer.name], job = await viewer.client().upload(dataset, "images.tar", tar_of(images))
+                await self._workload.wait_for_end(self._workload.record_submission(viewer, name, "ingest", [job]))
             await viewer.pipeline("exporting", EXPORTING)
+            await viewer.pipeline("pixels", OF_IMAGES, modality="IMAGE")
             await self._model(viewer)
 
     def _viewer(self) -> Viewer:
@@ -111,6 +131,7 @@ KINDS = (
     "predict_rows",
     "predict_version",
     "explain",
+    "read_images",
 )
 
 

@@ -29,6 +29,10 @@ SELECT (SELECT id FROM script WHERE status = 'completed' AND turn = 1) AS done,
 """
 DONE, OTHER, FAILED = "(SELECT done FROM picked)", "(SELECT other FROM picked)", "(SELECT failed FROM picked)"
 OWNER = f"(SELECT owner_id FROM jobs WHERE id = {DONE})"
+OF_ANOTHER = (
+    "(SELECT j.id FROM jobs j JOIN faults.executions x ON x.job_id = j.id"
+    f" WHERE j.kind = 'process' AND j.owner_id <> {OWNER} ORDER BY j.id LIMIT 1)"
+)
 TRAINED, WATCH = "(SELECT trained FROM picked)", "(SELECT watch FROM picked)"
 OUTPUT = f"(SELECT target_id FROM job_outputs WHERE job_id = {DONE} AND kind = 'version')"
 AN_ARTIFACT = f"SELECT * FROM artifacts WHERE dataset_version_id = {OUTPUT} LIMIT 1"
@@ -95,6 +99,12 @@ DAMAGE: dict[str, tuple[str, ...]] = {
     ),
     "-  objects count their references, and accounts their objects: by their sizes": (
         f"UPDATE users SET storage_bytes = storage_bytes + 1 WHERE id = {OWNER}",
+    ),
+    "-  bodies that share a process are of tables and of one account": (
+        "UPDATE faults.executions SET process = 'one' WHERE job_id IN (SELECT id FROM jobs WHERE kind = 'ingest')",
+    ),
+    "-  bodies that share a process are of tables and of one account: of one": (
+        f"UPDATE faults.executions SET process = (SELECT process FROM faults.executions WHERE job_id = {DONE} LIMIT 1) WHERE job_id = {OF_ANOTHER}",
     ),
     "-  a run follows its job": (f"UPDATE runs SET status = 'running' WHERE job_id = {TRAINED}",),
     "-  a curve has each step once, and its summary counts them": (

@@ -45,7 +45,7 @@ async def test_no_kind_is_lost_or_done_twice(
         await eventually(all_struck, 60.0, f"a kill of the {what} of each of {', '.join(kinds)}")
     finally:
         hold.unlink()
-    assert set((await workload.wait_for_end(*jobs)).values()) == {"completed"}
+    assert set((await workload.wait_for_end(*jobs, within=180.0)).values()) == {"completed"}
     for job in jobs:
         row = await workload.job(job)
         assert (row["attempt"] > 1, row["tries"] > 0) == (True, what == "body"), job.script

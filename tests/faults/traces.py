@@ -16,6 +16,7 @@ class Execution:
     job: UUID
     attempt: int
     target: str
+    process: str
     pid: int
     started: float
     ended: float | None
@@ -31,7 +32,9 @@ def executions(folder: Path) -> list[Execution]:
         trace = json.loads(line)
         key = (trace["job"], trace["attempt"], trace["target"], trace["pid"])
         if trace["what"] == "start":
-            by_key[key] = Execution(UUID(trace["job"]), trace["attempt"], trace["target"], trace["pid"], trace["at"], None, trace["alone"])
+            by_key[key] = Execution(
+                UUID(trace["job"]), trace["attempt"], trace["target"], trace["process"], trace["pid"], trace["at"], None, trace["alone"]
+            )
         elif trace["what"] == "held":
             by_key[key] = replace(by_key[key], is_held=True)
         else:

@@ -92,11 +92,11 @@ class Viewer:
         await eventually(is_answered, within, f"an answer to {query[:60]}")
         return answers[0]
 
-    async def pipeline(self, name: str, steps: list[tuple[str, str, dict[str, Any]]]) -> str:
+    async def pipeline(self, name: str, steps: list[tuple[str, str, dict[str, Any]]], **fields: Any) -> str:
         """Return the pipeline, created at the first call."""
         if name not in self.pipelines:
-            self.pipelines[name] = asyncio.create_task(self._create_pipeline(name, steps))
+            self.pipelines[name] = asyncio.create_task(self._create_pipeline(name, steps, fields))
         return await self.pipelines[name]
 
-    async def _create_pipeline(self, name: str, steps: list[tuple[str, str, dict[str, Any]]]) -> str:
-        return (await self.client().create_pipeline(name, *steps))["pipeline"]["id"]
+    async def _create_pipeline(self, name: str, steps: list[tuple[str, str, dict[str, Any]]], fields: dict[str, Any]) -> str:
+        return (await self.client().create_pipeline(name, *steps, **fields))["pipeline"]["id"]
