@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,10 +15,11 @@ from db.core.viewer import SYSTEM
 from db.core.work import Work
 from db.errors import Conflict
 from db.queries.artifacts import PROCESSED, RAW
-from db.services import models, versions
+from db.services import models, outputs, versions
 from db.services.exports import PipelineExport
 from db.services.exports import add_of_pipeline as add_exports
 from db.services.jobs import Failure, target_of
+from db.services.outputs import StoredFile
 from db.tables import Artifact, Dataset, DatasetVersion, JobInput, Pipeline, PipelineSnapshot, Run, StoredObject
 from db.tables.datasets import Modality
 from db.tables.jobs import JobKind
@@ -25,6 +28,7 @@ from workers.items import download_items
 from workers.ml.steps.export import EXPORT
 from workers.ml.steps.join import JOIN
 from workers.ml.steps.registry import STEPS
+from workers.pipeline_config import store_config
 from workers.pipeline_exports import FIRST_PERCENT, export_result
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
@@ -44,24 +48,23 @@ async def train(attempt: Attempt) -> Effects:
     model_path = attempt.folder / "found"
     checkpoint = await attempt.checkpoints.load("training", model_path)
     resume_from = None if checkpoint is None else {"state": checkpoint.state["body"], "path": str(model_path)}
-    result, exports = await _run(
+    ran = await _run(
         attempt,
         checkpointing={"interval": attempt.checkpoint_interval, "checkpoint": resume_from},
         model={"name": job.parameters["modelName"], "problem_type": await _model_problem_type(attempt)},
     )
     prefix = f"models/{job.owner_id}/{job.id}/{attempt.key}/artifacts"
-    artifacts = result["artifacts"]
+    artifacts = ran.result["artifacts"]
     files = await attempt.upload_all(
         [(Path(each["path"]), each["role"], each["filename"], each["content_type"]) for each in artifacts], prefix
     )
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
         try:
-            output = await models.add_version(work, settled, run, result, files)
+            output = await models.add_version(work, settled, run, ran.result, files)
         except Conflict as error:  # another first version of the model was settled during this training
             raise BodyFailed(Failure("OTHER_PROBLEM_TYPE", error.message, retryable=False)) from error
-        of_exports = await add_exports(work, settled, exports, first=1, model_version_id=output.id)
-        return [*output.duplicate_keys, *of_exports]
+        return [*output.duplicate_keys, *await ran.add_rest(work, settled, first=1, model_version_id=output.id)]
 
     return effects
 
@@ -70,7 +73,8 @@ async def train(attempt: Attempt) -> Effects:
 async def process(attempt: Attempt) -> Effects:
     """Write the next version of the output dataset. The settle creates its id, so object keys use the attempt's key instead."""
     job = attempt.job
-    result, exports = await _run(attempt)
+    ran = await _run(attempt)
+    result = ran.result
     prefix = f"datasets/{job.owner_id}/{target_of(job)}/{attempt.key}"
     processed = await attempt.upload(Path(result["parquet"]), f"{prefix}/processed/{attempt.key}", PROCESSED, "data.parquet", PARQUET)
     profile = await store_profile(attempt, prefix, result["profile"], "profile.json")
@@ -78,8 +82,7 @@ async def process(attempt: Attempt) -> Effects:
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
         output = await versions.add_derived(work, settled, result, processed, profile, items)
-        of_exports = await add_exports(work, settled, exports, first=2, dataset_version_id=output.id)
-        return [*output.duplicate_keys, *of_exports]
+        return [*output.duplicate_keys, *await ran.add_rest(work, settled, first=2, dataset_version_id=output.id)]
 
     return effects
 
@@ -102,7 +105,22 @@ async def _model_problem_type(attempt: Attempt) -> str | None:
     return None if problem_type is None else problem_type.name
 
 
-async def _run(attempt: Attempt, **options: Any) -> tuple[dict[str, Any], list[PipelineExport]]:
+@dataclass(frozen=True, slots=True)
+class _PipelineRun:
+    """The result of a pipeline's body, what its nodes exported of it, and the file that says what ran."""
+
+    result: dict[str, Any]
+    exports: list[PipelineExport]
+    config: StoredFile
+
+    async def add_rest(self, work: Work, settled: Row[Any], *, first: int, **source: UUID) -> list[str]:
+        """Add all but the result in the transaction that settles the job; see `exports.add_of_pipeline`."""
+        duplicate_keys = await add_exports(work, settled, self.exports, first=first, **source)
+        await outputs.add_artifact(work, settled, self.config, duplicate_keys, settled.attempt)
+        return duplicate_keys
+
+
+async def _run(attempt: Attempt, **options: Any) -> _PipelineRun:
     """Run the body, and the nodes that export its result."""
     job = attempt.job
     data = await _load_data(attempt)
@@ -138,10 +156,16 @@ async def _run(attempt: Attempt, **options: Any) -> tuple[dict[str, Any], list[P
     # Tables were written by our own bodies, so such a body may share its process; images and recordings are as they were uploaded.
     exports_result = any(node["step"] == EXPORT.key for node in definition["nodes"])
     end = FIRST_PERCENT if exports_result else 95
-    result = await attempt.run_body(BODY, spec, span=(2, end), is_shared=spec["items"] is None, is_last=not exports_result)
-    exports = await export_result(attempt, definition, spec, result) if exports_result else []
-    attempt.progress(95, "Store")
-    return result, exports
+    storing = asyncio.create_task(store_config(attempt, data))
+    try:
+        result = await attempt.run_body(BODY, spec, span=(2, end), is_shared=spec["items"] is None, is_last=not exports_result)
+        exports = await export_result(attempt, definition, spec, result) if exports_result else []
+        attempt.progress(95, "Store")
+        return _PipelineRun(result, exports, await storing)
+    finally:
+        storing.cancel()
+        # A request on its way could still create an object that was to be removed. If the body failed, that is what is told.
+        await asyncio.gather(storing, return_exceptions=True)
 
 
 def _reads_contents(definition: dict[str, Any]) -> bool:
@@ -185,6 +209,7 @@ async def _load_data(attempt: Attempt) -> Row[Any]:
     statement = (
         select(
             PipelineSnapshot.definition,
+            PipelineSnapshot.sha256.label("snapshot_sha256"),
             Pipeline.name.label("pipeline_name"),
             Pipeline.version.label("pipeline_version"),
             Dataset.name.label("dataset_name"),

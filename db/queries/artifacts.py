@@ -20,6 +20,8 @@ PREVIEW, PREVIEW_CONTENT_TYPE = "PREVIEW", "image/webp"
 EXPLANATION_DATA = "EXPLANATION_DATA"
 """The data of an explanation that are too large for its row."""
 LOG = "LOG"
+CONFIG = "CONFIG"
+"""What a job of a pipeline ran, as JSON."""
 MODEL = "MODEL"
 SIGNATURE = "SIGNATURE"
 RESULTS = "RESULTS"
@@ -69,6 +71,10 @@ def _processed(viewer: Viewer) -> Rows:
     return artifacts(viewer).where(Artifact.role == PROCESSED)
 
 
+def _config(viewer: Viewer) -> Rows:
+    return artifacts(viewer).where(Artifact.role == CONFIG)
+
+
 def previews(viewer: Viewer) -> Rows:
     """The previews of items a viewer may see, as artifacts with the id of their item. They have no object of their own, so their key is empty."""
     stem = func.regexp_replace(DatasetItem.key, r"^.*/|\.[^./]*$", "", "g")
@@ -100,6 +106,7 @@ by_id = rows_by_key(_with_previews, column("id", Uuid))
 preview_of_item = rows_by_key(previews, DatasetItem.id)
 raw_of_version = rows_by_key(_raw, Artifact.dataset_version_id)
 processed_of_version = rows_by_key(_processed, Artifact.dataset_version_id)
+config_of_job = rows_by_key(_config, Artifact.job_id)
 of_model_version = rows_by_parent(artifacts, Artifact.model_version_id, Artifact.created_at.asc(), Artifact.id.asc())
 of_export = rows_by_parent(artifacts, Artifact.export_id, Artifact.created_at.asc(), Artifact.id.asc())
 

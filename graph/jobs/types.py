@@ -10,7 +10,7 @@ from uuid import UUID
 import strawberry
 
 from db.core.queues import entry_id
-from db.queries import accounts, datasets, jobevents, jobs, pipelines, versions
+from db.queries import accounts, artifacts, datasets, jobevents, jobs, pipelines, versions
 from db.tables.jobstates import TERMINAL, WAITING
 from graph.accounts.types import Profile, User
 from graph.core.context import Info
@@ -21,6 +21,7 @@ from graph.core.loading import identity
 from graph.core.paging import Connection
 from graph.core.permissions import Scope
 from graph.core.scalars import JSON, BigInt, Duration
+from graph.datasets.files import Artifact
 from graph.datasets.types import Dataset, DatasetVersion
 from graph.jobs.enums import JobKind, JobStatus, WaitReason
 from graph.jobs.inputs import JobFilter, JobOrder
@@ -80,6 +81,11 @@ class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
         description="The pipeline that it runs, in its present state; `snapshot` is the definition that runs.",
     )
     snapshot: PipelineSnapshot | None = one(pipelines.snapshot_by_id, key="snapshot_id", description="The frozen definition that it runs.")
+    config: Artifact | None = one(
+        artifacts.config_of_job,
+        description="What ran, as a JSON file for reports and repetitions: the frozen definition, parameters and seed, the versions that were read with their"
+        " SHA-256, and the packages. Null unless it is a pipeline's and has completed.",
+    )
     nodes: list[JobNode] = many(
         jobs.nodes, metadata=costs(entries=10), description="Its parts in order, with their status in the latest attempt."
     )

@@ -9,7 +9,7 @@ from typing import Any
 from tests.client import EXPORT, Client
 
 CSV = "n,label\n" + "".join(f"{i},{'yes' if i % 3 else 'no'}\n" for i in range(60))
-JOB = """query($id: ID!) { job(id: $id) { status nodes { key status output error { code message } }
+JOB = """query($id: ID!) { job(id: $id) { status config { role } nodes { key status output error { code message } }
   outputs { __typename ... on DatasetVersion { id } ... on ModelVersion { id } ... on Export { id job { id } } } } }"""
 LINEAGE = "query($id: ID!) { lineage(id: $id, direction: UPSTREAM, depth: 1) { edges { source relation } } }"
 COUNT = "{ exports { totalCount } }"
@@ -44,6 +44,7 @@ async def test_rows_are_exported_in_several_formats_and_what_cannot_be_leaves_th
     assert {key: node["status"] for key, node in nodes.items()} == dict.fromkeys(("data", "split", "lines", "torch"), "COMPLETED") | {
         "bad": "FAILED"
     }
+    assert job["config"] == {"role": "CONFIG"}
     assert nodes["bad"]["error"]["code"] == "BAD_PARAMETER"
     assert "has no column 'nothing'" in nodes["bad"]["error"]["message"]
     exported = job["outputs"][2:]

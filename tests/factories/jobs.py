@@ -34,6 +34,14 @@ SELECT j.id, 1, 'data', 0, 'dataset', 'completed', 100 FROM jobs j JOIN users u 
 INSERT INTO job_inputs (job_id, dataset_version_id)
 SELECT j.id, j.dataset_version_id FROM jobs j JOIN users u ON u.id = j.owner_id WHERE u.username = :owner;
 
+INSERT INTO stored_objects (owner_id, object_key, size_bytes, sha256)
+SELECT j.owner_id, 'test/' || j.id || '/CONFIG', 10, md5(j.id::text || 'CONFIG') || repeat('0', 32)
+FROM jobs j JOIN users u ON u.id = j.owner_id WHERE u.username = :owner;
+
+INSERT INTO artifacts (owner_id, object_id, job_id, attempt, role, filename, content_type)
+SELECT o.owner_id, o.id, j.id, 1, 'CONFIG', 'config.json', 'application/json'
+FROM jobs j JOIN users u ON u.id = j.owner_id JOIN stored_objects o ON o.object_key = 'test/' || j.id || '/CONFIG' WHERE u.username = :owner;
+
 INSERT INTO pipeline_inputs (pipeline_id, dataset_id)
 SELECT j.pipeline_id, j.dataset_id FROM jobs j JOIN users u ON u.id = j.owner_id WHERE u.username = :owner AND j.kind = 'train';
 

@@ -30,7 +30,7 @@ SKOPS: Any = LazyModule("skops.io")
 TRUST: Any = LazyModule("workers.ml.artifacts.trust")
 RUN = """query($id: ID!) { run(id: $id) { number status seed hyperparameters config startedAt completedAt duration owner { username } experiment { name }
   metrics { key last lastStep min max count } metricHistory { key totalPoints points { step value } }
-  job { id kind status progress attempt nodes { key step status progress output } outputs { __typename } }
+  job { id kind status progress attempt nodes { key step status progress output } outputs { __typename } config { role filename sha256 downloadUrl } }
   modelVersion { number algorithm architecture config framework seed packages problemType hyperparameters isProduction model { name latestVersion { number } }
     metrics { key last } snapshot { sha256 definition { nodes { key parameters } } } datasetVersion { number }
     artifacts { role filename contentType sizeBytes sha256 downloadUrl } } } }"""
@@ -151,6 +151,19 @@ async def test_a_run_tells_its_whole_story(ada: Client, worker: object) -> None:
     ).text
     assert "LGBMClassifier" in card
     assert "Seed 3" in card
+    file = run["job"]["config"]
+    content = httpx.get(file["downloadUrl"], verify=False).content
+    assert (file["role"], file["filename"], file["sha256"]) == ("CONFIG", "config.json", hashlib.sha256(content).hexdigest())
+    ran = json.loads(content)
+    processed = await ada.one(
+        "query($id: ID!) { node(id: $id) { ... on DatasetVersion { processedFile { sha256 sizeBytes } } } }", id=version
+    )
+    assert (ran["job"], ran["kind"], ran["attempt"], ran["seed"]) == (run["job"]["id"], "TRAIN", 1, 3)
+    assert (ran["pipeline"], ran["parameters"]) == ({"id": pipeline, "name": "p", "version": 1}, {"train": {"n_estimators": 30}})
+    assert ran["snapshot"]["sha256"] == model_version["snapshot"]["sha256"]
+    assert {node["key"]: node["parameters"] for node in ran["snapshot"]["definition"]["nodes"]}["train"]["n_estimators"] == 30
+    assert ran["inputs"] == [{"datasetVersion": version, "dataset": "d", "number": 1, **processed["processedFile"]}]
+    assert packages.items() <= ran["packages"].items()
 
 
 @pytest.mark.exhaustive
@@ -162,7 +175,8 @@ async def test_the_same_seed_and_inputs_give_the_same_metrics(ada: Client, worke
         started = await ada.run_pipeline(pipeline, version, seed=11)
         await ada.wait(started["job"]["id"])
         run = await ada.one(RUN, id=started["run"]["id"])
-        results.append(json.dumps([run["metrics"], run["metricHistory"], run["modelVersion"]["snapshot"]["sha256"]]))
+        measured = [[each for each in run[name] if each["key"] != "step_seconds"] for name in ("metrics", "metricHistory")]
+        results.append(json.dumps([*measured, run["modelVersion"]["snapshot"]["sha256"]]))
     assert results[0] == results[1]
 
 
