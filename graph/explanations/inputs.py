@@ -29,8 +29,8 @@ class CreateExplanationInput:
     )
     max_rows: int | None = strawberry.field(
         default=None,
-        description="How many rows are used at most, 1 to 10,000; 1,000 by default. Of more rows, a sample by `seed`. Of wide data fewer are used, as"
-        " `data` tells.",
+        description="How many rows are used at most, 1 to 10,000; 1,000 by default. Of more rows, a sample by `seed`. Of wide data, and of contributions"
+        " to many classes, fewer are used, as `data` tells.",
     )
     features: list[str] | None = strawberry.field(
         default=None,

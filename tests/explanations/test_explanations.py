@@ -130,5 +130,10 @@ async def test_what_a_method_cannot_explain_is_refused_with_a_way_out(ada: Clien
     assert "does not have the model's target 'label'" in answer["message"]
     answer = await create(ada, model, "LINEAR", datasetVersionId=other, rows=[{"a": 1, "b": 2}])
     assert answer["message"] == "rows: Name one of datasetVersionId, itemId and rows; there is datasetVersionId already."
+    answer = await create(ada, model, "LINEAR", features=["a"] * 70 + [f"b{number}" for number in range(30)])
+    assert [issue["path"] for issue in answer["issues"]] == [["features", str(70 + number)] for number in range(20)]
+    assert [issue["message"] for issue in answer["issues"] if "Did you mean 'b'?" in issue["message"]] == [
+        f"The model takes no column 'b{number}'. Did you mean 'b'?" for number in range(3)
+    ]
     assert await database.rows(select(Job.id)) == before
     assert await database.rows(select(Explanation.id)) == []

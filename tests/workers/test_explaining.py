@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,38 @@ def test_equal_seeds_give_equal_explanations_and_large_data_lie_in_a_file(tmp_pa
     assert images[0] != images[1]
     # A column has the same numbers whichever others are explained.
     assert explain(tmp_path, result, "PERMUTATION", rows, **{**few, "features": ["c7"]})["data"]["losses"] == [first["data"]["losses"][1]]
+
+
+def test_columns_of_many_categories_and_several_classes_take_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, categories = 2_000, 300
+    frame = pl.DataFrame(
+        {
+            "few": [f"f{number % 3}" for number in range(rows)],
+            "many": [f"m{number % categories:03}" for number in range(rows)],
+            "k": [("low", "middle", "high")[number % categories % 3] for number in range(rows)],
+        }
+    )
+    frame.write_parquet(tmp_path / "rows.parquet")
+    steps = chain(("one_hot_encode", {"max_categories": categories}), ("train_logistic_regression", {"target": "k", "max_iter": 20}))
+    result, _ = run(tmp_path, frame, steps)
+    version = {"parquet": str(tmp_path / "rows.parquet")}
+    explain(tmp_path, result, "LINEAR", version, maxRows=10)  # which imports what it needs
+    tracemalloc.start()
+    told = explain(tmp_path, result, "LINEAR", version, maxRows=1_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * 1_000 * categories * 8, "contributions to each class of each category are summed by column, a few rows at a time"
+    pipeline = TRUST.load_model(artifact_path(result, "MODEL"))
+    values = pl.DataFrame(told["data"]["values"])
+    expected = pipeline.decision_function(values)
+    for number, output in enumerate(told["data"]["outputs"]):
+        assert output["baseValue"] + np.array(output["contributions"]).sum(axis=1) == pytest.approx(expected[:, number])
+        # Of rows that are alike but for one column, that one's contributions alone differ.
+        alike = values.with_row_index().filter(pl.col("many") == "m001", pl.col("few") == "f1")["index"].to_list()
+        assert len({tuple(output["contributions"][row]) for row in alike}) == 1
+    monkeypatch.setattr("workers.ml.explaining.rows.MAX_CELLS", 600)
+    told = explain(tmp_path, result, "LINEAR", version)
+    assert (told["data"]["rows"], told["data"]["rowsInAll"]) == (100, rows), "2 columns contribute to each of 3 classes"
 
 
 @pytest.mark.exhaustive

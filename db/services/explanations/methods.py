@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from sqlalchemy import Row
 
 from db.core.checks import Checks, composed
+from db.core.suggestions import closest
 from db.errors import Unsupported
 from db.services.predictions.signatures import Input, Signature
 from db.tables.datasets import ProblemType
@@ -17,6 +17,9 @@ from db.tables.models import ModelFormat
 MAX_ROWS, DEFAULT_ROWS = 10_000, 1_000
 MAX_CURVES = 50
 """Columns of which PARTIAL_DEPENDENCE draws curves."""
+
+MAX_UNKNOWN, MAX_SUGGESTIONS = 20, 3
+"""How many columns that a model does not take are told, and of how many a similar name is looked for, which takes milliseconds among thousands."""
 
 TREES = frozenset(
     f"{name}{kind}" for name in ("LGBM", "XGB", "RandomForest", "ExtraTrees", "GradientBoosting") for kind in ("Classifier", "Regressor")
@@ -87,7 +90,7 @@ def check_options(
             checks.add("classLabel", message="The model predicts no classes. Leave the class out.")
         elif class_label not in signature.classes:
             known = ", ".join(repr(label) for label in signature.classes[:10]) + ("" if len(signature.classes) <= 10 else ", …")
-            checks.add("classLabel", message=f"The model does not know the class {class_label!r}. Its classes are {known}.")
+            checks.add("classLabel", message=f"The model does not know the class {class_label[:100]!r}. Its classes are {known}.")
     if max_rows is not None and not 1 <= max_rows <= MAX_ROWS:
         checks.add("maxRows", message=f"This is {max_rows:,}; 1 to {MAX_ROWS:,} rows are explained at once.")
 
@@ -99,8 +102,9 @@ def _check_features(checks: Checks, method: ExplanationMethod, features: list[st
     if not features or (method is ExplanationMethod.PARTIAL_DEPENDENCE and len(features) > MAX_CURVES):
         most = f" to {MAX_CURVES}" if method is ExplanationMethod.PARTIAL_DEPENDENCE else " or more"
         checks.add("features", message=f"Name 1{most} columns, or leave this out.")
-    for index, feature in enumerate(features[:1_000]):
-        if composed(feature) not in names:
-            close = difflib.get_close_matches(feature, names, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            checks.add("features", index, message=f"The model takes no column {feature!r}.{hint}")
+    known = frozenset(names)
+    unknown = [(index, feature) for index, feature in enumerate(features) if composed(feature) not in known]
+    for number, (index, feature) in enumerate(unknown[:MAX_UNKNOWN]):
+        close = closest(feature, names) if number < MAX_SUGGESTIONS else None
+        hint = f" Did you mean {close!r}?" if close is not None else ""
+        checks.add("features", index, message=f"The model takes no column {feature[:100]!r}.{hint}")

@@ -15,7 +15,7 @@ import polars as pl
 from workers.ml.contents.places import ItemFiles
 from workers.ml.errors import BadInput
 from workers.ml.explaining import plots
-from workers.ml.explaining.contributions import Contributions, class_labels, linear, tree_shap
+from workers.ml.explaining.contributions import Contributions, class_labels, linear, output_labels, tree_shap
 from workers.ml.explaining.documents import Told, tell_contributions, tell_curves, tell_occlusion, tell_permutation
 from workers.ml.explaining.groups import chosen, sources_of
 from workers.ml.explaining.occlusion import ExplainedItem, occlusion
@@ -89,7 +89,8 @@ def explain(spec: ExplanationSpec, reporter: Reporter) -> ExplanationResult:
 
 def _read_rows(spec: ExplanationSpec, signature: Mapping[str, Any], predictor: Predictor) -> ExplainedRows:
     options = spec["options"]
-    limit = row_limit(options["maxRows"], len(signature["inputs"]))
+    outputs = len(output_labels(predictor)) if options["method"] in ("TREE_SHAP", "LINEAR") else 1  # each of which a column contributes to
+    limit = row_limit(options["maxRows"], len(signature["inputs"]) * outputs)
     if (request := spec.get("request")) is not None:
         return requested_rows(Path(request), signature, predictor, limit, options["seed"])
     if (parquet := spec.get("parquet")) is not None:
@@ -167,7 +168,7 @@ class Explaining:
                 elif background.height < 2:
                     message = "LINEAR compares values with their mean over many rows, and this model version has none of its own. Explain at least two rows."
                     raise BadInput("NO_BACKGROUND", message)
-                return self._contributions(linear(self._predictor, rows.features, background), rows)
+                return self._contributions(linear(self._predictor, rows.features, background, self._progress("Explain")), rows)
 
     def _permutation(self, rows: ExplainedRows) -> Told:
         if rows.truth is None:

@@ -16,7 +16,9 @@ from workers.ml.prediction.other_formats import BoosterPredictor
 from workers.ml.prediction.predictor import PipelinePredictor, Predictor
 
 Scale = Literal["log-odds", "raw score", "value"]
-BATCH = 100  # rows between reports of progress
+_Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Contributions, outputs × rows × columns as the estimator takes them; what they are added to; and predictions, outputs × rows."""
+BATCH = 100  # rows that are explained at once
 MAX_WORK = 50_000_000_000  # steps: some minutes
 TOLERANCE = 1e-9
 
@@ -85,41 +87,60 @@ def tree_shap(
     predictor: Predictor, features: pl.DataFrame, seed: int, progress: Callable[[float], None]
 ) -> tuple[Contributions, pl.DataFrame]:
     """Return the contributions and the rows that they are of: of a large forest, a sample. Raises BadInput (NOT_SUPPORTED)."""
+    if not isinstance(predictor, PipelinePredictor | BoosterPredictor):
+        raise _not_supported("TREE_SHAP", "models of trees")
     explain = _explainer(predictor)
     features = features[sample(features.height, max(1, MAX_WORK // max(explain.work, 1)), seed)]
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
-    matrix = predictor.matrix(features) if isinstance(predictor, PipelinePredictor | BoosterPredictor) else np.empty((0, 0))
-    for start in range(0, len(matrix), BATCH):
-        parts.append(explain.contributions(matrix[start : start + BATCH]))
-        progress(min(1.0, (start + BATCH) / len(matrix)))
-    contributions, predictions = np.concatenate([part for part, _ in parts]), np.concatenate([part for _, part in parts])
-    by_output = np.moveaxis(contributions, 1, 0)
-    result = Contributions(output_labels(predictor), by_output[..., :-1], by_output[:, 0, -1], predictions.T, explain.scale)
-    return _by_column(result, predictor, features), features
+
+    def of_batch(matrix: np.ndarray) -> _Batch:
+        contributions, predictions = explain.contributions(matrix)
+        by_output = np.moveaxis(contributions, 1, 0)
+        return by_output[..., :-1], by_output[:, 0, -1], predictions.T
+
+    return _by_column(predictor, features, of_batch, explain.scale, progress), features
 
 
-def linear(predictor: Predictor, features: pl.DataFrame, background: pl.DataFrame) -> Contributions:
+def linear(predictor: Predictor, features: pl.DataFrame, background: pl.DataFrame, progress: Callable[[float], None]) -> Contributions:
     """Coefficient × (value − mean of the background), of the columns as the estimator takes them. Raises BadInput (NOT_SUPPORTED)."""
     estimator: Any = getattr(predictor, "estimator", None)
     if not isinstance(predictor, PipelinePredictor) or not hasattr(estimator, "coef_"):
         raise _not_supported("LINEAR", "linear models")
-    matrix, mean = predictor.matrix(features), predictor.matrix(background).mean(axis=0)
+    mean = sum(predictor.matrix(batch).sum(axis=0) for batch in background.iter_slices(BATCH)) / background.height
     coefficients = np.atleast_2d(np.asarray(estimator.coef_, dtype=np.float64))
     base = coefficients @ mean + np.atleast_1d(estimator.intercept_)
     is_classifier = predictor.classes is not None
-    predictions = np.asarray(estimator.decision_function(matrix) if is_classifier else estimator.predict(matrix), dtype=np.float64)
-    values = coefficients[:, None, :] * (matrix - mean)[None]
-    labels = output_labels(predictor)
-    scale: Scale = "value" if not is_classifier else "log-odds" if len(labels) == 1 else "raw score"
-    return _by_column(Contributions(labels, values, base, predictions.reshape(len(matrix), -1).T, scale), predictor, features)
+
+    def of_batch(matrix: np.ndarray) -> _Batch:
+        predictions = np.asarray(estimator.decision_function(matrix) if is_classifier else estimator.predict(matrix), dtype=np.float64)
+        return coefficients[:, None, :] * (matrix - mean)[None], base, predictions.reshape(len(matrix), -1).T
+
+    scale: Scale = "value" if not is_classifier else "log-odds" if len(coefficients) == 1 else "raw score"
+    return _by_column(predictor, features, of_batch, scale, progress)
 
 
-def _by_column(contributions: Contributions, predictor: Predictor, features: pl.DataFrame) -> Contributions:
-    """Sum those of the outputs of a transformer, such as the categories of an encoded column, by the column that they are made of."""
-    if not isinstance(predictor, PipelinePredictor):
-        return contributions
-    outputs = columns_of(predictor.transformer)
-    return contributions.summed([outputs.get(name, range(0)) for name in features.columns])
+def _by_column(
+    predictor: PipelinePredictor | BoosterPredictor,
+    features: pl.DataFrame,
+    of_batch: Callable[[np.ndarray], _Batch],
+    scale: Scale,
+    progress: Callable[[float], None],
+) -> Contributions:
+    """Sum those of the outputs of a transformer, such as the categories of an encoded column, by the column that they are made of.
+
+    A few rows at a time: a column of texts may have thousands of outputs, for each class.
+    """
+    outputs = columns_of(predictor.transformer) if isinstance(predictor, PipelinePredictor) else None
+    members = None if outputs is None else [list(outputs.get(name, ())) for name in features.columns]
+    parts: list[_Batch] = []
+    done = 0
+    for batch in features.iter_slices(BATCH):
+        values, base, predictions = of_batch(predictor.matrix(batch))
+        summed = values if members is None else np.stack([values[..., each].sum(axis=-1) for each in members], axis=-1)
+        parts.append((summed, base, predictions))
+        done += batch.height
+        progress(done / features.height)
+    contributions, predictions = (np.concatenate([part[place] for part in parts], axis=1) for place in (0, 2))
+    return Contributions(output_labels(predictor), contributions, parts[0][1], predictions, scale)
 
 
 @dataclass(frozen=True)
@@ -131,7 +152,7 @@ class _Explainer:
     work: int = 0
 
 
-def _explainer(predictor: Predictor) -> _Explainer:
+def _explainer(predictor: PipelinePredictor | BoosterPredictor) -> _Explainer:
     if isinstance(predictor, BoosterPredictor):
         return _lightgbm(predictor.booster, predictor.classes)
     estimator: Any = getattr(predictor, "estimator", None)

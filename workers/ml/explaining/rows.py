@@ -33,7 +33,7 @@ class ExplainedRows:
 
 
 def row_limit(max_rows: int, columns: int) -> int:
-    """How many rows of so many columns are explained at once."""
+    """How many rows are explained, for each of which there are so many numbers."""
     return max(1, min(max_rows, MAX_CELLS // max(columns, 1)))
 
 
