@@ -68,6 +68,7 @@ def test_each_row_has_what_its_own_files_show(tmp_path: Path) -> None:
     )
     made, report = table(tmp_path, frame, items, *steps)
     assert made["number"].to_list() == [1, 2, 3, 4, 5, 6, 7]
+    assert made.columns == [*frame.columns, "p_1", "p_2", *(name for name in made.columns if name.startswith("s_"))]
     assert [None if value is None else round(value * 255) for value in made["p_1"]] == [102, 153, 204, 255, None, 51, None]
     assert (made["picture_width"].is_null() == made["p_1"].is_null()).all(), "the ingest and the steps find the same files"
     high = made["s_mel_4_mean"] - made["s_mel_1_mean"]
