@@ -15,7 +15,7 @@ from uuid import UUID
 _PARAMETER = re.compile(r"\$([0-9]+)")
 _QUOTED = re.compile(r"'(?:[^']|'')*'")
 # The arguments that say which rows a list or batch has and how many are read: no plan was ever chosen for their values.
-_KEYS_AND_LIMITS = re.compile(r"batch_keys?|page_parents|page_limit|limit_[0-9]+")
+_KEYS_AND_LIMITS = re.compile(r"batch_keys?|page_parents?|page_limit|limit_[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)

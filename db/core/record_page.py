@@ -32,10 +32,10 @@ from db.core.sql import Column, Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 
-_PARENTS, _LIMIT = "page_parents", "page_limit"
+_PARENTS, _PARENT, _LIMIT = "page_parents", "page_parent", "page_limit"
 _AFTER, _AFTER_KEY, _BEFORE, _BEFORE_KEY = "after_value", "after_key", "before_value", "before_key"
 NO_ARGUMENTS: Mapping[str, Any] = {}
-_ARGUMENTS = frozenset({_PARENTS, _LIMIT, _AFTER, _AFTER_KEY, _BEFORE, _BEFORE_KEY})
+_ARGUMENTS = frozenset({_PARENTS, _PARENT, _LIMIT, _AFTER, _AFTER_KEY, _BEFORE, _BEFORE_KEY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,13 @@ class RecordPages:
 async def record_pages(
     database: Database, viewer: Viewer, source: PageSource, parents: Sequence[UUID], page_slice: Slice, parts: PageParts
 ) -> RecordPages:
-    """The same page under each of the parents, in their order, or the one of a list without parents. Raises `InvalidCursor`."""
+    """The same page under each of the parents, in their order, or the one of a list without parents. Raises `InvalidCursor`.
+
+    One parent has a statement of its own, as one key of a batch has.
+    """
     prepared, values, sort = _prepare(viewer, source, parents, page_slice, parts, None)
     records = await database.records(prepared, values)
-    lengths = [len(records)] if source.parent is None else _lengths(records, len(parents))
+    lengths = [len(records)] if source.parent is None or len(parents) == 1 else _lengths(records, len(parents))
     if not (parts.cursors or parts.ends or page_slice.backward):
         return RecordPages(records, lengths)
     cursor_of = _cursor_of(sort, len(parts.names)) if parts.cursors and sort is not None else None
@@ -140,15 +143,16 @@ def _prepare(
     """The select of pages with the values of its parameters, and the sort if cursors are read or made. Raises `InvalidCursor`."""
     sort = source.sort() if parts.cursors or page_slice.after is not None or page_slice.before is not None else None
     row_text, text_arguments = (None, NO_ARGUMENTS) if text is None else (text.row_text, text.arguments)
-    arguments: dict[str, Any] = {**source.arguments, **text_arguments, _PARENTS: parents, _LIMIT: page_slice.size + parts.ends}
+    arguments: dict[str, Any] = {**source.arguments, **text_arguments, **_parent_arguments(parents), _LIMIT: page_slice.size + parts.ends}
+    has_one_parent = len(parents) == 1
     nulls = [
         _set_position(arguments, sort, *names)
         for names in ((page_slice.after, _AFTER, _AFTER_KEY), (page_slice.before, _BEFORE, _BEFORE_KEY))
     ]
     prepared = SELECTS.get(
-        (*source.key, parts.names, parts.cursors, row_text, page_slice.backward, *nulls),
+        (*source.key, parts.names, parts.cursors, row_text, page_slice.backward, has_one_parent, *nulls),
         viewer,
-        lambda viewer: _statement(source, viewer, page_slice, parts, nulls, row_text),
+        lambda viewer: _statement(source, viewer, page_slice, parts, nulls, row_text, has_one_parent=has_one_parent),
         _ARGUMENTS | source.arguments.keys() | text_arguments.keys(),
         for_values=source.for_values or (row_text is not None and row_text.for_values),
         count_rows=len if row_text is None else _count_texts,
@@ -205,8 +209,19 @@ def _set_position(arguments: dict[str, Any], sort: Sort | None, cursor: str | No
     return value is None
 
 
+def _parent_arguments(parents: Sequence[Any]) -> dict[str, Any]:
+    return {_PARENT: parents[0]} if len(parents) == 1 else {_PARENTS: parents}
+
+
 def _statement(
-    source: PageSource, viewer: Viewer, page_slice: Slice, parts: PageParts, nulls: Sequence[bool | None], row_text: RowText | None
+    source: PageSource,
+    viewer: Viewer,
+    page_slice: Slice,
+    parts: PageParts,
+    nulls: Sequence[bool | None],
+    row_text: RowText | None,
+    *,
+    has_one_parent: bool,
 ) -> Rows:
     sort = source.sort()
     after = _position(sort, nulls[0], _AFTER, _AFTER_KEY)
@@ -235,6 +250,9 @@ def _statement(
             if row_text is None
             else _gathered(rows_of_list([*parts.names, SORT_KEY, ROW_KEY]), row_text, parts, viewer)
         )
+    if has_one_parent:
+        page_of_parent = rows_of(viewer, bindparam(_PARENT, type_=Uuid))
+        return page_of_parent if row_text is None else _gathered(page_of_parent, row_text, parts, viewer)
     parents = bindparam(_PARENTS, type_=ARRAY(Uuid))
     if row_text is None:
         return under_parents(lambda parent: rows_of(viewer, parent), parents, sort, page_slice, selected)
@@ -262,17 +280,22 @@ def _position(sort: Sort, is_null: bool | None, value_name: str, key_name: str) 
 
 async def record_counts(database: Database, viewer: Viewer, source: PageSource, parents: Sequence[UUID]) -> Mapping[Any, int]:
     """The number of rows under each of the parents; of a list without parents under None."""
+    has_one_parent = len(parents) == 1
 
     def statement(viewer: Viewer) -> Rows:
         base = source.statement(viewer)
         if source.parent is None:
             return base.with_only_columns(func.count(), maintain_column_froms=True)
+        if has_one_parent:
+            return base.with_only_columns(func.count(), maintain_column_froms=True).where(source.parent == bindparam(_PARENT, type_=Uuid))
         counts = base.with_only_columns(source.parent.label("parent"), func.count(), maintain_column_froms=True)
         return counts.where(source.parent == any_(bindparam(_PARENTS, type_=ARRAY(Uuid)))).group_by(source.parent)
 
-    select = SELECTS.get((*source.key, "count"), viewer, statement, _ARGUMENTS, for_values=source.for_values)
-    records = await database.records(select, select.values(viewer, {_PARENTS: parents}))
+    select = SELECTS.get((*source.key, "count", has_one_parent), viewer, statement, _ARGUMENTS, for_values=source.for_values)
+    records = await database.records(select, select.values(viewer, _parent_arguments(parents)))
     if source.parent is None:
         return {None: records[0][0]}
+    if has_one_parent:
+        return {parents[0]: records[0][0]}
     counts = {record[0]: record[1] for record in records}
     return {key: counts.get(key, 0) for key in parents}

@@ -11,9 +11,11 @@ from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import ClauseElement
 
 from db.core import prepared
+from db.core.page import Slice
+from db.core.record_page import PageParts
 from db.core.viewer import SYSTEM
 from db.core.work import Database
-from db.queries import experiments
+from db.queries import experiments, leaderboard
 from tests.planning.conftest import Both, send
 from tests.planning.operations import Operation
 
@@ -96,11 +98,16 @@ async def test_a_value_that_comes_again_is_found_by_an_index(database: Database)
     assert any(line.startswith("Index Cond:") and "key = 'o''clock'::text" in line for line in plan), plan
 
 
-async def test_a_look_up_of_one_row_is_not_planned_each_time(database: Database) -> None:
+async def test_what_is_read_under_one_key_is_not_planned_each_time(database: Database) -> None:
+    parts = PageParts(("number",), cursors=False, ends=False)
     for _ in range(10):
         assert await experiments.live_by_id.records(database, SYSTEM, [uuid4()], ["name"]) == {}
-    statements = prepared.PreparedSelect(
-        "SELECT statement, generic_plans FROM pg_prepared_statements WHERE statement LIKE '%experiments%'", ()
-    )
-    (plans,) = {count for text, count in await database.records(statements, []) if text.startswith("SELECT experiments.name")}
-    assert plans > 0
+        page = await leaderboard.of_experiment.record_pages(database, SYSTEM, [uuid4()], Slice(size=5), None, None, parts)
+        assert page.lengths == [0]
+        key = uuid4()
+        assert await leaderboard.of_experiment.record_counts(database, SYSTEM, [key], None) == {key: 0}
+    statements = prepared.PreparedSelect("SELECT statement, generic_plans FROM pg_prepared_statements", ())
+    plans: dict[str, int] = {record[0]: record[1] for record in await database.records(statements, [])}
+    for start in ("SELECT experiments.name", "SELECT runs.number", "SELECT count(*) AS count_1 \nFROM runs"):
+        (count,) = (plans[text] for text in plans if text.startswith(start))
+        assert count > 0, start
