@@ -16,6 +16,8 @@ from db.core.work import Work
 from db.errors import Conflict
 from db.queries.artifacts import PROCESSED, RAW
 from db.services import models, outputs, versions
+from db.services.explanations.results import PipelineExplanation
+from db.services.explanations.results import add_of_pipeline as add_explanations
 from db.services.exports import PipelineExport
 from db.services.exports import add_of_pipeline as add_exports
 from db.services.jobs import Failure, target_of
@@ -25,10 +27,12 @@ from db.tables.datasets import Modality
 from db.tables.jobs import JobKind
 from workers.datasets import PARQUET, store_items, store_profile
 from workers.items import download_items
+from workers.ml.steps.explain import EXPLAIN
 from workers.ml.steps.export import EXPORT
 from workers.ml.steps.join import JOIN
 from workers.ml.steps.registry import STEPS
 from workers.pipeline_config import store_config
+from workers.pipeline_explanations import EXPLAINING_FROM, explain_result
 from workers.pipeline_exports import FIRST_PERCENT, export_result
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
@@ -64,7 +68,10 @@ async def train(attempt: Attempt) -> Effects:
             output = await models.add_version(work, settled, run, ran.result, files)
         except Conflict as error:  # another first version of the model was settled during this training
             raise BodyFailed(Failure("OTHER_PROBLEM_TYPE", error.message, retryable=False)) from error
-        return [*output.duplicate_keys, *await ran.add_rest(work, settled, first=1, model_version_id=output.id)]
+        rest = await ran.add_rest(work, settled, first=1, model_version_id=output.id)
+        first = 1 + len(ran.exports)
+        told = await add_explanations(work, settled, ran.explanations, first=first, model_version_id=output.id, run_id=run.id)
+        return [*output.duplicate_keys, *rest, *told]
 
     return effects
 
@@ -107,21 +114,22 @@ async def _model_problem_type(attempt: Attempt) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _PipelineRun:
-    """The result of a pipeline's body, what its nodes exported of it, and the file that says what ran."""
+    """The result of a pipeline's body, what its nodes told and exported of it, and the file that says what ran."""
 
     result: dict[str, Any]
+    explanations: list[PipelineExplanation]
     exports: list[PipelineExport]
     config: StoredFile
 
     async def add_rest(self, work: Work, settled: Row[Any], *, first: int, **source: UUID) -> list[str]:
-        """Add all but the result in the transaction that settles the job; see `exports.add_of_pipeline`."""
+        """Add exports and file in the transaction that settles the job; see `exports.add_of_pipeline`."""
         duplicate_keys = await add_exports(work, settled, self.exports, first=first, **source)
         await outputs.add_artifact(work, settled, self.config, duplicate_keys, settled.attempt)
         return duplicate_keys
 
 
 async def _run(attempt: Attempt, **options: Any) -> _PipelineRun:
-    """Run the body, and the nodes that export its result."""
+    """Run the body, and the nodes that explain or export its result."""
     job = attempt.job
     data = await _load_data(attempt)
     definition = data.definition
@@ -155,13 +163,19 @@ async def _run(attempt: Attempt, **options: Any) -> _PipelineRun:
     }
     # Tables were written by our own bodies, so such a body may share its process; images and recordings are as they were uploaded.
     exports_result = any(node["step"] == EXPORT.key for node in definition["nodes"])
-    end = FIRST_PERCENT if exports_result else 95
+    explains_result = any(node["step"] == EXPLAIN.key for node in definition["nodes"])
+    exported_from = FIRST_PERCENT if exports_result else 95
+    span = (2, EXPLAINING_FROM if explains_result else exported_from)
+    is_last = not (explains_result or exports_result)
     storing = asyncio.create_task(store_config(attempt, data))
     try:
-        result = await attempt.run_body(BODY, spec, span=(2, end), is_shared=spec["items"] is None, is_last=not exports_result)
+        result = await attempt.run_body(BODY, spec, span=span, is_shared=spec["items"] is None, is_last=is_last)
+        explanations: list[PipelineExplanation] = []
+        if explains_result:
+            explanations = await explain_result(attempt, definition, result, exported_from, is_last=not exports_result)
         exports = await export_result(attempt, definition, spec, result) if exports_result else []
         attempt.progress(95, "Store")
-        return _PipelineRun(result, exports, await storing)
+        return _PipelineRun(result, explanations, exports, await storing)
     finally:
         storing.cancel()
         # A request on its way could still create an object that was to be removed. If the body failed, that is what is told.

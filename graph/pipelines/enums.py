@@ -25,7 +25,7 @@ describe(
     SPLIT="Sets rows aside for validation and test.",
     TRAIN="Trains a model; a pipeline has at most one.",
     EVALUATE="Evaluates the model.",
-    EXPLAIN="Explains the predictions of the model. Not available yet.",
+    EXPLAIN="Explains what the predictions of the model depend on.",
     EXPORT="Exports the result, as files in a format of other programs.",
 )
 describe(

@@ -51,11 +51,12 @@ _SCRIPTED = f"p.name LIKE '{SCRIPT_PREFIX}%'"
 def _declared_outputs() -> str:
     """The WHEN clauses that map a job to the kinds of its outputs: one row of each table that the declaration of its kind names.
 
-    A pipeline exports if its submission says so, rows are predicted without outputs, and a profile by the same profiler is none.
+    A pipeline exports if its submission says so, none has a step that explains, rows are predicted without outputs, and a profile by the same profiler
+    is none.
     """
     outputs = {kind.value: sorted(str(table.output_kind) for table in spec.outputs) for kind, spec in declared_kinds().items()}
     for kind in ("train", "process"):
-        outputs[kind].remove("export")
+        outputs[kind] = [name for name in outputs[kind] if name not in ("export", "explanation")]
     clauses = [
         "WHEN j.kind = 'predict' AND j.dataset_version_id IS NULL THEN ARRAY[]::text[]",
         "WHEN j.kind = 'profile' AND NOT (SELECT (d.result->>'isNew')::boolean FROM job_documents d WHERE d.job_id = j.id) THEN ARRAY[]::text[]",
@@ -101,6 +102,9 @@ INVARIANTS: dict[str, str] = {
         SELECT job_id FROM model_versions WHERE job_id IS NOT NULL GROUP BY job_id HAVING count(*) > 1
         UNION ALL
         SELECT j.id FROM jobs j LEFT JOIN exports e ON e.job_id = j.id WHERE j.kind = 'export' GROUP BY j.id HAVING count(e.id) <> 1
+        UNION ALL
+        SELECT j.id FROM jobs j LEFT JOIN explanations e ON e.job_id = j.id WHERE j.kind = 'explain' GROUP BY j.id
+        HAVING count(e.id) <> 1 OR bool_or((j.status = 'completed') <> (e.data IS NOT NULL))
         UNION ALL
         SELECT j.id FROM jobs j LEFT JOIN job_documents d ON d.job_id = j.id
         WHERE (j.status = 'completed' AND j.kind IN ('predict', 'profile')) <> (d.result IS NOT NULL)""",

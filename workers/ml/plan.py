@@ -196,6 +196,9 @@ def _check_end(chain: list[PipelineNode], after: list[PipelineNode], end: list[P
         if chain[-1].index not in ancestors[node.index]:
             message = f"Node '{node.key}' works on what the pipeline makes. Link it after '{chain[-1].key}'."
             raise BadInput("UNSOUND_PIPELINE", message, path=path)
+        if node.step.type == "EXPLAIN" and chain[-1].step.place != "train":
+            message = f"Node '{node.key}' explains a model, and no training node leads to it. Link it after a training node."
+            raise BadInput("UNSOUND_PIPELINE", message, path=path)
         later = next((other for other in [*chain, *after, *end] if node.index in ancestors[other.index]), None)
         if later is not None:
             message = f"Node '{later.key}' comes after '{node.key}', which nothing may follow. Link it elsewhere."

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import Row
+from dataclasses import dataclass
 
 from db.core.checks import Checks, composed
 from db.core.suggestions import closest
@@ -29,9 +27,28 @@ _HIDING = {"IMAGE", "AUDIO", "SIGNAL"}
 _WITH_TARGET = (ProblemType.CLASSIFICATION, ProblemType.REGRESSION)
 
 
-def require_supported(method: ExplanationMethod, model: Row[Any], signature: Signature) -> None:
+@dataclass(frozen=True, slots=True)
+class ExplainedModel:
+    """What decides by which methods a model version can be explained; `name` is for people."""
+
+    name: str
+    algorithm: str
+    format: ModelFormat
+    problem_type: ProblemType | None
+
+
+def method_for(model: ExplainedModel) -> ExplanationMethod:
+    """The method that tells most of a model."""
+    if model.algorithm in TREES or model.format is ModelFormat.LIGHTGBM:
+        return ExplanationMethod.TREE_SHAP
+    if model.algorithm in LINEAR:
+        return ExplanationMethod.LINEAR
+    return ExplanationMethod.PERMUTATION if model.problem_type in _WITH_TARGET else ExplanationMethod.PARTIAL_DEPENDENCE
+
+
+def require_supported(method: ExplanationMethod, model: ExplainedModel, signature: Signature) -> None:
     """Raise `Unsupported` if the method cannot explain the model, with one that can."""
-    name = f"{model.name} v{model.number}"
+    name = model.name
     other = "PERMUTATION and PARTIAL_DEPENDENCE explain any model that predicts a target."
     match method:
         case ExplanationMethod.TREE_SHAP if model.algorithm not in TREES and model.format is not ModelFormat.LIGHTGBM:
@@ -52,13 +69,13 @@ def require_supported(method: ExplanationMethod, model: Row[Any], signature: Sig
             pass
 
 
-def _instead(model: Row[Any], other: str) -> str:
+def _instead(model: ExplainedModel, other: str) -> str:
     if model.algorithm in TREES:
         return "Use TREE_SHAP."
     return "Use LINEAR." if model.algorithm in LINEAR else other
 
 
-def _unsupervised(model: Row[Any]) -> str:
+def _unsupervised(model: ExplainedModel) -> str:
     return "Use PARTIAL_DEPENDENCE." if model.problem_type is ProblemType.OTHER else "Look at the plots of the model version."
 
 

@@ -15,7 +15,7 @@ from db.core.viewer import Viewer
 from db.core.work import Database, Work
 from db.errors import NotFound, WrongState
 from db.services import idempotency, jobs
-from db.services.explanations.methods import DEFAULT_ROWS, check_options, require_supported
+from db.services.explanations.methods import DEFAULT_ROWS, ExplainedModel, check_options, require_supported
 from db.services.explanations.requests import NewExplanation
 from db.services.explanations.sources import check_source, find_source
 from db.services.predictions.inputs import check_rows
@@ -65,7 +65,8 @@ async def create(database: Database, objects: ObjectStore, viewer: Viewer, new: 
             return UUID(stored_answer["explanation"]), UUID(stored_answer["job"])
         model = await load_model(work, new.model_version_id)
     signature = await read_signature(objects, model)
-    require_supported(new.method, model, signature)
+    name = f"{model.name} v{model.number}"
+    require_supported(new.method, ExplainedModel(name, model.algorithm, model.format, model.problem_type), signature)
     checks = Checks()
     check_source(checks, new)
     check_options(checks, new.method, signature, new.features, new.class_label, new.max_rows)

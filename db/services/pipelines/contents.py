@@ -110,7 +110,7 @@ def _role(node: dict[str, Any], steps: Steps) -> str | None:
 
 
 def _chain(definition: Definition, steps: Steps) -> Iterator[int]:
-    """Yield the nodes from the dataset to the training; nothing leads past it but what evaluates or exports."""
+    """Yield the nodes from the dataset to the training; nothing leads past it but what evaluates, explains or exports."""
     indexes = {node["key"]: index for index, node in enumerate(definition["nodes"])}
     beside = {
         node["key"]

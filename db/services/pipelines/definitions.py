@@ -202,8 +202,13 @@ def _check_links(
                 checks.add("definition", "nodes", index, message=f"{key!r} has no input; link another node to it.")
 
 
+_ENDS = {StepType.EXPLAIN, StepType.EXPORT}
+"""What works on the result of a pipeline, and is followed by nothing."""
+_NEEDING_A_MODEL = {StepType.EVALUATE: "evaluates", StepType.EXPLAIN: "explains a model"}
+
+
 def _check_shape(checks: Checks, definition: Definition, steps: Steps) -> None:
-    """At most one dataset, split and training node, on one path without branches; only what evaluates or exports comes after the training."""
+    """At most one dataset, split and training node, on one path without branches; only what evaluates, explains or exports comes after the training."""
     nodes: dict[str, dict[str, Any]] = {node["key"]: node for node in definition["nodes"]}
     for type_, label in ((StepType.DATASET, "dataset"), (StepType.SPLIT, "split"), (StepType.TRAIN, "training")):
         indexes = [index for index, node in enumerate(definition["nodes"]) if _step_type(node, steps) is type_]
@@ -217,25 +222,31 @@ def _check_shape(checks: Checks, definition: Definition, steps: Steps) -> None:
             continue
         source_of.setdefault(target, source)
         path = ("definition", "links", index)
-        if _step_type(nodes[source], steps) is StepType.EXPORT:
-            checks.add(*path, "source", message=f"{source!r} exports what the pipeline makes, so nothing comes after it.")
+        if (source_type := _step_type(nodes[source], steps)) in _ENDS:
+            verb = "exports" if source_type is StepType.EXPORT else "explains"
+            checks.add(*path, "source", message=f"{source!r} {verb} what the pipeline makes, so nothing comes after it.")
             continue
-        if _step_type(nodes[target], steps) in {StepType.EVALUATE, StepType.EXPORT, None}:
+        if _step_type(nodes[target], steps) in {StepType.EVALUATE, *_ENDS, None}:
             continue
         if _step_type(nodes[source], steps) in {StepType.TRAIN, StepType.EVALUATE}:
-            checks.add(*path, "target", message=f"Only steps that evaluate or export may come after the training; {target!r} does neither.")
+            checks.add(
+                *path,
+                "target",
+                message=f"Only steps that evaluate, explain or export may come after the training; {target!r} does none of it.",
+            )
         elif next_of.setdefault(source, target) != target:
             checks.add(
                 *path, "source", message=f"{source!r} leads to {next_of[source]!r} already; the path to the training must not branch."
             )
     for index, node in enumerate(definition["nodes"]):
-        if _step_type(node, steps) is StepType.EVALUATE and node["key"] in source_of:
+        verb = None if (type_ := _step_type(node, steps)) is None else _NEEDING_A_MODEL.get(type_)
+        if verb is not None and node["key"] in source_of:
             ancestor, visited = source_of.get(node["key"]), set[str]()
             while ancestor is not None and ancestor not in visited and _step_type(nodes[ancestor], steps) is not StepType.TRAIN:
                 visited.add(ancestor)
                 ancestor = source_of.get(ancestor)
             if ancestor is None:
-                checks.add("definition", "nodes", index, message=f"{node['key']!r} evaluates, so a training node must come before it.")
+                checks.add("definition", "nodes", index, message=f"{node['key']!r} {verb}, so a training node must come before it.")
 
 
 def _check_validation_rows(checks: Checks, definition: Definition, steps: Steps) -> None:
@@ -267,7 +278,7 @@ def completeness_issues(definition: Definition, steps: Steps) -> list[Issue]:
     types = [_step_type(node, steps) for node in definition["nodes"]]
     if StepType.DATASET not in types:
         return [Issue(("definition", "nodes"), "There is no dataset node; add one with the step 'dataset' and link it to the first step.")]
-    if len([type_ for type_ in types if type_ is not StepType.EXPORT]) < 2:
+    if len([type_ for type_ in types if type_ not in _ENDS]) < 2:
         return [
             Issue(
                 ("definition", "nodes"),

@@ -18,7 +18,7 @@ from db.services import experiments, extras, idempotency, jobs, models, output_d
 from db.services.pipelines import contents, definitions, given_splits, joins, suitability
 from db.services.pipelines.editing import lock, refuse_shipped
 from db.settings import DEFAULT_PRIORITY, MAX_PRIORITY, state_settings
-from db.tables import DatasetProfile, DatasetVersion, Export, ModelVersion, PipelineSnapshot
+from db.tables import DatasetProfile, DatasetVersion, Explanation, Export, ModelVersion, PipelineSnapshot
 from db.tables.datasets import Modality
 from db.tables.jobs import JobKind
 from db.tables.pipelines import PipelineStatus
@@ -35,7 +35,7 @@ TRAIN = jobs.declare(
     jobs.JobKindSpec(
         JobKind.TRAIN,
         title="training",
-        outputs=(ModelVersion, Export),
+        outputs=(ModelVersion, Export, Explanation),
         on_begin=experiments.restart_points,
         on_retry=experiments.copy_run,
     )

@@ -14,6 +14,7 @@ from workers.ml.steps import (
     derive,
     encode,
     evaluate,
+    explain,
     export,
     files,
     gathers,
@@ -125,6 +126,7 @@ _OWN = {
         train_density.ISOLATION_FOREST,
         evaluate.CROSS_VALIDATE,
         evaluate.EVALUATE,
+        explain.EXPLAIN,
         export.EXPORT,
     )
 }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from workers.ml.bundle import Bundle
     from workers.ml.trainer import Trainer
 
-StepType = Literal["DATASET", "TRANSFORM", "FILTER", "AUGMENT", "SPLIT", "TRAIN", "EVALUATE", "EXPORT"]
+StepType = Literal["DATASET", "TRANSFORM", "FILTER", "AUGMENT", "SPLIT", "TRAIN", "EVALUATE", "EXPLAIN", "EXPORT"]
 # Every kind of data that is read becomes a table, so what works on tables works on all.
 EVERY_MODALITY = ("TABULAR", "SIGNAL", "IMAGE", "AUDIO", "TEXT", "VIDEO", "MULTIMODAL")
 # When a step runs. Rows are filtered and split ("source", "choose", "split") before anything is fitted on them ("fit", "train"), so that no
