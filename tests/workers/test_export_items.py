@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import polars as pl
 import pytest
 
 from tests.archives import image_of, npy_of, recording_of, tar_of, tone, vibration, zip_of
+from tests.exhaustive import exhaustive
 from tests.lazy_module import LazyModule
-from tests.videos import exact_video_of, moving_bar, video_of
+from tests.videos import exact_video_of, moving_bar, shade, video_of
 from tests.workers.ingest_runner import items_of, run_ingest
 from tests.workers.item_files import ingested
 from tests.workers.pipeline_runner import PipelineRecorder
@@ -145,7 +147,14 @@ def test_an_independent_reader_takes_the_shards(tmp_path: Path, monkeypatch: pyt
     np.testing.assert_array_equal(loaded[4]["npy"], vibration(5, 1, length=50))
 
 
-@pytest.mark.parametrize("modality", ["IMAGE", "AUDIO"])
+MADE: dict[str, tuple[str, Callable[[int], bytes]]] = {
+    "IMAGE": ("png", picture),
+    "AUDIO": ("flac", lambda seed: recording_of(tone(400, seed, seconds=0.05), "FLAC")),
+    "VIDEO": ("webm", lambda seed: video_of([shade(seed % 256)] * 4, "webm")),
+}
+
+
+@pytest.mark.parametrize("modality", ["IMAGE", "AUDIO", exhaustive("VIDEO")])
 def test_hugging_face_reads_the_items_with_splits_and_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modality: str) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     if modality == "AUDIO":  # without torch, which it needs to decode, the library does not even keep the path
@@ -153,9 +162,7 @@ def test_hugging_face_reads_the_items_with_splits_and_classes(tmp_path: Path, mo
     monkeypatch.setattr(exported_items, "MAX_SHARD_ITEMS", 2)
     monkeypatch.setattr("workers.ml.exports.shards.MAX_SHARD_ITEMS", 2)
     monkeypatch.setattr("workers.ml.exports.item_folder._BATCH", 1)
-    make, extension = (
-        (picture, "png") if modality == "IMAGE" else (lambda seed: recording_of(tone(400, seed, seconds=0.05), "FLAC"), "flac")
-    )
+    extension, make = MADE[modality]
     files = {
         f"{split}/{label}/{n}.{extension}": make(100 * len(split) + 10 * n + len(label))
         for split in ("train", "test")
@@ -176,7 +183,7 @@ def test_hugging_face_reads_the_items_with_splits_and_classes(tmp_path: Path, mo
     column = modality.lower()
     for split, part in loaded.items():
         assert part.features["label"].names == ["3", "None"]
-        assert part.features[column] == {"image": DATASETS.Image, "audio": DATASETS.Audio}[column]()
+        assert part.features[column] == {"image": DATASETS.Image, "audio": DATASETS.Audio, "video": DATASETS.Video}[column]()
         expected = version.frame.filter(pl.col("split") == split).drop("split")
         raw = part.cast_column(column, part.features[column].__class__(decode=False))
         read = {row["key"]: (row["label"], _bytes(row[column])) for row in raw}  # the library takes archives of a split in any order
