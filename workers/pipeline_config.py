@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Awaitable, Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import Row, select
 
+from db.errors import Unavailable
 from db.queries.artifacts import CONFIG, PROCESSED
 from db.services.outputs import StoredFile
 from db.tables import Artifact, Dataset, DatasetVersion, JobInput, StoredObject
 from workers.runtime.attempt import Attempt
+
+T = TypeVar("T")
 
 PACKAGES = ("trellis", "numpy", "polars", "pyarrow", "scikit-learn", "lightgbm", "xgboost", "xgboost-cpu", "skops")
 
@@ -53,6 +57,14 @@ async def store_config(attempt: Attempt, data: Row[Any]) -> StoredFile:
     path = attempt.folder / "config.json"
     path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     return await attempt.upload(path, f"jobs/{job.owner_id}/{job.id}/{attempt.key}/config", CONFIG, "config.json", "application/json")
+
+
+async def finished(first: Awaitable[T], again: Callable[[], Awaitable[T]]) -> T:
+    """The result of a first try that was begun with the body, or of another one if the store was away then, which may be hours ago."""
+    try:
+        return await first
+    except Unavailable:
+        return await again()
 
 
 @cache

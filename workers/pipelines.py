@@ -31,7 +31,7 @@ from workers.ml.steps.explain import EXPLAIN
 from workers.ml.steps.export import EXPORT
 from workers.ml.steps.join import JOIN
 from workers.ml.steps.registry import STEPS
-from workers.pipeline_config import store_config
+from workers.pipeline_config import finished, store_config
 from workers.pipeline_explanations import EXPLAINING_FROM, explain_result
 from workers.pipeline_exports import FIRST_PERCENT, export_result
 from workers.registry import task
@@ -175,7 +175,7 @@ async def _run(attempt: Attempt, **options: Any) -> _PipelineRun:
             explanations = await explain_result(attempt, definition, result, exported_from, is_last=not exports_result)
         exports = await export_result(attempt, definition, spec, result) if exports_result else []
         attempt.progress(95, "Store")
-        return _PipelineRun(result, explanations, exports, await storing)
+        return _PipelineRun(result, explanations, exports, await finished(storing, lambda: store_config(attempt, data)))
     finally:
         storing.cancel()
         # A request on its way could still create an object that was to be removed. If the body failed, that is what is told.

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 import zipfile
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
+from workers.ml.errors import BadInput
+from workers.ml.items.archive import zip_members
 from workers.ml.items.zip_directory import BadDirectory, Entry, entries, find_directory
 
 
@@ -68,3 +72,23 @@ def test_a_damaged_directory_is_refused_and_nothing_else_happens() -> None:
             damaged[generator.randrange(start, len(data))] = generator.choice([0, 1, 0xFF, generator.randrange(256)])
         with suppress(BadDirectory):
             read(bytes(damaged[: generator.choice([len(damaged), generator.randrange(start, len(damaged))])]))
+
+
+@pytest.mark.parametrize(("packed_size", "header"), [(1, 2**64 - 1), (1, 2**63 - 1), (1, 2**63), (1, 10**6), (2**64 - 1, 0), (10**6, 0)])
+def test_a_file_that_lies_where_none_can_is_refused_by_its_name(tmp_path: Path, packed_size: int, header: int) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("a.csv", b"x")
+    data = content.getvalue()
+    start, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
+    large = struct.pack("<HHQQ", 1, 16, packed_size, header)
+    directory, tail = bytearray(data[start:end] + large), bytearray(data[end:])
+    struct.pack_into("<I", directory, 20, 2**32 - 1)
+    struct.pack_into("<H", directory, 30, len(large))
+    struct.pack_into("<I", directory, 42, 2**32 - 1)
+    struct.pack_into("<I", tail, 12, len(directory))
+    path = tmp_path / "a.zip"
+    path.write_bytes(data[:start] + directory + tail)
+    with pytest.raises(BadInput, match=r"the place of .a\.csv. in it is wrong") as refused:
+        zip_members(path, "a.zip")
+    assert refused.value.code == "UNREADABLE_FILE"

@@ -149,9 +149,10 @@ def _zip_entries(directory: Directory, file: IO[bytes], filename: str) -> Iterat
                 "UNSUPPORTED_FORMAT",
                 f"{short_repr(name)} in {filename!r} is compressed with {method}, which cannot be read. Pack it as an ordinary ZIP (Deflate).",
             )
-        file.seek(entry.header)
+        # Files lie before the directory. One that does not might be at a place that no file can have, which cannot be sought.
+        file.seek(min(entry.header, directory.start))
         header = file.read(_LOCAL_HEADER.size)
-        if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
+        if entry.header + entry.packed_size > directory.start or len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
             raise _unreadable(filename, f"the place of {short_repr(name)} in it is wrong")
         _, name_length, extra_length = _LOCAL_HEADER.unpack(header)
         offset = entry.header + _LOCAL_HEADER.size + name_length + extra_length
