@@ -148,6 +148,7 @@ def bright(corner: int, seed: int) -> bytes:
     return image_of(pixels)
 
 
+@pytest.mark.exhaustive  # tests/workers/test_explaining.py has one of a signal
 async def test_occlusion_finds_the_part_of_an_image_that_decides(ada: Client, worker: object) -> None:
     files = {f"{'ab'[number % 2]}/{number:02}.png": bright(3 * (number % 2), number) for number in range(24)}
     version = await ada.ingest("corners", zip_of(files), "corners.zip", modality="IMAGE")

@@ -192,7 +192,6 @@ def test_columns_of_many_categories_and_several_classes_take_little_memory(tmp_p
     assert (told["data"]["rows"], told["data"]["rowsInAll"]) == (100, rows), "2 columns contribute to each of 3 classes"
 
 
-@pytest.mark.exhaustive
 def test_occlusion_finds_the_part_of_a_signal_that_decides(tmp_path: Path) -> None:
     def signal(number: int) -> bytes:
         samples = np.random.default_rng(number).normal(size=800) * 0.1
