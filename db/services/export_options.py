@@ -186,15 +186,18 @@ def _check_null_text(chosen: Mapping[str, Any], checks: Checks) -> None:
         checks.add("options", "nullText", message=message)
 
 
-def _settle_contents(chosen: dict[str, Any], given: Mapping[str, Any], source: Source, checks: Checks) -> None:
+def _settle_contents(
+    options: Mapping[str, Option], chosen: dict[str, Any], given: Mapping[str, Any], source: Source, checks: Checks
+) -> None:
     """Items are cut by bytes and a table by rows. Archives of items are not packed once more unless that is asked for; what the upload says is their target
     and their split.
     """
     is_of_items = bool(chosen.get("contents"))
     unused, used = ("shardRows", "shardBytes") if is_of_items else ("shardBytes", "shardRows")
-    if given.get(unused) is not None:
-        what = "the contents of items, whose archives are cut by" if is_of_items else "a table, whose files are cut by"
-        checks.add("options", unused, message=f"This export has {what} `{used}`. Leave this out, or choose the other by `contents`.")
+    if "contents" in options and given.get(unused) is not None:
+        what = "the contents of items, whose archives are cut by `shardBytes`" if is_of_items else "a table"
+        what += ", whose files are cut by `shardRows`" if used == "shardRows" and used in options else ""
+        checks.add("options", unused, message=f"This export has {what}. Leave this out, or choose the other by `contents`.")
     chosen.pop(unused, None)
     if is_of_items:
         if given.get("archive") is None:
@@ -227,7 +230,7 @@ def validated(export_format: ExportFormat, given: Any, source: Source, checks: C
         if name not in chosen and value is not None:
             chosen[name] = value
     _check_null_text(chosen, checks)
-    _settle_contents(chosen, document, source, checks)
+    _settle_contents(options, chosen, document, source, checks)
     names: list[str] | None = chosen.get("columns")
     for name in ("target", "splitColumn"):
         if names is not None and chosen.get(name, names[0]) not in names:

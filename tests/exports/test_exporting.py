@@ -337,6 +337,9 @@ OPTIONS: dict[str, Any] = {
     'options.delimiter: A delimiter is one ASCII character that is no letter, digit, quote or line break, such as "," or ";".': {
         "delimiter": "ab"
     },
+    "options.shardBytes: CSV has no option 'shardBytes'. Its options are: columns, delimiter, header, nullText, formulaGuard, compression.": {
+        "shardBytes": 1
+    },
     "options.columns: The version has no column 'texts'. Did you mean 'text'?": {"columns": ["texts"]},
     "options.columns: Each column can be named once.": {"columns": ["n", "n"]},
     "options.columns: This is a list of one or more names of columns.": {"columns": []},
