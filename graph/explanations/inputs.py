@@ -11,7 +11,7 @@ from graph.explanations.enums import ExplanationMethod
 
 @strawberry.input(
     description="What to explain, and how. Without `datasetVersionId`, `itemId` and `rows`, the rows are those that the model was measured on in its"
-    " training, which it has not learned from."
+    " training: its test rows, or where there were none those that it learned from."
 )
 class CreateExplanationInput:
     model_version_id: ID = strawberry.field(description="The model version whose predictions are explained.")

@@ -96,7 +96,6 @@ async def test_a_token_is_void_after(change: Any, ada: Client, sign_in: SignIn, 
     assert await addresses(database) == before
 
 
-@pytest.mark.exhaustive
 async def test_a_change_makes_the_tokens_of_the_old_address_void(ada: Client, sign_in: SignIn, anonymous: Client, post: Post) -> None:
     session = await sign_in("ada")
     await anonymous.one(REQUEST, email="ada@example.org")

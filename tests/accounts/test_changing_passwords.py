@@ -66,7 +66,6 @@ async def test_a_password_is_reset_by_mail(ada: Client, sign_in: SignIn, anonymo
     assert (await anonymous.login("ada", NEW))["__typename"] == "LoginPayload"
 
 
-@pytest.mark.exhaustive
 async def test_who_forgot_a_password_signs_in_at_once_with_the_new_one(ada: Client, sign_in: SignIn, anonymous: Client, post: Post) -> None:
     await sign_in("ada")
     await anonymous.one(REQUEST, email="ada@example.org")
@@ -128,7 +127,6 @@ async def test_a_token_cannot_be_made_from_the_database(
     assert (await anonymous.one(RESET, token=token, new=NEW))["__typename"] == "ResetPasswordPayload", "a refused password uses no token"
 
 
-@pytest.mark.exhaustive
 async def test_a_request_does_not_tell_whether_the_address_is_known(
     ada: Client, bob: Client, sign_in: SignIn, anonymous: Client, post: Post, database: Database
 ) -> None:

@@ -247,7 +247,6 @@ async def test_a_job_that_is_tried_again_is_charged_once(
     assert await billing.entries(harness_with_worker.owner_id) == [("PURCHASE", 5, 0), ("HOLD", -1, 1), ("CONSUMPTION", 0, -1)]
 
 
-@pytest.mark.exhaustive
 async def test_a_superseded_attempt_charges_nothing(billing: BillingDriver, prices: Mapping[str, int], ada: Client) -> None:
     ada_id = await billing.user_id(ada)
     await billing.grant(ada_id, 5)

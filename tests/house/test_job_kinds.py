@@ -37,7 +37,7 @@ def test_a_kind_is_declared_once_and_has_one_task() -> None:
         task(JobKind.INGEST)(declared_tasks()[JobKind.INGEST])
 
 
-@pytest.mark.parametrize("kind", jobs.declared_kinds(), ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", sorted(jobs.declared_kinds()), ids=lambda kind: kind.name)
 def test_every_declared_kind_has_a_title_and_a_queue(kind: JobKind) -> None:
     spec = jobs.spec_of(kind)
     assert spec.kind is kind

@@ -166,7 +166,6 @@ async def test_a_run_tells_its_whole_story(ada: Client, worker: object) -> None:
     assert packages.items() <= ran["packages"].items()
 
 
-@pytest.mark.exhaustive
 async def test_the_same_seed_and_inputs_give_the_same_metrics(ada: Client, worker: object) -> None:
     version = await ada.ingest("d", breast_cancer().write_csv())
     pipeline = (await ada.create_pipeline("p", *steps("random_forest", n_estimators=20)))["pipeline"]["id"]

@@ -44,7 +44,6 @@ async def told(*arguments: str) -> str:
     return answer.stdout.strip()
 
 
-@pytest.mark.exhaustive
 async def test_one_token_is_revoked_and_the_others_stay(ada: Client) -> None:
     assert ada.token is not None
     laptop = await told("user", "token", ADA, "--name", "laptop")
