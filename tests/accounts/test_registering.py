@@ -239,9 +239,9 @@ async def test_what_is_not_verified_is_deleted_with_its_mail(is_open: None, anon
         await work.run(update(Registration).where(Registration.email == "lost@example.org").values(expires_at=text("now()")))
     assert [mail["To"] for mail in await post.send()] == ["kept@example.org"]
     assert sorted(await mails(database)) == [("VERIFY_REGISTRATION", "FAILED", 1), ("VERIFY_REGISTRATION", "SENT", 1)]
-    result = await maintenance.run_task(post.context, "forget_sign_ins", "test")
-    assert result is not None
-    assert (result.changed, result.error) == (1, None)
+    while (result := await maintenance.run_task(post.context, "forget_sign_ins", "test")) is None:  # a worker of another test runs it
+        await asyncio.sleep(0.05)
+    assert result.error is None
     assert [row.email for row in await database.rows(select(Registration.email))] == ["kept@example.org"]
     assert [row.address for row in await database.rows(select(EmailMessage.address))] == ["kept@example.org"]
 
