@@ -226,8 +226,11 @@ async def test_a_damaged_checkpoint_is_not_used(ada: Client, checkpointing_worke
     await checkpointing_worker.checkpoint(job, "training")
     body = await checkpointing_worker.body()
     body.suspend()
-    checkpoint = await checkpointing_worker.last_checkpoint(job, "training")
-    await checkpointing_worker.objects.write(checkpoint.object_key, b"nonsense", "text/plain")
+    damaged: str | None = None
+    while damaged != (key := (await checkpointing_worker.last_checkpoint(job, "training")).object_key):
+        await checkpointing_worker.objects.write(key, b"nonsense", "text/plain")
+        damaged = key
+        await asyncio.sleep(0.5)  # a later one may be on its way to the store
     body.kill()
     ended = await ada.wait(job)
     assert (ended["status"], ended["attempt"]) == ("COMPLETED", 2)
