@@ -34,7 +34,7 @@ async def test_an_explanation_is_its_owners_follows_retries_and_is_deleted_with_
     model = await train(ada, version, ("train", "train_linear_regression", {"target": "a"}))
     request: dict[str, Any] = {"features": ["b"], "seed": 5, "idempotencyKey": "once"}
     created = await create(ada, model, "LINEAR", **request)
-    assert created["explanation"]["status"] == "PENDING"
+    assert created["explanation"]["status"] in {"PENDING", "QUEUED", "RUNNING"}  # of its job, which may have been taken already
     assert (await create(ada, model, "LINEAR", **request))["explanation"]["id"] == created["explanation"]["id"]
     explanation, job = created["explanation"]["id"], created["job"]["id"]
     ended = await ada.wait(job)
