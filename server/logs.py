@@ -7,7 +7,6 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
-from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
@@ -39,24 +38,7 @@ def _to_json(event: object, default: Callable[[Any], Any], **_options: Any) -> s
         return json.dumps(event, default=default)
 
 
-_render_json = structlog.processors.JSONRenderer(serializer=_to_json)
-
-
-def _json_line(logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
-    """What the processors of other libraries' events make of one, in one step: each request has an event."""
-    event["level"] = "error" if method == "exception" else method
-    event["logger"] = logger.name
-    event["timestamp"] = datetime.now(UTC).isoformat()[:-6] + "Z"
-    if "exc_info" in event:
-        event = structlog.processors.format_exc_info(logger, method, event)
-    try:
-        return orjson.dumps(event)
-    except TypeError:  # a value that has no representation of its own
-        line = _render_json(logger, method, event)
-        return line.encode() if isinstance(line, str) else line
-
-
-class _TextLogger(structlog.WriteLogger):
+class _Logger(structlog.WriteLogger):
     """Writes our own events at once: on their way through the standard library they cost as much as a small operation's statement."""
 
     def __init__(self, name: str) -> None:
@@ -64,18 +46,11 @@ class _TextLogger(structlog.WriteLogger):
         self.name = name
 
 
-class _JsonLogger(structlog.BytesLogger):
-    """The same for lines of JSON."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(sys.stderr.buffer, name=name)
-
-
-def _logging_module() -> str:
-    """The module that logs: the first one up the stack that is not structlog's."""
+def _make_logger(*_arguments: Any) -> _Logger:
+    """The logger of the module that logs: the first one up the stack that is not structlog's."""
     frame = inspect.currentframe()
     names = (frame.f_globals.get("__name__", "") for frame in _callers(frame))
-    return next((name for name in names if name != __name__ and name.partition(".")[0] != "structlog"), "?")
+    return _Logger(next((name for name in names if name != __name__ and name.partition(".")[0] != "structlog"), "?"))
 
 
 def _callers(frame: FrameType | None) -> Iterator[FrameType]:
@@ -95,7 +70,7 @@ def configure_logs() -> None:
     ]
     is_json = settings.log_format == "json"
     renderer: structlog.typing.Processor = (
-        _render_json
+        structlog.processors.JSONRenderer(serializer=_to_json)
         if is_json
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
@@ -104,8 +79,12 @@ def configure_logs() -> None:
         )
     )
     structlog.configure(
-        processors=[_json_line] if is_json else [*shared_processors, renderer],
-        logger_factory=lambda *_arguments: (_JsonLogger if is_json else _TextLogger)(_logging_module()),
+        processors=[
+            *shared_processors,
+            *([structlog.processors.format_exc_info] if is_json else []),
+            renderer,
+        ],
+        logger_factory=_make_logger,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -92,48 +91,25 @@ _OPERATION_NAMES = OperationNames()
 class _Series(NamedTuple):
     """The series that operations of one type, name and outcome are counted in: finding them by their labels takes longer than counting."""
 
-    operations: Callable[[float], None]
-    seconds: Callable[[float], None]
-    cost: Callable[[float], None]
-
-
-def _adding(counter: Counter) -> Callable[[float], None]:
-    """What adds to a series, without the checks of `inc`, which take longer."""
-    return counter._value.inc  # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportUnknownVariableType] - as above
-
-
-def _observing(histogram: Histogram) -> Callable[[float], None]:
-    """The same as `observe`, in the same way."""
-    series: Any = histogram
-    bounds: list[float] = series._upper_bounds  # noqa: SLF001
-    add_to_sum: Callable[[float], None] = series._sum.inc  # noqa: SLF001
-    buckets: list[Callable[[float], None]] = [bucket.inc for bucket in series._buckets]  # noqa: SLF001
-
-    def observe(value: float) -> None:
-        add_to_sum(value)
-        buckets[bisect_left(bounds, value)](1)
-
-    return observe
+    operations: Counter
+    seconds: Histogram
+    cost: Histogram
 
 
 @cache
 def _series(type_: str, name: str, outcome: str) -> _Series:
-    operations, seconds = OPERATIONS.labels(type_, name, outcome), OPERATION_SECONDS.labels(type_, name)
-    return _Series(_adding(operations), _observing(seconds), _observing(OPERATION_COST.labels(type_)))
+    return _Series(OPERATIONS.labels(type_, name, outcome), OPERATION_SECONDS.labels(type_, name), OPERATION_COST.labels(type_))
 
 
 @cache
-def _responses(status: int) -> Callable[[float], None]:
-    return _adding(RESPONSES.labels(str(status)))
-
-
-_add_sent_bytes, _add_statements = _adding(SENT_BYTES), _adding(STATEMENTS)
+def _responses(status: int) -> Counter:
+    return RESPONSES.labels(str(status))
 
 
 def record_response(status: int, sent_bytes: int) -> None:
     """Count a response of /graphql."""
-    _responses(status)(1)
-    _add_sent_bytes(sent_bytes)
+    _responses(status).inc()
+    SENT_BYTES.inc(sent_bytes)
 
 
 def record_operation(observation: Observation) -> None:
@@ -141,18 +117,18 @@ def record_operation(observation: Observation) -> None:
     name = _OPERATION_NAMES.label(observation)
     outcome = "ok" if not observation.error_codes else "failed" if observation.is_server_error else "refused"
     series = _series(observation.type, name, outcome)
-    series.operations(1)
-    _add_statements(observation.statements)
+    series.operations.inc()
+    STATEMENTS.inc(observation.statements)
     if observation.unplanned_reason is not None:
         UNPLANNED.labels(observation.unplanned_reason).inc()
     for code in observation.error_codes:
         ERRORS.labels(code).inc()
     if observation.cost is not None:
-        series.cost(observation.cost)
+        series.cost.observe(observation.cost)
     if observation.type == "subscription":
         EVENTS.inc(observation.events)
     else:
-        series.seconds(observation.seconds)
+        series.seconds.observe(observation.seconds)
 
 
 def _pool_gauge(name: str, description: str) -> Gauge:

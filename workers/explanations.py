@@ -10,10 +10,11 @@ import orjson
 from sqlalchemy import Row, func, select
 
 from db.core.work import Work
-from db.queries.artifacts import MODEL, PROCESSED, RESULTS, SIGNATURE
+from db.queries.artifacts import MODEL, RESULTS, SIGNATURE
 from db.services import explanations
-from db.tables import Artifact, Dataset, DatasetItem, DatasetVersion, Explanation, JobDocument, Model, ModelVersion, StoredObject
+from db.tables import DatasetItem, Explanation, JobDocument
 from db.tables.jobs import JobKind
+from workers.fetching import download_model, download_table, load_model_files, load_version
 from workers.items import download_items, reads_contents
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
@@ -21,7 +22,6 @@ from workers.runtime.attempt import Attempt, Effects
 BODY = "workers.ml.explaining.body:explain"
 FETCH, EXPLAIN, STORE = "fetch", "explain", "store"
 STAGES = {FETCH: "Fetch", EXPLAIN: "Explain", STORE: "Store"}  # with their titles
-USE_ANOTHER = "Use another version."  # where a file is damaged
 
 
 @task(JobKind.EXPLAIN)
@@ -33,7 +33,10 @@ async def explain(attempt: Attempt) -> Effects:
     folder.mkdir()
     attempt.progress(0, "Fetch")
     with attempt.stage(FETCH) as output:
-        spec = {**await _download_model(attempt), **await _download_rows(attempt)}
+        files = await load_model_files(
+            attempt, job.model_version_id, (MODEL, SIGNATURE, RESULTS)
+        )  # the last has the rows it was measured on
+        spec = {**await download_model(attempt, files), **await _download_rows(attempt)}
         output["files"] = len([path for path in attempt.folder.iterdir() if path.is_file()])
     options = {name: job.parameters[name] for name in ("method", "maxRows", "features", "classLabel", "seed")}
     with attempt.stage(EXPLAIN) as output:
@@ -53,24 +56,6 @@ async def explain(attempt: Attempt) -> Effects:
     return effects
 
 
-async def _download_model(attempt: Attempt) -> dict[str, Any]:
-    """Download the model's file, its signature and the rows that it was measured on, and return their paths by name."""
-    statement = (
-        select(Artifact.role, Model.name, ModelVersion.number, StoredObject.object_key, StoredObject.size_bytes, StoredObject.sha256)
-        .join(StoredObject, StoredObject.id == Artifact.object_id)
-        .join(ModelVersion, ModelVersion.id == Artifact.model_version_id)
-        .join(Model, Model.id == ModelVersion.model_id)
-        .where(ModelVersion.id == attempt.job.model_version_id, Artifact.role.in_((MODEL, SIGNATURE, RESULTS)))
-    )
-    paths: dict[str, Any] = {}
-    for file in await attempt.database.rows(statement):
-        name = file.role.lower()
-        path = attempt.folder / name
-        await attempt.download(file, path, f"The {name} of version {file.number} of the model {file.name!r}", USE_ANOTHER)
-        paths[name] = str(path)
-    return paths
-
-
 async def _download_rows(attempt: Attempt) -> dict[str, Any]:
     """Download the rows that the job names: those of the request, of a version, or of an item; nothing for the rows that the model was measured on."""
     job = attempt.job
@@ -81,23 +66,7 @@ async def _download_rows(attempt: Attempt) -> dict[str, Any]:
         path = attempt.folder / "rows.json"
         path.write_bytes(orjson.dumps(documents[0].input))
         return {"request": str(path)}
-    statement = (
-        select(
-            DatasetVersion.number,
-            DatasetVersion.columns.label("file_columns"),
-            Dataset.name,
-            StoredObject.object_key,
-            StoredObject.size_bytes,
-            StoredObject.sha256,
-        )
-        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .join(Artifact, (Artifact.dataset_version_id == DatasetVersion.id) & (Artifact.role == PROCESSED))
-        .join(StoredObject, StoredObject.id == Artifact.object_id)
-        .where(DatasetVersion.id == job.dataset_version_id)
-    )
-    (data,) = await attempt.database.rows(statement)
-    path = attempt.folder / "data.parquet"
-    await attempt.download(data, path, f"The file of version {data.number} of the dataset {data.name!r}", USE_ANOTHER)
+    path = await download_table(attempt, await load_version(attempt, job.dataset_version_id))
     spec: dict[str, Any] = {"parquet": str(path), "row": await _row_of_item(attempt)}
     if reads_contents(str(attempt.folder / "signature")):
         spec["items"] = await download_items(attempt, job.dataset_version_id)

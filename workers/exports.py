@@ -11,11 +11,12 @@ from uuid import UUID
 from sqlalchemy import Row, select
 
 from db.core.work import Work
-from db.queries.artifacts import MODEL, PROCESSED, SIGNATURE
+from db.queries.artifacts import MODEL, SIGNATURE
 from db.services import exports
 from db.services.jobs import Failure
-from db.tables import Artifact, Dataset, DatasetVersion, Export, Model, ModelVersion, StoredObject
+from db.tables import Dataset, DatasetVersion, Export
 from db.tables.jobs import JobKind
+from workers.fetching import download_model, download_table, load_model_files, load_version
 from workers.items import download_detailed_items, download_items, reads_contents
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
@@ -66,9 +67,10 @@ def _size(spec: dict[str, Any]) -> int:
 
 async def _fetch_data(attempt: Attempt) -> tuple[str, dict[str, Any]]:
     job = attempt.job
-    version = await _load_version(attempt)
+    columns = (DatasetVersion.columns, DatasetVersion.ready_at, Dataset.description, Dataset.problem_type, Dataset.modality)
+    version = await load_version(attempt, job.dataset_version_id, *columns, Dataset.meta.label("metadata"))
     spec: dict[str, Any] = {
-        "parquet": await _download(attempt, version, "data.parquet", f"version {version.number} of the dataset {version.name!r}"),
+        "parquet": str(await download_table(attempt, version)),
         "stem": f"{safe_name(version.name)}-v{version.number}",
         "format": job.parameters["format"],
         "options": job.parameters["options"],
@@ -83,36 +85,21 @@ async def _fetch_data(attempt: Attempt) -> tuple[str, dict[str, Any]]:
 
 
 async def _fetch_model(attempt: Attempt, model_version_id: UUID) -> tuple[str, dict[str, Any]]:
-    statement = (
-        select(Model.name, ModelVersion.number, Artifact.role, StoredObject.object_key, StoredObject.size_bytes, StoredObject.sha256)
-        .join(ModelVersion, ModelVersion.model_id == Model.id)
-        .join(Artifact, Artifact.model_version_id == ModelVersion.id)
-        .join(StoredObject, StoredObject.id == Artifact.object_id)
-        .where(ModelVersion.id == model_version_id, Artifact.role.in_((MODEL, SIGNATURE)))
-    )
-    files = {row.role: row for row in await attempt.database.rows(statement)}
+    files = await load_model_files(attempt, model_version_id, (MODEL, SIGNATURE))
     if files.keys() != {MODEL, SIGNATURE}:
         message = "The model version has no model file of ours with a signature, so it cannot be converted. Download its own files instead."
         raise BodyFailed(Failure("UNSUPPORTED", message, retryable=False))
-    model, data = files[MODEL], await _load_version(attempt)
-    name = f"Version {model.number} of the model {model.name!r}"
+    model = files[MODEL]
     spec: dict[str, Any] = {
-        "model": await _download(attempt, model, "model.skops", name),
-        "signature": await _download(attempt, files[SIGNATURE], "signature.json", name),
-        "parquet": await _download(attempt, data, "data.parquet", f"version {data.number} of the dataset {data.name!r}"),
+        **await download_model(attempt, files),
+        "parquet": str(await download_table(attempt, await load_version(attempt, attempt.job.dataset_version_id))),
         "stem": f"{safe_name(model.name)}-v{model.number}",
-        "name": name,
+        "name": f"Version {model.number} of the model {model.name!r}",
     }
     version_id = attempt.job.dataset_version_id
     if version_id is not None and reads_contents(spec["signature"]):
         spec["items"] = await download_items(attempt, version_id)
     return MODEL_BODY, spec
-
-
-async def _download(attempt: Attempt, stored: Row[Any], filename: str, owner: str) -> str:
-    """Return the path of the file."""
-    path = attempt.folder / filename
-    return str(await attempt.download(stored, path, f"The file {filename} of {owner}", "Make it again, as a new version."))
 
 
 def safe_name(name: str) -> str:
@@ -130,28 +117,3 @@ def _source(version: Row[Any]) -> dict[str, Any]:
         "url": of_owner.get("url"),
         "published": version.ready_at.date().isoformat(),
     }
-
-
-async def _load_version(attempt: Attempt) -> Row[Any]:
-    """Load the version, its dataset and its Parquet object."""
-    statement = (
-        select(
-            Dataset.name,
-            Dataset.description,
-            Dataset.problem_type,
-            Dataset.modality,
-            Dataset.meta.label("metadata"),
-            DatasetVersion.number,
-            DatasetVersion.columns,
-            DatasetVersion.ready_at,
-            StoredObject.object_key,
-            StoredObject.size_bytes,
-            StoredObject.sha256,
-        )
-        .join(DatasetVersion, DatasetVersion.dataset_id == Dataset.id)
-        .join(Artifact, (Artifact.dataset_version_id == DatasetVersion.id) & (Artifact.role == PROCESSED))
-        .join(StoredObject, StoredObject.id == Artifact.object_id)
-        .where(DatasetVersion.id == attempt.job.dataset_version_id)
-    )
-    (version,) = await attempt.database.rows(statement)
-    return version

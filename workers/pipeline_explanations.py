@@ -14,14 +14,14 @@ from db.errors import Unsupported
 from db.queries.artifacts import MODEL, RESULTS, SIGNATURE
 from db.services.explanations.methods import ExplainedModel, check_options, method_for, require_supported
 from db.services.explanations.results import PipelineExplanation
-from db.services.jobs import Failure, NodeChange
+from db.services.jobs import Failure
 from db.services.predictions.signatures import MAX_SIGNATURE_BYTES, Signature
 from db.tables.datasets import ProblemType
 from db.tables.explanations import ExplanationMethod
-from db.tables.jobs import JobNodeStatus
 from db.tables.models import ModelFormat
 from workers.explanations import BODY
 from workers.ml.steps.explain import EXPLAIN
+from workers.pipeline_nodes import NodeRun, run_nodes
 from workers.runtime import body_files
 from workers.runtime.attempt import Attempt
 from workers.runtime.failures import BodyFailed
@@ -32,34 +32,19 @@ EXPLAINING_FROM = 75  # percent of the job
 async def explain_result(
     attempt: Attempt, definition: Mapping[str, Any], result: Mapping[str, Any], last_percent: int, *, is_last: bool
 ) -> list[PipelineExplanation]:
-    """Explain the model that a pipeline's body trained, for each node that does.
+    """Explain the model that a pipeline's body trained, for each node that does; `is_last` if no other body follows. See `run_nodes`."""
 
-    `is_last` if no other body follows. A model that cannot be explained is kept: the node is FAILED, and says why. What another attempt may do is raised.
-    """
-    nodes = [node for node in definition["nodes"] if node["step"] == EXPLAIN.key]
-    share = (last_percent - EXPLAINING_FROM) / len(nodes)
-    made: list[PipelineExplanation] = []
-    for number, node in enumerate(nodes):
-        first = EXPLAINING_FROM + share * number
-        try:
-            with attempt.stage(node["key"]) as output:
-                explanation = await _explain(attempt, number, node, result, (first, first + share), is_last=is_last and node is nodes[-1])
-                output |= {"method": explanation.method.name, "rows": explanation.result["rows"]}
-        except BodyFailed as error:
-            failure = error.failure
-            if failure.retryable:
-                raise
-            attempt.reports.log_line(f"{failure.message} The trained model is kept, without this explanation.")
-            described = {"code": failure.code, "message": failure.message, "retryable": False}
-            attempt.reports.node(NodeChange(node["key"], JobNodeStatus.FAILED, 0, None, described))
-        else:
-            made.append(explanation)
-    return made
+    async def explain(run: NodeRun, output: dict[str, Any]) -> PipelineExplanation:
+        made = await _explain(attempt, run, result)
+        output |= {"method": made.method.name, "rows": made.result["rows"]}
+        return made
+
+    kept = "The trained model is kept, without this explanation."
+    return await run_nodes(attempt, definition, EXPLAIN, explain, span=(EXPLAINING_FROM, last_percent), is_last=is_last, kept=kept)
 
 
-async def _explain(
-    attempt: Attempt, number: int, node: Mapping[str, Any], result: Mapping[str, Any], span: tuple[float, float], *, is_last: bool
-) -> PipelineExplanation:
+async def _explain(attempt: Attempt, run: NodeRun, result: Mapping[str, Any]) -> PipelineExplanation:
+    node = run.node
     job = attempt.job
     parameters = EXPLAIN.parameters.model_validate(node["parameters"]).model_dump()
     paths = {each["role"]: each["path"] for each in result["artifacts"]}
@@ -77,10 +62,10 @@ async def _explain(
         "classLabel": parameters["class_label"],
         "seed": job.parameters["seed"],
     }
-    folder = attempt.folder / f"explanation-{number}"
+    folder = attempt.folder / f"explanation-{run.number}"
     folder.mkdir()
     spec = {role.lower(): paths[role] for role in (MODEL, SIGNATURE, RESULTS)}
-    told = await attempt.run_body(BODY, {**spec, "options": options, "folder": str(folder)}, span=span, is_last=is_last)
+    told = await attempt.run_body(BODY, {**spec, "options": options, "folder": str(folder)}, span=run.span, is_last=run.is_last)
     files = [(Path(each["path"]), each["role"], each["filename"], each["content_type"]) for each in told["files"]]
     stored = await attempt.upload_all(files, f"models/{job.owner_id}/{job.id}/{attempt.key}/artifacts")
     return PipelineExplanation(method, told, stored)

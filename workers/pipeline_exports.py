@@ -14,12 +14,13 @@ from db.queries.artifacts import MODEL, SIGNATURE
 from db.services import export_options
 from db.services.export_options import Source
 from db.services.exports import PipelineExport
-from db.services.jobs import Failure, NodeChange, target_of
+from db.services.jobs import Failure, target_of
 from db.tables import Dataset
 from db.tables.exports import ExportFormat
-from db.tables.jobs import JobKind, JobNodeStatus
+from db.tables.jobs import JobKind
 from workers.exports import DATASET_BODY, MODEL_BODY, safe_name
 from workers.ml.steps.export import EXPORT
+from workers.pipeline_nodes import NodeRun, run_nodes
 from workers.runtime.attempt import Attempt
 from workers.runtime.failures import BodyFailed
 
@@ -29,44 +30,22 @@ FIRST_PERCENT, LAST_PERCENT = 85, 95
 async def export_result(
     attempt: Attempt, definition: Mapping[str, Any], spec: Mapping[str, Any], result: Mapping[str, Any]
 ) -> list[PipelineExport]:
-    """Export the result of a pipeline's body, for each node that does; `spec` is what the body got.
+    """Export the result of a pipeline's body, for each node that does; `spec` is what the body got. See `run_nodes`."""
 
-    A result that cannot be exported is kept: its node is FAILED, and says why. What another attempt may do is raised.
-    """
-    nodes = [node for node in definition["nodes"] if node["step"] == EXPORT.key]
-    share = (LAST_PERCENT - FIRST_PERCENT) / max(len(nodes), 1)
-    made: list[PipelineExport] = []
-    for number, node in enumerate(nodes):
-        first = FIRST_PERCENT + share * number
-        try:
-            with attempt.stage(node["key"]) as output:
-                export = await _export(attempt, node, spec, result, (first, first + share), is_last=node is nodes[-1])
-                output |= {"export": f"export_{export.id.hex}", "bytes": sum(file.size for file in export.files)}
-        except BodyFailed as error:
-            if error.failure.retryable:
-                raise
-            failure = error.failure
-            attempt.reports.log_line(f"{failure.message} What the pipeline made is kept, without this export.")
-            described = {"code": failure.code, "message": failure.message, "retryable": False}
-            attempt.reports.node(NodeChange(node["key"], JobNodeStatus.FAILED, 0, None, described))
-        else:
-            made.append(export)
-    return made
+    async def export(run: NodeRun, output: dict[str, Any]) -> PipelineExport:
+        made = await _export(attempt, run, spec, result)
+        output |= {"export": f"export_{made.id.hex}", "bytes": sum(file.size for file in made.files)}
+        return made
+
+    kept = "What the pipeline made is kept, without this export."
+    return await run_nodes(attempt, definition, EXPORT, export, span=(FIRST_PERCENT, LAST_PERCENT), is_last=True, kept=kept)
 
 
-async def _export(
-    attempt: Attempt,
-    node: Mapping[str, Any],
-    spec: Mapping[str, Any],
-    result: Mapping[str, Any],
-    span: tuple[float, float],
-    *,
-    is_last: bool,
-) -> PipelineExport:
+async def _export(attempt: Attempt, run: NodeRun, spec: Mapping[str, Any], result: Mapping[str, Any]) -> PipelineExport:
     job = attempt.job
-    parameters = EXPORT.parameters.model_validate(node["parameters"]).model_dump()
+    parameters = EXPORT.parameters.model_validate(run.node["parameters"]).model_dump()
     export_format = ExportFormat(parameters["format"])
-    folder = attempt.folder / f"export-{span[0]:g}"
+    folder = attempt.folder / f"export-{run.number}"
     folder.mkdir()
     if job.kind is JobKind.TRAIN:
         body, options = MODEL_BODY, {}
@@ -75,9 +54,9 @@ async def _export(
         body = DATASET_BODY
         body_spec, target = await _of_rows(attempt, result)
         names = [column["name"] for column in result["columns"]]
-        options = _options(node["key"], export_format, parameters["options"], Source(names, target))
+        options = _options(run.node["key"], export_format, parameters["options"], Source(names, target))
         body_spec |= {"format": export_format.name, "options": options}
-    exported = await attempt.run_body(body, {**body_spec, "folder": str(folder)}, span=span, is_last=is_last)
+    exported = await attempt.run_body(body, {**body_spec, "folder": str(folder)}, span=run.span, is_last=run.is_last)
     ((export_id,),) = await attempt.database.rows(select(func.uuidv7()))
     files = [(Path(each["path"]), each["role"], each["filename"], each["content_type"]) for each in exported["files"]]
     stored = await attempt.upload_all(files, f"exports/{job.owner_id}/{export_id}/{attempt.key}")

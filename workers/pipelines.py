@@ -170,10 +170,8 @@ async def _run(attempt: Attempt, **options: Any) -> _PipelineRun:
     storing = asyncio.create_task(store_config(attempt, data))
     try:
         result = await attempt.run_body(BODY, spec, span=span, is_shared=spec["items"] is None, is_last=is_last)
-        explanations: list[PipelineExplanation] = []
-        if explains_result:
-            explanations = await explain_result(attempt, definition, result, exported_from, is_last=not exports_result)
-        exports = await export_result(attempt, definition, spec, result) if exports_result else []
+        explanations = await explain_result(attempt, definition, result, exported_from, is_last=not exports_result)
+        exports = await export_result(attempt, definition, spec, result)
         attempt.progress(95, "Store")
         return _PipelineRun(result, explanations, exports, await finished(storing, lambda: store_config(attempt, data)))
     finally:

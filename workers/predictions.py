@@ -13,22 +13,23 @@ from db.core.work import Work
 from db.queries.artifacts import MODEL, PROCESSED, SIGNATURE
 from db.services import outputs, predictions
 from db.services.jobs import target_of
-from db.tables import Artifact, Dataset, DatasetVersion, JobDocument, Model, ModelVersion, StoredObject
+from db.tables import DatasetVersion, JobDocument
 from db.tables.jobs import JobKind
 from workers.datasets import PARQUET, store_profile
+from workers.fetching import download_model, download_table, load_model_files, load_version
 from workers.items import download_items, reads_contents
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
 
 ROWS_BODY = "workers.ml.prediction.body:predict_rows"
 DATASET_BODY = "workers.ml.prediction.body:predict_dataset"
-USE_ANOTHER = "Use another version."  # where a file is damaged
 
 
 @task(JobKind.PREDICT)
 async def predict(attempt: Attempt) -> Effects:
     """Predict. A killed attempt leaves nothing, and the next one starts over: predicting takes little longer than reading."""
-    model = await _download_model(attempt)
+    attempt.progress(0, "Download")
+    model = await download_model(attempt, await load_model_files(attempt, attempt.job.model_version_id, (MODEL, SIGNATURE)))
     if attempt.job.dataset_version_id is None:
         return await _predict_rows(attempt, model)
     return await _predict_dataset(attempt, model)
@@ -49,26 +50,11 @@ async def _predict_rows(attempt: Attempt, model: dict[str, str]) -> Effects:
 
 async def _predict_dataset(attempt: Attempt, model: dict[str, str]) -> Effects:
     job = attempt.job
-    statement = (
-        select(
-            DatasetVersion.number,
-            DatasetVersion.columns.label("file_columns"),
-            Dataset.name,
-            StoredObject.object_key,
-            StoredObject.size_bytes,
-            StoredObject.sha256,
-        )
-        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .join(Artifact, (Artifact.dataset_version_id == DatasetVersion.id) & (Artifact.role == PROCESSED))
-        .join(StoredObject, StoredObject.id == Artifact.object_id)
-        .where(DatasetVersion.id == job.dataset_version_id)
-    )
-    (data,) = await attempt.database.rows(statement)
-    source, folder = attempt.folder / "data.parquet", attempt.folder / "out"
+    data = await load_version(attempt, job.dataset_version_id, DatasetVersion.columns)
+    source, folder = await download_table(attempt, data), attempt.folder / "out"
     folder.mkdir()
-    await attempt.download(data, source, f"The file of version {data.number} of the dataset {data.name!r}", USE_ANOTHER)
     items = await download_items(attempt, job.dataset_version_id) if reads_contents(model["signature"]) else None
-    spec = {**model, "parquet": str(source), "columns": data.file_columns, "folder": str(folder), "items": items}
+    spec = {**model, "parquet": str(source), "columns": data.columns, "folder": str(folder), "items": items}
     result = await attempt.run_body(DATASET_BODY, spec, span=(5, 95))
     attempt.progress(95, "Store")
     prefix = f"datasets/{job.owner_id}/{target_of(job)}/{attempt.key}"
@@ -79,22 +65,3 @@ async def _predict_dataset(attempt: Attempt, model: dict[str, str]) -> Effects:
         return (await predictions.add_dataset(work, settled, result, processed, profile)).duplicate_keys
 
     return effects
-
-
-async def _download_model(attempt: Attempt) -> dict[str, str]:
-    """Download the model's file and its signature, compare their checksums, and return their paths by name."""
-    attempt.progress(0, "Download")
-    statement = (
-        select(Artifact.role, Model.name, ModelVersion.number, StoredObject.object_key, StoredObject.size_bytes, StoredObject.sha256)
-        .join(StoredObject, StoredObject.id == Artifact.object_id)
-        .join(ModelVersion, ModelVersion.id == Artifact.model_version_id)
-        .join(Model, Model.id == ModelVersion.model_id)
-        .where(ModelVersion.id == attempt.job.model_version_id, Artifact.role.in_((MODEL, SIGNATURE)))
-    )
-    paths: dict[str, str] = {}
-    for file in await attempt.database.rows(statement):
-        name = file.role.lower()
-        path = attempt.folder / name
-        await attempt.download(file, path, f"The {name} of version {file.number} of the model {file.name!r}", USE_ANOTHER)
-        paths[name] = str(path)
-    return paths

@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from db.core.work import Work
-from db.queries.artifacts import PROCESSED
 from db.services import profiling
-from db.tables import Artifact, Dataset, DatasetProfile, DatasetVersion, StoredObject
+from db.tables import DatasetProfile, DatasetVersion
 from db.tables.jobs import JobKind
 from workers.datasets import store_profile
+from workers.fetching import download_table, load_version
 from workers.ml import stages
 from workers.ml.profiler_version import PROFILER_VERSION
 from workers.registry import task
@@ -43,26 +43,11 @@ async def profile(attempt: Attempt) -> Effects:
 
 async def _profile(attempt: Attempt) -> tuple[dict[str, Any], Any]:
     job = attempt.job
-    statement = (
-        select(
-            Dataset.name,
-            DatasetVersion.number,
-            DatasetVersion.original_filename,
-            StoredObject.object_key,
-            StoredObject.size_bytes,
-            StoredObject.sha256,
-        )
-        .join(DatasetVersion, DatasetVersion.dataset_id == Dataset.id)
-        .join(Artifact, (Artifact.dataset_version_id == DatasetVersion.id) & (Artifact.role == PROCESSED))
-        .join(StoredObject, StoredObject.id == Artifact.object_id)
-        .where(DatasetVersion.id == job.dataset_version_id)
-    )
-    (version,) = await attempt.database.rows(statement)
+    version = await load_version(attempt, job.dataset_version_id, DatasetVersion.original_filename)
     await attempt.begin_nodes([(key, key) for key in STAGES], STAGES)
     attempt.progress(0, "Fetch")
     with attempt.stage(FETCH) as output:
-        name = f"The file of version {version.number} of the dataset {version.name!r}"
-        path = await attempt.download(version, attempt.folder / "data.parquet", name, "Ingest its file again, as a new version.")
+        path = await download_table(attempt, version)
         output["bytes"] = version.size_bytes
     report = await attempt.run_body(BODY, {"parquet": str(path)}, span=(5, 95))
     attempt.progress(95, "Store")

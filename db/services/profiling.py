@@ -7,9 +7,8 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from db.core.audit import ref
 from db.core.work import Work
-from db.services import idempotency, jobs, outputs, versions
+from db.services import jobs, outputs, version_jobs, versions
 from db.services.outputs import Result, StoredFile
 from db.tables import DatasetProfile
 from db.tables.jobs import JobKind
@@ -19,29 +18,8 @@ PROFILE = jobs.declare(jobs.JobKindSpec(JobKind.PROFILE, title="profile", queue=
 
 
 async def submit(work: Work, version_id: UUID, idempotency_key: str | None = None) -> UUID:
-    """Submit the job; return its id.
-
-    Raises `NotFound`, `WrongState`, `InvalidInput` or `Conflict`; the end of the unit of work `InsufficientCredits`.
-    """
-    work.viewer.require_write()
-    stored_answer = await idempotency.recall(work, OPERATION, idempotency_key, {"version_id": version_id})
-    if stored_answer is not None:
-        return UUID(stored_answer["job"])
-    _, dataset = await versions.lock_ready(work, version_id)
-    job = await jobs.submit(
-        work,
-        jobs.NewJob(
-            owner_id=dataset.owner_id,
-            kind=PROFILE.kind,
-            queue=jobs.queue_for(PROFILE.kind, dataset.modality),
-            dataset_id=dataset.id,
-            dataset_version_id=version_id,
-            inputs=[version_id],
-        ),
-    )
-    await idempotency.remember(work, idempotency_key, {"job": str(job.id)})
-    work.record("profile_version", "version", version_id, dataset.owner_id, after={"job": ref("job", job.id)})
-    return job.id
+    """Submit the job; see `version_jobs.submit`."""
+    return await version_jobs.submit(work, PROFILE, OPERATION, "profile_version", version_id, idempotency_key)
 
 
 async def complete(work: Work, job: Row[Any], profiler_version: str, report: Result | None, file: StoredFile | None) -> list[str]:

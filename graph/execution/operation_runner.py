@@ -106,7 +106,7 @@ class _Operation:
         values = self.variables.coerce(inputs or {}, hide_suggestions=hide_suggestions)
         if isinstance(values, list):
             return values
-        return TimedExecutionContext.planned(
+        return TimedExecutionContext(
             self._schema,
             *self._executor_arguments,
             None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from inspect import isawaitable
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from graphql import ExecutionResult, GraphQLError, OperationType
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
@@ -27,32 +27,6 @@ class TimedExecutionContext(StrawberryGraphQLCoreExecutionContext):
     """
 
     checks_fields = False  # whether the viewer lacks a scope that the operation needs
-    _made_from: tuple[tuple[Any, ...], dict[str, Any]] | None = None
-
-    @classmethod
-    def planned(
-        cls, schema: Any, definitions: Any, fragments: Any, root_value: Any, context_value: Any, operation: Any, *rest: Any, **options: Any
-    ) -> Self:
-        """Return an executor with what plans ask for. All else, which takes longer to make, is made if something asks for it."""
-        arguments = schema, definitions, fragments, root_value, context_value, operation, *rest
-        if operation.directives:  # which may change what graphql-core's executor does
-            return cls(*arguments, **options)
-        self = cls.__new__(cls)
-        self._made_from = arguments, options
-        self.schema, self.fragments, self.root_value = schema, fragments, root_value
-        self.context_value, self.operation, self.variable_values = context_value, operation, rest[0]
-        self.hide_suggestions = options["hide_suggestions"]
-        self.is_awaitable = options["is_awaitable"]
-        self.middleware_manager, self.error_propagation = None, True
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        """Make the rest of it, once."""
-        if self._made_from is None:
-            raise AttributeError(name)
-        (arguments, options), self._made_from = self._made_from, None
-        self.__init__(*arguments, **options)
-        return getattr(self, name)
 
     @classmethod
     def build(

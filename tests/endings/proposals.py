@@ -31,30 +31,26 @@ async def proposed(world: World, name: str) -> str:
     return f"proposal_{proposal.hex}"
 
 
-@endings_of("proposeSchema")
-async def propose_schema(world: World) -> Endings:
+async def endings_of_a_version_job(world: World, payload: str, kind: str) -> Endings:
     version = await ready_version(world, "d")
-    yield "ProposeSchemaPayload", {"datasetVersionId": version, "idempotencyKey": "k"}
+    yield payload, {"datasetVersionId": version, "idempotencyKey": "k"}
     yield "Conflict", {"datasetVersionId": await ready_version(world, "e"), "idempotencyKey": "k"}
     yield "NotFound", {"datasetVersionId": f"version_{UNKNOWN}"}
     yield "InvalidInput", {"datasetVersionId": version, "idempotencyKey": BAD_KEY}
     waiting = (await world.ada.request_upload(await world.ada.create_dataset("f"), "f.csv", CSV))["upload"]["version"]["id"]
     yield "WrongState", {"datasetVersionId": waiting}
-    world.set_prices({"DEDUCE_SCHEMA": 10})
+    world.set_prices({kind: 10})
     yield "InsufficientCredits", {"datasetVersionId": version}
+
+
+@endings_of("proposeSchema")
+def propose_schema(world: World) -> Endings:
+    return endings_of_a_version_job(world, "ProposeSchemaPayload", "DEDUCE_SCHEMA")
 
 
 @endings_of("profileVersion")
-async def profile_version(world: World) -> Endings:
-    version = await ready_version(world, "d")
-    yield "ProfileVersionPayload", {"datasetVersionId": version, "idempotencyKey": "k"}
-    yield "Conflict", {"datasetVersionId": await ready_version(world, "e"), "idempotencyKey": "k"}
-    yield "NotFound", {"datasetVersionId": f"version_{UNKNOWN}"}
-    yield "InvalidInput", {"datasetVersionId": version, "idempotencyKey": BAD_KEY}
-    waiting = (await world.ada.request_upload(await world.ada.create_dataset("f"), "f.csv", CSV))["upload"]["version"]["id"]
-    yield "WrongState", {"datasetVersionId": waiting}
-    world.set_prices({"PROFILE": 10})
-    yield "InsufficientCredits", {"datasetVersionId": version}
+def profile_version(world: World) -> Endings:
+    return endings_of_a_version_job(world, "ProfileVersionPayload", "PROFILE")
 
 
 @endings_of("acceptSchemaProposal")

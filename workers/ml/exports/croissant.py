@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,22 +120,24 @@ def _file_set(extension: str, content_type: str, archives: Sequence[dict[str, st
 
 def _item_set(extension: str, content_type: str) -> dict[str, Any]:
     """A record for each item: its path in its archive, and its content."""
-    name, source = f"{extension}-items", {"@id": f"{extension}-files"}
-    data_types = {"path": "sc:Text", "content": _CONTENT_TYPES.get(content_type.partition("/")[0], "sc:Text")}
-    properties = {"path": "fullpath", "content": "content"}
+    source = {"@id": f"{extension}-files"}
+    content = _CONTENT_TYPES.get(content_type.partition("/")[0], "sc:Text")
+    fields = (("path", "sc:Text", "fullpath"), ("content", content, "content"))
+    return _records(
+        f"{extension}-items",
+        ((name, data_type, {"fileSet": source, "extract": {"fileProperty": taken}}) for name, data_type, taken in fields),
+    )
+
+
+def _records(name: str, fields: Iterable[tuple[str, str, dict[str, Any]]]) -> dict[str, Any]:
+    """A set of records whose `fields` are (name, type, source) each."""
     return {
         "@type": "cr:RecordSet",
         "@id": name,
         "name": name,
         "field": [
-            {
-                "@type": "cr:Field",
-                "@id": f"{name}/{field}",
-                "name": field,
-                "dataType": data_types[field],
-                "source": {"fileSet": source, "extract": {"fileProperty": properties[field]}},
-            }
-            for field in data_types
+            {"@type": "cr:Field", "@id": f"{name}/{field}", "name": field, "dataType": data_type, "source": source}
+            for field, data_type, source in fields
         ],
     }
 
@@ -146,21 +148,14 @@ def _table_type(file: WrittenFile) -> str:
 
 def _record_set(file: WrittenFile, types: dict[str, str], *, is_only: bool) -> dict[str, Any]:
     name = "rows" if is_only else re.sub(r"[^A-Za-z0-9_-]+", "-", file["filename"].partition(".")[0])
-    return {
-        "@type": "cr:RecordSet",
-        "@id": name,
-        "name": name,
-        "field": [
-            {
-                "@type": "cr:Field",
-                "@id": f"{name}/{column}",
-                "name": column,
-                "dataType": _DATA_TYPES.get(column_type, "sc:Text"),
-                "source": {"fileObject": {"@id": file["filename"]}, "extract": _extract(column, _table_type(file))},
-            }
+    file_object = {"@id": file["filename"]}
+    return _records(
+        name,
+        (
+            (column, _DATA_TYPES.get(column_type, "sc:Text"), {"fileObject": file_object, "extract": _extract(column, _table_type(file))})
             for column, column_type in types.items()
-        ],
-    }
+        ),
+    )
 
 
 def _extract(column: str, content_type: str) -> dict[str, str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from workers.ml.steps.step import Parameters, PipelineNode, Step
+from workers.ml.steps.step import Parameters, Step, no_part_in_the_body
 
 
 class ExplainParameters(Parameters):
@@ -32,11 +32,6 @@ class ExplainParameters(Parameters):
     max_rows: int = Field(default=1_000, ge=1, le=10_000, title="Rows", description="The most held-out rows that are explained.")
 
 
-def run(_bundle: Any, node: PipelineNode) -> dict[str, Any]:
-    """The worker explains the model, once the body that trains it has ended: the plan lists no such node among those that run here."""
-    raise AssertionError(f"{node.key} has no part in the body")
-
-
 EXPLAIN = Step(
     key="explain",
     type="EXPLAIN",
@@ -45,6 +40,6 @@ EXPLAIN = Step(
     " cannot be explained is kept without it.",
     parameters=ExplainParameters,
     place="end",
-    run=run,
+    run=no_part_in_the_body,
 )
 """It comes after the training."""

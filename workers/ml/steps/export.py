@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from workers.ml.steps.step import Parameters, PipelineNode, Step
+from workers.ml.steps.step import Parameters, Step, no_part_in_the_body
 
 MODEL_FORMATS = ("onnx",)
 
@@ -25,11 +25,6 @@ class ExportParameters(Parameters):
     )
 
 
-def run(_bundle: Any, node: PipelineNode) -> dict[str, Any]:
-    """The worker exports the result, once the body that makes it has ended: the plan lists no such node among those that run here."""
-    raise AssertionError(f"{node.key} has no part in the body")
-
-
 EXPORT = Step(
     key="export",
     type="EXPORT",
@@ -38,5 +33,5 @@ EXPORT = Step(
     " `createExport` are. A result that cannot be exported is kept without one.",
     parameters=ExportParameters,
     place="end",
-    run=run,
+    run=no_part_in_the_body,
 )

@@ -105,3 +105,8 @@ class Step:
             **({"x-makes-columns": True} if self.makes_columns else {}),
             **({"x-content": self.content.role} if self.content else {}),
         }
+
+
+def no_part_in_the_body(_bundle: Any, node: PipelineNode) -> dict[str, Any]:
+    """The `run` of a step at the "end": the worker runs its nodes once the body has ended, and the plan lists none among those that run here."""
+    raise AssertionError(f"{node.key} has no part in the body")
