@@ -177,10 +177,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
             return  # a trailer, which a proxy in front need not have checked: never treated as a header
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
+        super().on_header(name, value)
         if len(self.headers) > MAX_HEADERS:
             raise _ParserError(_HEAD_TOO_LONG)
 

@@ -22,6 +22,7 @@ from workers.ml.errors import BadInput
 from workers.ml.items import limits
 from workers.ml.items.zip_directory import BadDirectory, Directory, entries, find_directory
 from workers.ml.reading.issues import short_repr
+from workers.ml.split_names import SPLITS
 
 STORED, DEFLATED = "stored", "deflated"
 _BLOCK: Final = 1 << 20
@@ -272,14 +273,6 @@ def checked(members: list[Member], uploaded_size: int, filename: str) -> list[Me
             raise BadInput("DUPLICATE_MEMBER", f"{filename!r} contains {short_repr(member.path)} twice. Give each file a name of its own.")
         names.add(member.path)
     return kept
-
-
-SPLITS: Final = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""Names of folders and in manifests that are splits, with the name that an item's split has."""
 
 
 def clean_path(name: str, filename: str) -> str | None:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from workers.ml.items.archive import SPLITS, Member
+from workers.ml.items.archive import Member
+from workers.ml.split_names import SPLITS
 
 _SPLIT_WORD: Final = re.compile(rf"(?<![a-z])({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?:[-_]?\d{{4}})?(?![a-z])", re.IGNORECASE)
 

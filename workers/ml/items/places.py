@@ -10,8 +10,9 @@ import orjson
 
 from workers.ml.items import limits
 from workers.ml.items.annotations import Annotations
-from workers.ml.items.archive import SPLITS, Member, UnreadableMember, member_blocks, read_member
+from workers.ml.items.archive import Member, UnreadableMember, member_blocks, read_member
 from workers.ml.reading.issues import IssueLog, short_repr
+from workers.ml.split_names import SPLITS
 
 _LABEL_FIELDS: Final = ("label", "class", "category", "target", "y", "class_name", "class_label")
 _SPLIT_FIELDS: Final = ("split", "subset", "partition", "fold")

@@ -9,11 +9,12 @@ from typing import Final
 
 from workers.ml.items import limits
 from workers.ml.items.annotations import AnnotationLog, Annotations, Box
-from workers.ml.items.archive import SPLITS, Member, UnreadableMember
+from workers.ml.items.archive import Member, UnreadableMember
 from workers.ml.items.paths import resolver, split_of_path, stem_of, suffix_of
 from workers.ml.items.places import ArchiveContent, Layout, Place
 from workers.ml.items.yaml_file import NotYaml, read_mapping
 from workers.ml.reading.issues import short_repr
+from workers.ml.split_names import SPLITS
 
 _NAME_FILES: Final = ("classes.txt", "obj.names", "predefined_classes.txt")
 _MIN_LABELLED_SHARE: Final = 0.5  # of images that have a file of labels, where no data.yaml says that it is YOLO

@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import Field
 
 from workers.ml.errors import BadInput
+from workers.ml.split_names import SPLITS
 from workers.ml.steps.columns import ColumnName
 from workers.ml.steps.split import split_summary
 from workers.ml.steps.step import Parameters, PipelineNode, Step
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from workers.ml.bundle import Bundle
 
 SPLIT_COLUMN: Final = "split"
 GROUP_COLUMN: Final = "group"
-NAMES: Final = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""The values, in lower case, and the part of the data that each is."""
 _WAY_OUT: Final = "Name another column, or draw the rows with the step `split`."
 
 
@@ -50,8 +47,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     if column.kind != "text":
         message = f"Step '{node.key}' takes the parts from the column '{name}', which is of type {column.type} and not text. {_WAY_OUT}"
         raise BadInput("WRONG_COLUMN_TYPE", message, column=name, path=node.path("split_column"))
-    values = bundle.frame[name].cast(pl.String).str.strip_chars().str.to_lowercase()
-    parts = values.replace_strict(NAMES, default=None, return_dtype=pl.String)
+    parts = bundle.frame.select(_part(name))[name]
     train, validation, test = (
         np.flatnonzero((parts == part).fill_null(value=False).to_numpy()) for part in ("train", "validation", "test")
     )
@@ -77,14 +73,20 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     return {"columns": len(bundle.columns), **split_summary(bundle.data_split), **({"leaks": leaks} if leaks else {})}
 
 
+def _part(name: str) -> pl.Expr:
+    """The part of the data that a row belongs to; null for none."""
+    import polars as pl  # see run
+
+    return pl.col(name).cast(pl.String).str.strip_chars().str.to_lowercase().replace_strict(SPLITS, default=None, return_dtype=pl.String)
+
+
 def _shared_groups(bundle: Bundle, name: str) -> list[str]:
     """What is part of one recording or patient is alike, so a model is tested on what it remembers if the split divides it."""
     import polars as pl  # see run
 
     if GROUP_COLUMN not in bundle.lazy.collect_schema().names():
         return []
-    part = pl.col(name).cast(pl.String).str.strip_chars().str.to_lowercase().replace_strict(NAMES, default=None, return_dtype=pl.String)
-    groups = bundle.lazy.select(pl.col(GROUP_COLUMN), part.alias("part")).drop_nulls().unique().group_by(GROUP_COLUMN).len()
+    groups = bundle.lazy.select(pl.col(GROUP_COLUMN), _part(name).alias("part")).drop_nulls().unique().group_by(GROUP_COLUMN).len()
     shared = int(groups.filter(pl.col("len") > 1).select(pl.len()).collect().item())
     message = (
         f"{shared:,} groups of the column '{GROUP_COLUMN}' have rows in several parts, so that what is tested on may have been trained on."
