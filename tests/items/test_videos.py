@@ -69,7 +69,7 @@ async def test_an_archive_of_videos_is_a_list_of_items_and_a_table_to_train_on(a
     assert max(value for key, value in motion.items() if key.startswith("still")) < 0.01
     async with database.work(SYSTEM) as work:
         live = await work.all(select(Worker.extras).where(Worker.stopped_at.is_(None)))
-    assert ["onnx", "video", "xgboost"] in [row.extras for row in live], "what a worker says of itself"
+    assert ["embeddings", "onnx", "video", "xgboost"] in [row.extras for row in live], "what a worker says of itself"
 
 
 async def test_what_no_worker_can_read_is_refused_before_it_is_sent(

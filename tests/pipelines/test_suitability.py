@@ -16,7 +16,7 @@ TABLE = f"size,color,day,fresh,price,sold\n{ROWS}"
 LEAVE_OUT = "eave it out: name it in `exclude` of 'train', or in a drop_columns step."
 COLOR = (
     "The column 'color' is text which is not encoded, and 'train' learns only from numbers. Link a step before it that encodes text "
-    f"(one_hot_encode or ordinal_encode or prepare or target_encode or tfidf_text), or l{LEAVE_OUT}"
+    f"(embed_text or one_hot_encode or ordinal_encode or prepare or target_encode or tfidf_text), or l{LEAVE_OUT}"
 )
 DAY = (
     "The column 'day' is of type DATE, and 'train' learns only from numbers. Link a step before it that turns it into numbers "

@@ -60,7 +60,8 @@ class Derivation:
     """How a column is computed from others before the rows are split, which is not part of the model: its users compute it likewise.
 
     `document` tells it in `signature.json`, `code` is the polars expression for the model card, None if it takes another
-    table or the contents of items, and `words`, followed by the sources, tell people.
+    table or the contents of items, and `words`, followed by the sources, tell people. Instead of `code`, columns that are computed together have the same
+    `statements`, which add them to `rows`.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Derivation:
     document: dict[str, Any]
     code: str | None
     words: str
+    statements: str | None = None
 
     @property
     def is_from_contents(self) -> bool:
@@ -249,6 +251,10 @@ class Bundle:
     def derive(self, derivation: Derivation, expression: pl.Expr, type_: str, kind: ValueKind) -> None:
         """Add a column, or replace one of the same name, by an expression over each row. Call it only before `frame` is read."""
         self.lazy = self.lazy.with_columns(expression.alias(derivation.name))
+        self.derived(derivation, type_, kind)
+
+    def derived(self, derivation: Derivation, type_: str, kind: ValueKind) -> None:
+        """Take on a column that `lazy` has already."""
         self.columns[derivation.name] = Column(derivation.name, type_, kind)
         self._dropped.pop(derivation.name, None)
         self.derivations.append(derivation)

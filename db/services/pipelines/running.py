@@ -90,6 +90,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
     applied, _ = definitions.apply_parameters(pipeline.definition, request.parameters)
     if dataset.modality is Modality.VIDEO:
         await _require_videos(work, applied, steps)
+    await _require_embeddings(work, applied, steps, dataset.modality)
     joined = await joins.load(work, applied, steps, dataset.owner_id, version.file_columns)
     definition, training = _freeze(pipeline, joined, dataset, version, steps, request)
     model_name = canonical_name(request.model_name or pipeline.name)
@@ -166,6 +167,17 @@ async def _require_videos(work: Work, definition: definitions.Definition, steps:
     if index is not None and not await extras.can_read_videos(work, jobs.queue_for(JobKind.TRAIN, Modality.VIDEO)):
         node = definition["nodes"][index]
         raise invalid("pipelineId", message=f"Node {node['key']!r} of the pipeline reads frames. {extras.NO_VIDEO}")
+
+
+async def _require_embeddings(work: Work, definition: definitions.Definition, steps: definitions.Steps, modality: Modality) -> None:
+    """Raises `InvalidInput` for a step that would find no worker that has the model which embeds."""
+    for node in definition["nodes"]:
+        step = steps.get(node["step"])
+        if step is None or step.parameter_schema.get("x-extra") != extras.EMBEDDINGS:
+            continue
+        if not await extras.is_installed(work, jobs.queue_for(JobKind.TRAIN, modality), extras.EMBEDDINGS):
+            raise invalid("pipelineId", message=f"Node {node['key']!r} of the pipeline needs an extra. {extras.NO_EMBEDDINGS}")
+        return
 
 
 async def _load_inputs(work: Work, request: RunRequest) -> tuple[Row[Any], Row[Any], Row[Any] | None]:

@@ -82,9 +82,10 @@ def check_columns(
         if each.part is not None and each.source in types and types[each.source] in _DATES:
             continue
         name = each.source if each.source in types and (each.part is None or each.name not in types) else each.name
-        if name in types and name not in told and types[name] in (_NOT_A_NUMBER if each.kind == "number" else _NOT_A_TEXT):
+        takes_number = each.kind == "number" and not (each.is_embedded and name == each.source)
+        if name in types and name not in told and types[name] in (_NOT_A_NUMBER if takes_number else _NOT_A_TEXT):
             told.add(name)
-            expected = "dates" if name == each.source and each.part is not None else "numbers" if each.kind == "number" else "texts"
+            expected = "dates" if name == each.source and each.part is not None else "numbers" if takes_number else "texts"
             message = f"The column {name!r} is of type {types[name].name}, and the model takes {expected}. Choose another version."
             checks.add("datasetVersionId", message=message)
     del checks.issues[MAX_ISSUES:]
@@ -117,7 +118,7 @@ def _value_issue(row: Mapping[str, Any], each: Input) -> tuple[str, str | None]:
     value = row.get(name)
     if value is None:
         return name, _missing(each)
-    if each.kind == "text":
+    if each.kind == "text" or (each.is_embedded and name == each.source):
         return name, None if isinstance(value, str) else f"A text is expected; this is {_shown(value)}. Put it in quotes."
     if not isinstance(value, int | float):
         return name, f"A number is expected; this is {_shown(value)}."

@@ -23,7 +23,7 @@ from db.tables.models import ModelFormat
 MAX_SIGNATURE_BYTES = 4 * 1024**2
 PREDICTING_FORMATS = (ModelFormat.SKOPS, ModelFormat.ONNX, ModelFormat.LIGHTGBM)
 
-_KNOWN_ORIGINS = frozenset({"column", "part", "clean"})
+_KNOWN_ORIGINS = frozenset({"column", "part", "clean", "embedding"})
 """What the `from` of a column has that predictions compute themselves."""
 
 # Signatures never change, and are found by their checksum. The widest has some 200 kB.
@@ -34,8 +34,8 @@ _cache: OrderedDict[str, Signature] = OrderedDict()
 @dataclass(frozen=True, slots=True)
 class Input:
     """A column that a model takes. `kind` is number or text. With a `source`, it is the `part` of that column of dates, or without a part
-    that column under another name. One that `is_computed` in another way, as by a formula, is to be given as it was computed. One that `is_read` is computed
-    from the contents of items, where there are any.
+    that column under another name, or a number of the embedding of that text if it `is_embedded`. One that `is_computed` in another way, as by a formula, is to
+    be given as it was computed. One that `is_read` is computed from the contents of items, where there are any.
 
     `is_nullable` if the model can predict without a value, None where the signature does not tell.
     """
@@ -47,6 +47,7 @@ class Input:
     is_nullable: bool | None
     is_computed: bool = False
     is_read: bool = False
+    is_embedded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Signature:
             if each["from"].keys() in ({"column"}, {"column", "clean"}):
                 column = str(each["from"]["column"])
                 roots[str(each["name"])] = roots.get(column, column)
-        computed = {each["name"] for each in document.get("derived", ()) if not each["from"].keys() <= _KNOWN_ORIGINS}
+        computed = _computed(document.get("derived", ()))
         inputs = [_input(each, read, roots, computed) for each in document["inputs"]]
         output = document["output"]
         return cls(
@@ -83,6 +84,16 @@ class Signature:
         )
 
 
+def _computed(derived: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The names of the columns that are made of others in a way that another column cannot be followed through, and of columns made of such."""
+    computed: set[str] = set()
+    for each in derived:
+        origin = each["from"]
+        if not origin.keys() <= _KNOWN_ORIGINS or "embedding" in origin or origin.get("column") in computed:
+            computed.add(str(each["name"]))
+    return computed
+
+
 def _label(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -92,7 +103,10 @@ def _input(document: Mapping[str, Any], read: AbstractSet[str], roots: Mapping[s
     is_read = origin.keys() == {"content"} or origin.get("column") in read
     # A column that was computed may have the name of one of the version, which is not what the model takes.
     is_known = is_read or (origin.keys() <= _KNOWN_ORIGINS and origin.get("column") not in computed)
-    source = roots.get(document["name"], origin.get("column")) if "clean" in origin else origin.get("column")
+    is_embedded = "embedding" in origin
+    source = origin.get("column")
+    if is_embedded or "clean" in origin:
+        source = roots.get(str(source) if is_embedded else document["name"], source)
     return Input(
         name=document["name"],
         kind=document["kind"],
@@ -101,6 +115,7 @@ def _input(document: Mapping[str, Any], read: AbstractSet[str], roots: Mapping[s
         is_nullable=document.get("nullable"),
         is_computed=not is_known,
         is_read=is_read,
+        is_embedded=is_known and is_embedded,
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from workers.ml.artifacts.trust import trusted_types
-from workers.ml.bundle import SUBSETS, Bundle
+from workers.ml.bundle import SUBSETS, Bundle, Derivation
 from workers.ml.scoring import METRICS
 from workers.ml.trainer import THREADS, Trained
 
@@ -126,10 +127,10 @@ def _use(bundle: Bundle, trained: Trained, versions: dict[str, str]) -> str:
     trusted = "\n".join(f'    "{name}",' for name in trusted_types())
     labels = PREDICTIONS[trained.problem]
     derivations = bundle.derivations_of(trained.features)
-    note = " and the columns that the code below computes" if any(each.code for each in derivations) else ""
-    derived = "".join(f"\nrows = rows.with_columns(({each.code}).alias({each.name!r}))" for each in derivations if each.code)
+    note = " and the columns that the code below computes" if any(each.code or each.statements for each in derivations) else ""
+    derived = "".join(f"\n{statements}" for statements in _statements(derivations))
     for names, origin in (
-        ([each.name for each in derivations if each.code is None and not each.is_from_contents], "of another version"),
+        ([each.name for each in derivations if not (each.code or each.statements or each.is_from_contents)], "of another version"),
         ([each.name for each in derivations if each.is_from_contents], "that the steps read from items (`contents` in `signature.json`)"),
     ):
         if names:
@@ -159,6 +160,17 @@ seconds = pl.selectors.duration().dt.total_microseconds() / 1e6, pl.selectors.ti
 rows = rows.with_columns(*seconds, pl.selectors.boolean().cast(pl.Float64), pl.selectors.categorical().cast(pl.String))
 print(model.predict(rows))
 ```"""
+
+
+def _statements(derivations: Sequence[Derivation]) -> Iterator[str]:
+    """Yield the code that computes the columns, in order; what computes several at once is there once."""
+    told: set[str] = set()
+    for each in derivations:
+        if each.code is not None:
+            yield f"rows = rows.with_columns(({each.code}).alias({each.name!r}))"
+        elif each.statements is not None and each.statements not in told:
+            told.add(each.statements)
+            yield each.statements
 
 
 def _limits(bundle: Bundle, trained: Trained) -> str:

@@ -18,10 +18,11 @@ def signature(bundle: Bundle, trained: Trained) -> dict[str, Any]:
 
     An input that the dataset does not have as such has `from`. {column, part}: it is the year, month, day, weekday (1 is Monday), hour, minute
     and so on of that column; {column, cast}: the column in another type; {column, clean}: the column as `clean_text` with these
-    parameters makes it; {column}: the column under another name; {formula, columns}: what the
-    formula gives; {content}: what the step of this key reads from the contents of an item. `derived`, {name, from}, lists all computations in order, those
-    of columns which only others are computed from included, and those from contents not: `contents` has {modalities, steps, columns}, the steps in order, and
-    the names of the columns that each makes, and `files` where the items are files: the columns that name them.
+    parameters makes it; {column, embedding}: number `dimension` of the embedding of that text by `model`, whose weights have this `sha256`;
+    {column}: the column under another name; {formula, columns}: what the formula gives; {content}: what the step of this key reads from the contents
+    of an item. `derived`, {name, from}, lists all computations in order, those of columns which only others are computed from included, and those from
+    contents not: `contents` has {modalities, steps, columns}, the steps in order, and the names of the columns that each
+    makes, and `files` where the items are files: the columns that name them.
     """
     derivations = bundle.derivations_of(trained.features)
     sources = {derivation.name: derivation.document for derivation in derivations}

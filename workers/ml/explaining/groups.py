@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_KNOWN_ORIGINS = frozenset({"column", "part", "clean"})
+from workers.ml.prediction.features import KNOWN_ORIGINS, computed_names
 
 
 def sources_of(signature: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the columns of the model by the column of the data that they come from: the parts of a date, or a column under another name.
+    """Return the columns of the model by the column of the data that they come from: the parts of a date, the numbers of an
+    embedding, or a column under another name.
 
     What a pipeline computes in another way, as by a formula or from the contents of items, has its own name.
     """
     derived = signature.get("derived", ())
-    computed = {each["name"] for each in derived if not each["from"].keys() <= _KNOWN_ORIGINS}
+    computed = computed_names((each["name"], each["from"]) for each in derived)
     roots: dict[str, str] = {}  # of columns that are made of one other, or of themselves
     for each in derived:
         if each["from"].keys() in ({"column"}, {"column", "clean"}):
@@ -23,8 +24,10 @@ def sources_of(signature: Mapping[str, Any]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for each in signature["inputs"]:
         origin = each.get("from", {})
-        is_known = origin.keys() <= _KNOWN_ORIGINS and origin.get("column") not in computed
-        source = roots.get(each["name"], origin.get("column")) if "clean" in origin else origin.get("column")
+        is_known = origin.keys() <= KNOWN_ORIGINS and origin.get("column") not in computed
+        source = origin.get("column")
+        if "clean" in origin or "embedding" in origin:
+            source = roots.get(each["name"] if "clean" in origin else source, source)
         groups.setdefault(source if is_known and source is not None else each["name"], []).append(each["name"])
     return groups
 

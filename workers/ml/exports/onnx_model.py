@@ -187,9 +187,10 @@ def _without_text_imputers(pipeline: Any, texts: set[str], names: Mapping[str, s
 
 
 def _sample(spec: ModelExportSpec, pipeline: Any, signature: Mapping[str, Any]) -> pl.DataFrame:
-    """The first rows as predictions take them: with parts of dates, other names, cleaned texts and what is read from items."""
+    """The first rows as predictions take them: with parts of dates, other names, cleaned and embedded texts and what is read from items."""
     reader = FeatureReader(signature, PipelinePredictor(pipeline, signature["output"]["problem_type"]))
-    frame = composed_names(pl.scan_parquet(spec["parquet"]).head(READ_ROWS).collect())
+    is_slow = any("embedding" in each.get("from", {}) for each in signature["inputs"])
+    frame = composed_names(pl.scan_parquet(spec["parquet"]).head(VERIFIED_ROWS if is_slow else READ_ROWS).collect())
     if (files := spec.get("items")) is None:
         return reader.read(frame).features
     frame = frame.head(VERIFIED_ROWS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from workers.ml.bundle import MAX_FEATURE_VALUE, as_features, kind_of
+from workers.ml.embeddings import DIMENSIONS, encoder, require_same
 from workers.ml.errors import BadInput
 from workers.ml.prediction.contents import ReadContents
 from workers.ml.prediction.issues import MAX_VALUES, IssueCode, IssueLog
@@ -19,20 +20,21 @@ from workers.ml.prediction.predictor import Predictor
 from workers.ml.steps.clean_text import cleaned
 from workers.ml.steps.columns import composed
 
-_KNOWN_ORIGINS = frozenset({"column", "part", "clean"})
+KNOWN_ORIGINS = frozenset({"column", "part", "clean", "embedding"})
 """What the `from` of an input has that is computed here."""
 
 
 @dataclass(frozen=True)
 class Input:
     """A column that the model takes. With a `source`, it is the `part` of that column of dates, a name of polars' `Expr.dt`, or without a part
-    that column under another name.
+    that column under another name, or a number of the embedding of that text if it `is_embedded`.
     """
 
     name: str
     kind: str
     source: str | None = None
     part: str | None = None
+    is_embedded: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,12 @@ class FeatureReader:
     """Reads batch after batch, and collects what is to be told of them."""
 
     def __init__(self, signature: Mapping[str, Any], predictor: Predictor) -> None:
-        computed = {each["name"] for each in signature.get("derived", ()) if not each["from"].keys() <= _KNOWN_ORIGINS}
-        self.inputs = [Input(each["name"], each["kind"], **_origin(each.get("from", {}), computed)) for each in signature["inputs"]]
+        """Raises BadInput (OTHER_WEIGHTS)."""
+        derived = [(each["name"], each["from"]) for each in signature.get("derived", ())]
+        computed = computed_names(derived)
+        self.inputs = [_input(each, computed) for each in signature["inputs"]]
         self.issues = IssueLog()
-        self._cleanings = _cleanings(signature)
+        self._changes = _changes(derived, computed)
         self._nullable = predictor.takes_missing({each.name: each.kind for each in self.inputs})
         self._categories = {
             each.name: pl.Series(categories, dtype=pl.String if each.kind == "text" else pl.Float64)
@@ -64,16 +68,19 @@ class FeatureReader:
 
     def column_names(self, names: Sequence[str]) -> list[str]:
         """Return those of the columns that the model reads. `names` are composed."""
-        wanted = {name for each in self.inputs for name in (each.name, each.source)} | {each.source for each in self._cleanings}
+        wanted = {name for each in self.inputs for name in (each.name, each.source)} | {each.source for each in self._changes}
         return [name for name in names if name in wanted]
 
     def text_names(self) -> set[str | None]:
         """The names of columns that are read as texts."""
         texts = {name for each in self.inputs if each.kind == "text" for name in (each.name, each.source)}
-        return texts | {each.source for each in self._cleanings if each.name in texts}
+        for each in reversed(self._changes):
+            if isinstance(each, _Embedding) or each.name in texts:
+                texts.add(each.source)
+        return texts
 
     def read_contents(self, frame: pl.DataFrame, found: ReadContents) -> Batch:
-        """Read the next rows, with the columns that were read from their items. Raises BadInput (WRONG_COLUMN_TYPE)."""
+        """Read the next rows, with the columns that were read from their items. Raises BadInput as `read`."""
         unusable = np.isin(found.of, list(found.unusable))
         first = self._first
         for position in np.flatnonzero(unusable).tolist():
@@ -88,9 +95,9 @@ class FeatureReader:
         return self.read(frame.with_columns(found.columns.select(self.column_names(found.columns.columns))), unusable)
 
     def read(self, frame: pl.DataFrame, unusable: np.ndarray | None = None) -> Batch:
-        """Read the next rows, without those that are `unusable`. Raises BadInput (WRONG_COLUMN_TYPE)."""
+        """Read the next rows, without those that are `unusable`. Raises BadInput: WRONG_COLUMN_TYPE, NOT_INSTALLED, OTHER_WEIGHTS."""
         self._told.clear()
-        frame = self._clean(frame)
+        frame = self._change(frame)
         unpredictable = np.zeros(frame.height, dtype=bool)
         self._unusable = np.zeros(frame.height, dtype=bool) if unusable is None else unusable
         series = [self._feature(frame, each, unpredictable) for each in self.inputs]
@@ -100,10 +107,12 @@ class FeatureReader:
             unpredictable |= unusable
         return Batch(features.filter(pl.Series(~unpredictable)) if unpredictable.any() else features, ~unpredictable)
 
-    def _clean(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Clean texts as in training. Numbers, which `_text` converts, have nothing to clean."""
-        for each in self._cleanings:
-            if each.source in frame.columns:
+    def _change(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Clean and embed texts as in training. Numbers, which `_text` converts, have nothing to clean."""
+        for each in self._changes:
+            if each.source in frame.columns and isinstance(each, _Embedding):
+                frame = frame.with_columns(_embedded(self._text(frame[each.source]), each.names))
+            elif each.source in frame.columns and isinstance(each, _Cleaning):
                 is_text = each.options is not None and kind_of(frame[each.source].dtype) == "text"
                 value = cleaned(pl, each.source, each.options) if is_text and each.options is not None else pl.col(each.source)
                 frame = frame.with_columns(value.alias(each.name))
@@ -113,7 +122,8 @@ class FeatureReader:
         """Return one feature. Mark the rows in `unpredictable` that the model cannot predict without it."""
         has_source = each.source in frame.columns
         is_part = has_source and each.part is not None and kind_of(frame[str(each.source)].dtype) == "time"
-        name = str(each.source) if is_part or (has_source and each.part is None) else each.name
+        name = str(each.source) if is_part or (has_source and each.part is None and not each.is_embedded) else each.name
+        told_name = str(each.source) if has_source and each.is_embedded else name
         is_nullable = each.name in self._nullable
         if name not in frame.columns:
             self.issues.column("MISSING_COLUMN", each.source or each.name, is_predicted=is_nullable)
@@ -126,9 +136,9 @@ class FeatureReader:
         missing = values.is_null().to_numpy()
         is_given = (column.fill_nan(None) if column.dtype.is_float() else column).is_not_null().to_numpy()
         if (unreadable := missing & is_given).any():
-            self._tell("WRONG_TYPE", name, unreadable, is_predicted=is_nullable, values=column.filter(pl.Series(unreadable)))
+            self._tell("WRONG_TYPE", told_name, unreadable, is_predicted=is_nullable, values=column.filter(pl.Series(unreadable)))
         untold = missing & ~is_given & ~self._without_file.get(name, np.zeros(frame.height, dtype=bool))
-        self._tell("MISSING_VALUES", name, untold, is_predicted=is_nullable)
+        self._tell("MISSING_VALUES", told_name, untold, is_predicted=is_nullable)
         if not is_nullable:
             unpredictable |= missing
         if values.dtype.is_float():
@@ -166,22 +176,57 @@ class _Cleaning:
     options: Mapping[str, str] | None
 
 
-def _cleanings(signature: Mapping[str, Any]) -> list[_Cleaning]:
-    """Return how texts are cleaned, in order; none for a model that takes no cleaned text."""
-    origins = [(each["name"], each["from"]) for each in signature.get("derived", ())]
-    if not any("clean" in origin for _, origin in origins):
-        return []
-    return [
-        _Cleaning(name, origin["column"], origin.get("clean"))
-        for name, origin in origins
-        if origin.keys() in ({"column"}, {"column", "clean"})
-    ]
+@dataclass(frozen=True)
+class _Embedding:
+    """The columns, by name, that are numbers of the embedding of a text."""
+
+    source: str
+    names: dict[str, int]
 
 
-def _origin(document: Mapping[str, Any], computed: AbstractSet[str]) -> Mapping[str, str | None]:
-    """Return the source of an input. What a pipeline computes in another way is taken as it was computed, under its own name."""
-    is_known = document.keys() <= _KNOWN_ORIGINS and document.get("column") not in computed
-    return {"source": document.get("column"), "part": document.get("part")} if is_known else {}
+def computed_names(derived: Iterable[tuple[str, Mapping[str, Any]]]) -> set[str]:
+    """Return the names of the columns that are made of others in a way that another column cannot be followed through, and of columns made of such."""
+    computed: set[str] = set()
+    for name, origin in derived:
+        if not origin.keys() <= KNOWN_ORIGINS or "embedding" in origin or origin.get("column") in computed:
+            computed.add(name)
+    return computed
+
+
+def _changes(derived: Sequence[tuple[str, Mapping[str, Any]]], computed: AbstractSet[str]) -> list[_Cleaning | _Embedding]:
+    """Return how texts are cleaned and embedded, in order; nothing for a model that takes none of these. Raises BadInput (OTHER_WEIGHTS)."""
+    changes: list[_Cleaning | _Embedding] = []
+    for name, origin in derived:
+        if (embedding := origin.get("embedding")) is not None:
+            require_same(embedding)
+            if origin["column"] in computed:
+                continue  # these numbers are given, since a column of that name would hold another text
+            last = changes[-1] if changes else None
+            if not isinstance(last, _Embedding) or last.source != origin["column"]:
+                changes.append(last := _Embedding(origin["column"], {}))
+            last.names[name] = embedding["dimension"]
+        elif set(origin) in ({"column"}, {"column", "clean"}):
+            changes.append(_Cleaning(name, origin["column"], origin.get("clean")))
+    return changes if any("clean" in origin or "embedding" in origin for _, origin in derived) else []
+
+
+def _embedded(texts: pl.Series, names: Mapping[str, int]) -> pl.DataFrame:
+    """Return these numbers of the embedding of each text, null for a missing one. Raises BadInput: NOT_INSTALLED, OTHER_WEIGHTS."""
+    different = texts.alias("text").drop_nulls().unique(maintain_order=True)
+    vectors = (
+        [vectors for vectors, _ in encoder().encode(different.to_list())] if len(different) else [np.zeros((0, DIMENSIONS), np.float32)]
+    )
+    matrix = np.concatenate(vectors)
+    found = pl.DataFrame([different, *(pl.Series(name, matrix[:, dimension]) for name, dimension in names.items())])
+    return texts.alias("text").to_frame().join(found, on="text", how="left", maintain_order="left").drop("text")
+
+
+def _input(document: Mapping[str, Any], computed: AbstractSet[str]) -> Input:
+    """Return an input with its source. What a pipeline computes in another way is taken as it was computed, under its own name."""
+    name, kind, origin = document["name"], document["kind"], document.get("from", {})
+    if not origin.keys() <= KNOWN_ORIGINS or origin.get("column") in computed:
+        return Input(name, kind)
+    return Input(name, kind, origin.get("column"), origin.get("part"), is_embedded="embedding" in origin)
 
 
 def _number(column: pl.Series) -> pl.Series:

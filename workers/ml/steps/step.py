@@ -49,7 +49,8 @@ class Step:
     `chooses` says what happens to the columns that the parameter `columns` names; `numbers` keeps those of numbers. `takes` are the kinds of values that the
     step works on by default, for a training step the only ones that it learns from; `gives` is the kind that it turns them into. `makes_columns`
     marks a step that replaces a column by others, whose names begin with its name and an underscore. `trusted_types` are the types, by full name, that it adds to a model
-    file besides ours; restoring one must not run what the file says. `content` is what the step does with the contents of items.
+    file besides ours; restoring one must not run what the file says. `content` is what the step does with the contents of items. `extra` is
+    that of the package which it needs, one that workers tell of.
     """
 
     key: str
@@ -71,6 +72,7 @@ class Step:
     makes_columns: bool = False
     trusted_types: tuple[str, ...] = ()
     content: ContentOperation | None = None
+    extra: str | None = None
 
     @property
     def parameter_schema(self) -> dict[str, Any]:
@@ -79,7 +81,7 @@ class Step:
         `x-place`: source, choose, split, rows, fit, train, after or end (see `Place`); `x-inputs`: minimum number of incoming links; `x-requires-target`:
         it needs a target column, from its own `target` or the dataset's; `x-problem-types`: the problem types it supports; `x-chooses`,
         `x-takes`, `x-gives` and `x-makes-columns`: see the class; `x-content`: the role of its operation on the contents of items: files, change, divide,
-        read, augment or write. Within the parameters: `x-column`: it names a column, or several;
+        read, augment or write; `x-extra`: an extra of the package without which a worker cannot run it. Within the parameters: `x-column`: it names a column, or several;
         `x-split-column`: one whose values are the parts of the data;
         `x-new-column`: it names a column that the step makes; `x-column-prefix`: it is what the names of such columns begin with, before an
         underscore; `x-renames`: a list of {column, name}; `x-formula`: it is a formula (see
@@ -104,6 +106,7 @@ class Step:
             **({"x-gives": self.gives} if self.gives else {}),
             **({"x-makes-columns": True} if self.makes_columns else {}),
             **({"x-content": self.content.role} if self.content else {}),
+            **({"x-extra": self.extra} if self.extra else {}),
         }
 
 
