@@ -68,6 +68,23 @@ def leave(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     return {}
 
 
+def ask(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
+    """Ask `times` and check each answer; or leave a thread behind that still waits for one, or ask what nobody answers."""
+    record_start(spec, reporter)
+    how = spec.get("how")
+    if how == "in another thread":
+        thread = threading.Thread(target=reporter.ask, args=("wait", {}), daemon=True)
+        thread.name = FLUSH_THREAD  # disguised as ours
+        thread.start()
+        time.sleep(0.2)
+    elif how is not None:
+        reporter.ask(how, {})
+    for number in range(spec.get("times", 0)):
+        reporter.progress(number, f"Ask {number}")
+        assert reporter.ask("add", {"number": number}) == {"sum": number + spec["salt"]}
+    return {}
+
+
 def name_file(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Return a path to upload: of `target`, or of a link that leads to it, or of a folder in the place of the body's own; or have it removed."""
     record_start(spec, reporter)

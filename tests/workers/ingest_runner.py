@@ -44,6 +44,9 @@ class IngestRecorder:
     def restarted(self, name: str, message: str) -> None:
         raise AssertionError(f"nothing made an ingest start over, and yet: {message}")
 
+    def ask(self, question: str, arguments: dict[str, Any]) -> Any:
+        raise AssertionError(f"an ingest asks nothing, and yet: {question} {arguments}")
+
     def log(self, message: str) -> None:
         assert message
 

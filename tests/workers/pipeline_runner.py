@@ -66,6 +66,9 @@ class PipelineRecorder:
     def restarted(self, name: str, message: str) -> None:
         self.resumed(name, message)
 
+    def ask(self, question: str, arguments: dict[str, Any]) -> Any:
+        raise AssertionError(f"a pipeline asks nothing, and yet: {question} {arguments}")
+
     def log(self, message: str) -> None:
         self.log_lines.append(message)
 

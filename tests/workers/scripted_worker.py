@@ -21,6 +21,8 @@ async def run_scripted_body(attempt: Attempt) -> Effects:
     """Run the job's body, and store until a file exists if the job says so; the effect of completion is an experiment named after the attempt."""
     parameters = attempt.job.parameters
     spec = parameters["spec"]
+    if "salt" in spec:
+        _answer_questions(attempt, spec)
     result = await attempt.run_body(f"tests.workers.bodies:{parameters['body']}", spec, is_shared=spec.get("is_shared", False))
     while "store_until" in spec and not Path(spec["store_until"]).exists():
         await asyncio.sleep(0.02)
@@ -32,6 +34,22 @@ async def run_scripted_body(attempt: Attempt) -> Effects:
         return []
 
     return effects
+
+
+def _answer_questions(attempt: Attempt, spec: dict[str, Any]) -> None:
+    async def add(arguments: dict[str, Any]) -> dict[str, int]:
+        return {"sum": arguments["number"] + spec["salt"]}
+
+    async def wait(_: dict[str, Any]) -> None:
+        while not Path(spec["answer_when"]).exists():
+            await asyncio.sleep(0.02)
+
+    async def fail(_: dict[str, Any]) -> None:
+        raise RuntimeError("There is no answer.")
+
+    attempt.answer("add", add)
+    attempt.answer("wait", wait)
+    attempt.answer("fail", fail)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,11 @@ class Reporter(ProgressReporter, Protocol):
         """Report that the checkpoint could not be used: what earlier attempts reported is discarded. Call before any `metric`."""
         ...
 
+    def ask(self, question: str, arguments: dict[str, Any]) -> Any:
+        """Ask the worker, and wait for its answer, which is JSON. The task that runs the body says which questions it answers; what was reported before
+        reaches it first."""
+        ...
+
     def log(self, message: str) -> None:
         """Add a line to the job's log."""
         ...

@@ -25,7 +25,7 @@ from db.stores.objects import ObjectStore
 from db.tables.jobs import JobNodeStatus
 from db.tables.jobstates import TERMINAL, JobStatus
 from workers.runtime import body_files, telemetry
-from workers.runtime.body_runner import BodyRunner, BodyTerminated, LeaseExpired
+from workers.runtime.body_runner import Answer, BodyRunner, BodyTerminated, LeaseExpired
 from workers.runtime.checkpoints import Checkpoints
 from workers.runtime.failures import BodyFailed, failure_of
 from workers.runtime.logs import LogFile
@@ -143,6 +143,10 @@ class Attempt:
             self._has_ended_bodies = True
             self._bodies_ended(self)
         return result
+
+    def answer(self, question: str, answer: Answer) -> None:
+        """Answer this question of bodies that run from now on."""
+        self._body_runner.answers[question] = answer
 
     def _timeout_seconds(self) -> float:
         settings = self._resources.settings

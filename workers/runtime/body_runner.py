@@ -7,7 +7,7 @@ import secrets
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,10 @@ _MESSAGE_PREFIXES = {
 }
 
 
+Answer = Callable[[dict[str, Any]], Awaitable[Any]]
+"""Answers a question with JSON. It is cancelled if the body dies or the attempt is stopped."""
+
+
 class BodyTerminated(BodyFailed):
     """The body died of a SIGTERM that its worker did not send; the worker may be about to receive one too."""
 
@@ -46,7 +50,8 @@ class LeaseExpired(Exception):
 class BodyRunner:
     """Runs the bodies of one attempt in child processes.
 
-    `lease_deadline` is on the monotonic clock; each heartbeat extends it. The child processes are dead by then.
+    `answers` has a function for each question that they may ask, by its name. `lease_deadline` is on the monotonic clock; each heartbeat extends it. The
+    child processes are dead by then.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class BodyRunner:
         self._terminating: ChildHandle | None = None  # has received SIGTERM and is in its grace period
         self.kill_grace = 0.0
         self.on_started: Callable[[], None] | None = None  # called when a child has been sent its request
+        self.answers: dict[str, Answer] = {}
 
     @property
     def is_running(self) -> bool:
@@ -156,6 +162,9 @@ class BodyRunner:
 
     async def _read_response(self, child: ChildHandle, span: tuple[float, float]) -> dict[str, Any] | None:
         async for message in child.messages():
+            if "question" in message:
+                await self._answer(child, message["question"])
+                continue
             if "report" not in message:
                 return message
             try:
@@ -166,6 +175,23 @@ class BodyRunner:
             while self._reports.is_behind:  # noqa: ASYNC110 - a timer flushes them without an event. Meanwhile the pipe fills and the body blocks.
                 await asyncio.sleep(BACKPRESSURE_PAUSE)
         return None
+
+    async def _answer(self, child: ChildHandle, question: Any) -> None:
+        """Answer a question of the body, which waits for it. An error of the answer ends the attempt; so does the body's death, which is seen when
+        its next message is read."""
+        match question:
+            case [str(name), dict(arguments)] if name in self.answers:
+                answer = self.answers[name](arguments)  # pyright: ignore[reportUnknownArgumentType] - JSON
+            case _:
+                raise BadFrame(f"Nothing answers {question!r:.200}.")
+        answering = asyncio.ensure_future(answer)
+        try:
+            await asyncio.wait([answering, child.exited], return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                await child.send({"answer": answering.result()})
+        finally:
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
 
     async def _await_exit(self, child: ChildHandle, termination: asyncio.Task[None]) -> None:
         """Wait until the body is dead. A cancellation meanwhile skips the grace period and is raised afterwards."""

@@ -31,7 +31,8 @@ NOISY_LOGGERS = ("PIL",)  # libraries whose INFO records are of no use in a job'
 class PipeReporter:
     """Collects a body's reports and sends them at most every 50 ms; a thread sends what is pending when the body reports nothing more.
 
-    Once closed it sends nothing: a thread that a body left behind cannot report for the next one.
+    Once closed it sends nothing: a thread that a body left behind cannot report for the next one, nor ask. The answer to a question is the next message
+    that comes, so a process whose body ended before its answer runs no other body.
     """
 
     def __init__(self, connection: socket.socket, folder: Path) -> None:
@@ -45,6 +46,8 @@ class PipeReporter:
         self._flush_thread: threading.Thread | None = None
         self._step: str | None = None
         self._running_node: str | None = None
+        self._question_lock = threading.Lock()
+        self.is_waiting = False  # for an answer
 
     def progress(self, percent: float, step: str) -> None:
         with self._lock:
@@ -94,6 +97,21 @@ class PipeReporter:
     def log(self, message: str) -> None:
         # The same stream as printed output, which keeps the order of lines.
         sys.stderr.write(f"{message}\n")
+
+    def ask(self, question: str, arguments: dict[str, Any]) -> Any:
+        with self._question_lock:
+            with self._lock:
+                if self._is_closed:
+                    raise RuntimeError("The body has ended; nothing answers.")
+                message = frames.encode({"question": [question, arguments]})
+                self.is_waiting = True
+                self._send_pending()  # the worker knows what was reported before
+                self._connection.sendall(message)
+            answer = frames.receive(self._connection)
+            self.is_waiting = False
+        if answer is None:
+            raise ConnectionError("The worker closed the connection.")
+        return answer["answer"]
 
     def flush(self) -> None:
         """Send the pending reports."""
@@ -149,7 +167,7 @@ def main(connection: socket.socket) -> int:
         reporter = PipeReporter(connection, Path(request["folder"]))
         # The worker may have been frozen since its claim. All processes of a machine share the monotonic clock.
         response = _run(request, reporter) if time.monotonic() < request["deadline"] else {"expired": True}
-        is_reusable = request["is_shared"] and "result" in response and _is_reusable(memory_at_start)
+        is_reusable = request["is_shared"] and "result" in response and not reporter.is_waiting and _is_reusable(memory_at_start)
         try:
             _flush_output()  # before the response: on receiving it, the worker kills this process, unless it can be used again
             if is_reusable:

@@ -65,6 +65,10 @@ class ChildHandle:
     async def send_request(self, message: dict[str, Any]) -> None:
         """Send a request: what to run, and its limits."""
         self.has_sent = False
+        await self.send(message)
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Send a message. One that a dead child does not take is dropped: its exit tells."""
         self._writer.write(frames.encode(message))
         with contextlib.suppress(ConnectionError):
             await self._writer.drain()
