@@ -179,12 +179,11 @@ class BodyRunner:
     async def _answer(self, child: ChildHandle, question: Any) -> None:
         """Answer a question of the body, which waits for it. An error of the answer ends the attempt; so does the body's death, which is seen when
         its next message is read."""
-        match question:
-            case [str(name), dict(arguments)] if name in self.answers:
-                answer = self.answers[name](arguments)  # pyright: ignore[reportUnknownArgumentType] - JSON
-            case _:
-                raise BadFrame(f"Nothing answers {question!r:.200}.")
-        answering = asyncio.ensure_future(answer)
+        name, arguments = question if isinstance(question, list) and len(question) == 2 else (None, None)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - JSON
+        answer = self.answers.get(name) if isinstance(name, str) else None
+        if answer is None or not isinstance(arguments, dict):
+            raise BadFrame(f"Nothing answers {question!r:.200}.")
+        answering = asyncio.ensure_future(answer(arguments))  # pyright: ignore[reportUnknownArgumentType] - JSON
         try:
             await asyncio.wait([answering, child.exited], return_when=asyncio.FIRST_COMPLETED)
             if answering.done():
