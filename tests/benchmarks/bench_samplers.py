@@ -7,6 +7,7 @@ of breast-cancer and digits.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
@@ -64,7 +65,9 @@ class Boosting:
             train, validation, train_target, validation_target = self._rows
             options = {name.removeprefix("train."): value for name, value in point.items()}
             model = lightgbm.LGBMClassifier(n_estimators=self._rounds, n_jobs=1, random_state=1, verbose=-1, **options)
-            model.fit(train, train_target, eval_set=[(validation, validation_target)])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # LightGBM 4.7 prefers eval_X and eval_y
+                model.fit(train, train_target, eval_set=[(validation, validation_target)])
             (measured,) = model.evals_result_["valid_0"].values()
             # A booster that finds no more splits has fewer values than rounds.
             self._curves[key] = [*measured, *[measured[-1]] * (self._rounds - len(measured))]

@@ -40,7 +40,9 @@ class Parameter:
     def of(cls, stored: Mapping[str, Any]) -> Parameter:
         """Read a parameter as a study stores it."""
         key, kind, condition = f"{stored['node']}.{stored['name']}", stored["type"], stored.get("condition")
-        dependency: dict[str, Any] = {} if condition is None else {"depends_on": f"{condition['node']}.{condition['name']}", "when": tuple(condition["in"])}
+        dependency: dict[str, Any] = (
+            {} if condition is None else {"depends_on": f"{condition['node']}.{condition['name']}", "when": tuple(condition["in"])}
+        )
         if kind == "categorical":
             return cls(key, kind, choices=tuple(stored["choices"]), **dependency)
         step = stored.get("step")
