@@ -119,10 +119,15 @@ class MetricOrder:
     descending: bool = True
 
 
+_COLUMNS = (
+    *(column for column in Run.__table__.c if column.name not in {"hyperparameter_paths", "architecture"}),
+    Run.architecture.label("network"),
+)
+
+
 def with_deleted(viewer: Viewer) -> Rows:
     """The runs a viewer may see, those of deleted experiments included, since edges still lead to them."""
-    columns = (column for column in Run.__table__.c if column.name != "hyperparameter_paths")
-    return select(*columns).where(visible(Run, viewer))
+    return select(*_COLUMNS).where(visible(Run, viewer))
 
 
 def runs(viewer: Viewer) -> Rows:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, Text, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import (
@@ -84,6 +84,7 @@ class Experiment(Table, policy=Owned()):
 class Run(Table, policy=Owned()):
     """One training. A trigger on `jobs` keeps status and times equal to the job's. `hyperparameter_paths` are for filters alone.
 
+    `architecture` is {definition, hash, parameterCount, flops, sizeBytes} of a neural network, once it is trained.
     `dataset_id` is that of the version: no index on the version would have the runs of a dataset in their order.
     """
 
@@ -113,6 +114,7 @@ class Run(Table, policy=Owned()):
     hyperparameters: Mapped[dict[str, Any]] = jsonb_column("{}")
     hyperparameter_paths: Mapped[list[str]] = mapped_column(ARRAY(Text), Computed("trellis_json_paths(hyperparameters)", persisted=True))
     config: Mapped[dict[str, Any]] = jsonb_column("{}")
+    architecture: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     notes: Mapped[str | None]
     seed: Mapped[int] = bigint_column()
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"))

@@ -23,6 +23,7 @@ class ExplanationMethod(StrEnum):
     PERMUTATION = "permutation"
     PARTIAL_DEPENDENCE = "partial_dependence"
     OCCLUSION = "occlusion"
+    INTEGRATED_GRADIENTS = "integrated_gradients"
 
 
 class Explanation(Table, policy=Owned()):

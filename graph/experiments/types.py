@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import strawberry
@@ -21,6 +22,7 @@ from graph.core.paging import Connection
 from graph.core.permissions import Scope
 from graph.core.scalars import JSON, BigInt, Duration
 from graph.datasets.types import Dataset, DatasetVersion
+from graph.experiments.architectures import Architecture
 from graph.experiments.enums import Goal, RunStatus
 from graph.experiments.inputs import ExperimentFilter, ExperimentOrder, RunFilter, RunOrder
 from graph.experiments.metrics import MetricSeries, MetricSummary
@@ -76,6 +78,7 @@ class Run(Node, prefix="run", found_by=runs.live_by_id, scope=Scope.READ):
     experiment_id: strawberry.Private[UUID]
     job_id: strawberry.Private[UUID | None]
     dataset_version_id: strawberry.Private[UUID | None]
+    network: strawberry.Private[Mapping[str, Any] | None]
     number: int = strawberry.field(description="Counts up from 1 within the experiment.")
     name: str | None = strawberry.field(description="An optional name. Null at present: nothing sets it yet.")
     status: RunStatus = strawberry.field(description="Its current status.")
@@ -99,6 +102,12 @@ class Run(Node, prefix="run", found_by=runs.live_by_id, scope=Scope.READ):
     @strawberry.field(description="The time from its first start to its end, or until now while it has not ended.")
     def duration(self) -> Duration | None:
         return duration(self.started_at, self.completed_at)
+
+    @strawberry.field(
+        description="What the neural network that it trained is made of; null until it has completed, and for other algorithms."
+    )
+    def architecture(self) -> Architecture | None:
+        return None if self.network is None else Architecture.of_document(self.network)
 
     @strawberry.field(
         metadata=costs(10, entries=10, scaled=("maxPoints", 100)),

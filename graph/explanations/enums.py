@@ -18,4 +18,6 @@ describe(
     PARTIAL_DEPENDENCE="What the model predicts on average over the rows when a column has one value in all of them, for values over its range, and the same of"
     " single rows (ICE).",
     OCCLUSION="How the prediction of one item changes when a part of it is hidden by its mean: a patch of an image, a window of a recording or a signal.",
+    INTEGRATED_GRADIENTS="Contributions to the predictions of neural networks: the distance of each value from its mean over the held-out rows, times the mean"
+    " gradient on the straight way from there. They sum up as those of TREE_SHAP do.",
 )

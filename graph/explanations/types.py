@@ -36,8 +36,8 @@ def _float(value: float | None) -> float | None:
 
 
 @strawberry.type(
-    description="What one column, or one part of an item, adds to predictions. The numbers of TREE_SHAP and LINEAR are contributions to the log-odds, the raw"
-    " score or the predicted number; of PERMUTATION, how much worse the metric is without the column; of PARTIAL_DEPENDENCE, of the curve of mean"
+    description="What one column, or one part of an item, adds to predictions. The numbers of TREE_SHAP, LINEAR and INTEGRATED_GRADIENTS are contributions to"
+    " the log-odds, the raw score or the predicted number; of PERMUTATION, how much worse the metric is without the column; of PARTIAL_DEPENDENCE, of the curve of mean"
     " predictions; of OCCLUSION, how much the prediction falls when the part is hidden."
 )
 class FeatureAttribution:
@@ -79,8 +79,8 @@ class Explanation(Node, prefix="explanation", found_by=explanations.by_id, scope
     method: ExplanationMethod = strawberry.field(description="How it explains; the `parameters` of its job have the options.")
     status: JobStatus = strawberry.field(description="The status of its job; it tells something once that is COMPLETED.")
     additivity_error: float | None = strawberry.field(
-        description="Of TREE_SHAP and LINEAR, whose contributions sum up to the prediction: the greatest difference between such a sum and what the model"
-        " itself computes, over all rows. Rounding alone gives 1e-12 or so, of XGBoost, which computes with 32 bits, 1e-5. Null for other methods."
+        description="Of TREE_SHAP, LINEAR and INTEGRATED_GRADIENTS, whose contributions sum up to the prediction: the greatest difference between such a sum"
+        " and what the model itself computes, over all rows. Rounding alone gives 1e-12 or so, of XGBoost, which computes with 32 bits, 1e-5. Null for other methods."
     )
     created_at: datetime = strawberry.field(description="When it was requested.")
     plots: list[Artifact] = many(

@@ -100,6 +100,7 @@ async def _waiting(database: Database, model: str) -> str:
 
 REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "TREE_SHAP explains models of trees, and model v1 is of LogisticRegression. Use LINEAR.": ("TREE_SHAP", {}),
+    "INTEGRATED_GRADIENTS explains neural networks, and model v1 is of LogisticRegression. Use LINEAR.": ("INTEGRATED_GRADIENTS", {}),
     "OCCLUSION hides parts of an image, a recording or a signal, and model v1 reads no contents of items. Explain its columns by another method,"
     " such as PERMUTATION.": ("OCCLUSION", {}),
     "features.0: The model takes no column 'bb'. Did you mean 'b'?": ("LINEAR", {"features": ["bb"]}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from tests.archives import image_of, zip_of
 from tests.client import Client
-from tests.explanations.explaining import explain, sizes
+from tests.explanations.explaining import EXPLANATION, create, explain, sizes
+from tests.exports.test_exporting_steps import branches
 from tests.lazy_module import LazyModule
 from tests.predictions.predicting import load_model, train
 
@@ -138,6 +140,54 @@ async def test_tree_shap_sums_up_to_the_log_odds_and_puts_the_parts_of_a_column_
     assert opposite[0, 0] < 0
     assert [(each["classLabel"], each["standardDeviation"]) for each in other["attributions"]] == [("no", None)]
     assert [plot["role"] for plot in other["plots"]] == ["BAR_PLOT"]
+
+
+NETWORK = """query($id: ID!) { job(id: $id) { nodes { key output } run {
+  architecture { definition hash parameterCount flops sizeBytes } modelVersion { id architecture explanations { edges { node { id method } } } } } } }"""
+
+
+async def test_a_neural_network_tells_its_architecture_and_integrated_gradients_sum_up_to_its_log_odds(ada: Client, worker: object) -> None:
+    version = await ada.ingest("prices", table().write_csv())
+    network = {"target": "dear", "layers": 2, "width": 8, "activation": "tanh", "learning_rate_init": 0.02, "max_iter": 40}
+    chain = [("data", "dataset", {}), ("drop", "drop_columns", {"columns": ["day", "price"]}), ENCODE, ("train", "train_mlp", network)]
+    pipeline = (await branches(ada, "p", chain, ("why", "explain", {})))["pipeline"]["id"]
+    started = await ada.run_pipeline(pipeline, version, seed=1)
+    assert (await ada.wait(started["job"]["id"]))["status"] == "COMPLETED"
+    job = await ada.one(NETWORK, id=started["job"]["id"])
+    assert {node["key"]: node["output"] for node in job["nodes"]}["why"] == {"method": "INTEGRATED_GRADIENTS", "rows": 24}
+    inputs = 5  # two numbers and three colours
+    parameters = (inputs + 1) * 8 + 9 * 8 + 9
+    assert job["run"]["architecture"] == {
+        "definition": {"type": "perceptron", "hidden": [8, 8], "activation": "tanh"},
+        "hash": hashlib.sha256(b'{"activation":"tanh","hidden":[8,8],"type":"perceptron"}').hexdigest(),
+        "parameterCount": parameters,
+        "flops": 2 * (inputs * 8 + 8 * 8 + 8),
+        "sizeBytes": 8 * parameters,
+    }
+    model = job["run"]["modelVersion"]
+    assert model["architecture"] == "5-8-8-1 tanh"
+    (made,) = (edge["node"] for edge in model["explanations"]["edges"])
+    told = await ada.one(EXPLANATION, id=made["id"])
+    contributions, output = matrix_of(told)
+    data = told["data"]
+    assert (told["method"], data["scale"], data["features"], output["classLabel"]) == (
+        "INTEGRATED_GRADIENTS",
+        "log-odds",
+        ["size", "noise", "colour"],
+        "yes",
+    )
+    probabilities = (await load_model(ada, model["id"])).predict_proba(pl.DataFrame(data["values"]))[:, 1]
+    assert output["baseValue"] + contributions.sum(axis=1) == pytest.approx(np.log(probabilities / (1 - probabilities)), abs=1e-6)
+    assert told["additivityError"] < 1e-9
+    assert next(iter(sizes(told))) == "size"
+    assert [plot["role"] for plot in told["plots"]] == ["BAR_PLOT", "BEESWARM_PLOT", "DEPENDENCE_PLOT", "DEPENDENCE_PLOT"]
+
+    one = await explain(ada, model["id"], "INTEGRATED_GRADIENTS", rows=[{"size": 3, "noise": 0, "colour": "red"}], classLabel="no")
+    opposite, output = matrix_of(one)
+    assert (output["classLabel"], one["data"]["predicted"], one["additivityError"] < 1e-9) == ("no", ["yes"], True)
+    assert opposite[0, 0] < 0
+    refused = await create(ada, model["id"], "LINEAR")
+    assert refused["message"] == "LINEAR explains linear models, and p v1 is of MLPClassifier. Use INTEGRATED_GRADIENTS."
 
 
 def bright(corner: int, seed: int) -> bytes:

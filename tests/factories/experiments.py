@@ -32,10 +32,12 @@ INSERT INTO experiments (owner_id, name, description, notes, deleted_at)
 SELECT u.id, name, 'for people', 'notes', v.deleted_at FROM users u, (VALUES
   ('Without a run', NULL::timestamptz), ('Every state', NULL), ('Deleted', now())) v(name, deleted_at) WHERE u.username = :owner;
 
-INSERT INTO runs (owner_id, experiment_id, number, status, seed, job_id, hyperparameters, started_at, completed_at)
+INSERT INTO runs (owner_id, experiment_id, number, status, seed, job_id, hyperparameters, architecture, started_at, completed_at)
 SELECT j.owner_id, e.id, row_number() OVER (ORDER BY j.id), CASE
     WHEN j.status IN ('pending', 'queued') THEN 'pending' WHEN j.status IN ('running', 'cancelling') THEN 'running' ELSE j.status END,
-  0, j.id, '{"alpha": "none", "nested": {"beta": null}}', j.started_at, j.completed_at
+  0, j.id, '{"alpha": "none", "nested": {"beta": null}}',
+  CASE j.status WHEN 'completed' THEN
+    '{"definition": {"type": "perceptron"}, "hash": "00", "parameterCount": 9, "flops": 16, "sizeBytes": 72}'::jsonb END, j.started_at, j.completed_at
 FROM jobs j JOIN users u ON u.id = j.owner_id JOIN experiments e ON e.owner_id = u.id AND e.name = 'Every state'
 WHERE u.username = :owner AND j.kind = 'train' AND NOT EXISTS (SELECT FROM runs r WHERE r.job_id = j.id);
 

@@ -79,7 +79,8 @@ def inputs_of(model: Any) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(
-    "train", ["train_lightgbm", *map(exhaustive, ("train_random_forest", "train_gradient_boosting", "train_logistic_regression"))]
+    "train",
+    ["train_lightgbm", *map(exhaustive, ("train_random_forest", "train_gradient_boosting", "train_logistic_regression", "train_mlp"))],
 )
 def test_a_classifier_predicts_the_same_classes_and_probabilities(tmp_path: Path, train: str) -> None:
     odd = {"n_estimators": 25} if train == "train_random_forest" else {}  # trees, so that no vote is a tie
@@ -101,7 +102,10 @@ def test_a_classifier_predicts_the_same_classes_and_probabilities(tmp_path: Path
 
 @pytest.mark.parametrize(
     "train",
-    ["train_random_forest", *map(exhaustive, ("train_ridge_regression", "train_linear_regression", "train_lightgbm", "train_xgboost"))],
+    [
+        "train_random_forest",
+        *map(exhaustive, ("train_ridge_regression", "train_linear_regression", "train_lightgbm", "train_xgboost", "train_mlp")),
+    ],
 )
 def test_a_regression_predicts_the_same_values_and_twice_the_same_file(tmp_path: Path, train: str) -> None:
     files, model, _ = exported(tmp_path, train, "value", "decompose_dates", "impute", ("ordinal_encode", {}), "split")

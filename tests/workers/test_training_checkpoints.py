@@ -38,9 +38,11 @@ TRAININGS: list[tuple[str, dict[str, Any]]] = [
     ("train_gradient_boosting", {"n_estimators": 40, "subsample": 0.6}),
     ("train_random_forest", {"n_estimators": 40}),
     ("train_random_forest", {"n_estimators": 40, "class_weight": "balanced"}),
+    ("train_mlp", {"max_iter": 12, "hidden_layers": [8, 4], "batch_size": 50, "learning_rate_init": 0.01}),
+    ("train_mlp", {"max_iter": 40, "patience": 1, "learning_rate_init": 0.5, "activation": "tanh", "batch_size": 1_000}),
 ]
 
-QUICK = {(1, "label"), (7, "amount")}  # of boosting and of a forest
+QUICK = {(1, "label"), (7, "amount"), (9, "label")}  # of boosting, a forest and a neural network
 
 
 class Interrupted(Exception):
@@ -114,7 +116,7 @@ def test_the_model_and_its_curves_are_those_of_a_training_at_one_go(
     result, second = run(
         make_folder(tmp_path / "second"), FRAME, definition, target=target, checkpointing={"interval": 0.0, "checkpoint": checkpoint}
     )
-    word = "tree" if step == "train_random_forest" else "round"
+    word = {"train_random_forest": "tree", "train_mlp": "epoch"}.get(step, "round")
     assert second.resume_messages == [f"Resumes from {word} {done} of {checkpoint['state']['total']}."]
     assert model_contents(result) == model_contents(expected)
     assert result["metrics"] == expected["metrics"]

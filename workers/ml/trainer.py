@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from workers.ml.architectures import Architecture
 from workers.ml.reporting import Reporter
 from workers.ml.training_checkpoints import CheckpointManager
 
@@ -107,8 +108,8 @@ class Trainer:
 
     `max_rows` and `max_values` (rows times features) bound the training of an estimator whose time or file grows with them.
     `check` is called with the node, the target and the training rows; it raises BadInput if the estimator cannot learn from them.
-    `algorithm` names it where its class does not, by problem type; `requires` is a package that not every worker has. `architecture` describes the
-    layers of a fitted neural network.
+    `algorithm` names it where its class does not, by problem type; `requires` is a package that not every worker has. `architecture` tells what a
+    fitted neural network is made of.
     """
 
     framework: Literal["scikit-learn", "lightgbm", "xgboost"]
@@ -120,7 +121,7 @@ class Trainer:
     check: Callable[[Any, str | None, TrainingRows], None] | None = None
     algorithm: Mapping[str, str] = field(default_factory=dict[str, str])
     requires: str | None = None
-    architecture: Callable[[Any], str] | None = None
+    architecture: Callable[[Any], Architecture] | None = None
 
 
 @dataclass
@@ -140,7 +141,7 @@ class Trained:
     monitor: TrainingMonitor
     config: dict[str, Any]
     """The step with all its parameters but `exclude`, and what it learned from."""
-    architecture: str | None = None
+    architecture: Architecture | None = None
     note: str | None = None
     """What to know of this training besides its parameters; None if nothing."""
     predictions: dict[str, Predictions] = field(default_factory=dict[str, "Predictions"])

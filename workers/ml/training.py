@@ -28,6 +28,7 @@ from workers.ml.trainer import THREADS, TRAINING_END_PERCENT, TRAINING_START_PER
 from workers.ml.training_checkpoints import CheckpointSettings
 
 if TYPE_CHECKING:
+    from workers.ml.architectures import ArchitectureDocument
     from workers.ml.contents.writers import WrittenFile
     from workers.ml.items.reading import ItemsResult
     from workers.ml.profiling import ProfileReport
@@ -78,12 +79,16 @@ class PipelineSpec(TypedDict):
 
 
 class ModelResult(TypedDict):
-    """`kind` is "model". `artifacts` as from `write_artifacts`; `nodes` are {key, output}; `versions` are of Python and packages."""
+    """`kind` is "model". `artifacts` as from `write_artifacts`; `nodes` are {key, output}; `versions` are of Python and packages.
+
+    Of a neural network, `architecture` is a text and `network` tells what it is made of.
+    """
 
     kind: str
     algorithm: str
     framework: str
     architecture: str | None
+    network: ArchitectureDocument | None
     config: dict[str, Any]
     problem_type: str
     hyperparameters: dict[str, Any]
@@ -335,7 +340,8 @@ def _write_model(bundle: Bundle, trained: Trained, spec: PipelineSpec, nodes: li
         "kind": "model",
         "algorithm": trained.algorithm,
         "framework": trained.framework,
-        "architecture": trained.architecture,
+        "architecture": None if trained.architecture is None else trained.architecture.text,
+        "network": None if trained.architecture is None else trained.architecture.document(),
         "config": trained.config,
         "problem_type": trained.problem,
         "hyperparameters": trained.hyperparameters,

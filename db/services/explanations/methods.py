@@ -23,6 +23,7 @@ TREES = frozenset(
     f"{name}{kind}" for name in ("LGBM", "XGB", "RandomForest", "ExtraTrees", "GradientBoosting") for kind in ("Classifier", "Regressor")
 )
 LINEAR = frozenset({"LogisticRegression", "LinearRegression", "Ridge", "ElasticNet"})
+NETWORKS = frozenset({"MLPClassifier", "MLPRegressor"})
 _HIDING = {"IMAGE", "AUDIO", "SIGNAL"}
 _WITH_TARGET = (ProblemType.CLASSIFICATION, ProblemType.REGRESSION)
 
@@ -43,6 +44,8 @@ def method_for(model: ExplainedModel) -> ExplanationMethod:
         return ExplanationMethod.TREE_SHAP
     if model.algorithm in LINEAR:
         return ExplanationMethod.LINEAR
+    if model.algorithm in NETWORKS:
+        return ExplanationMethod.INTEGRATED_GRADIENTS
     return ExplanationMethod.PERMUTATION if model.problem_type in _WITH_TARGET else ExplanationMethod.PARTIAL_DEPENDENCE
 
 
@@ -55,6 +58,10 @@ def require_supported(method: ExplanationMethod, model: ExplainedModel, signatur
             raise Unsupported(f"TREE_SHAP explains models of trees, and {name} is of {model.algorithm}. {_instead(model, other)}")
         case ExplanationMethod.LINEAR if model.algorithm not in LINEAR:
             raise Unsupported(f"LINEAR explains linear models, and {name} is of {model.algorithm}. {_instead(model, other)}")
+        case ExplanationMethod.INTEGRATED_GRADIENTS if model.algorithm not in NETWORKS:
+            raise Unsupported(
+                f"INTEGRATED_GRADIENTS explains neural networks, and {name} is of {model.algorithm}. {_instead(model, other)}"
+            )
         case ExplanationMethod.OCCLUSION if not _HIDING & {*signature.modalities}:
             read = f"the contents of {' or '.join(signature.modalities)} items" if signature.modalities else "no contents of items"
             reason = f"OCCLUSION hides parts of an image, a recording or a signal, and {name} reads {read}."
@@ -70,9 +77,10 @@ def require_supported(method: ExplanationMethod, model: ExplainedModel, signatur
 
 
 def _instead(model: ExplainedModel, other: str) -> str:
-    if model.algorithm in TREES:
-        return "Use TREE_SHAP."
-    return "Use LINEAR." if model.algorithm in LINEAR else other
+    for method, algorithms in (("TREE_SHAP", TREES), ("LINEAR", LINEAR), ("INTEGRATED_GRADIENTS", NETWORKS)):
+        if model.algorithm in algorithms:
+            return f"Use {method}."
+    return other
 
 
 def _unsupervised(model: ExplainedModel) -> str:

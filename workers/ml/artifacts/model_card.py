@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from workers.ml.architectures import Architecture
 from workers.ml.artifacts.trust import trusted_types
 from workers.ml.bundle import SUBSETS, Bundle, Derivation
 from workers.ml.scoring import METRICS
@@ -31,6 +32,7 @@ def model_card(bundle: Bundle, trained: Trained, versions: dict[str, str], conte
         "## Metrics\n\n" + _metrics(bundle),
         "## Hyperparameters\n\n"
         + _table(["name", "value"], [[f"`{key}`", f"`{_escape_code(value)}`"] for key, value in trained.hyperparameters.items()]),
+        *(["## Architecture\n\n" + _architecture(trained.architecture)] if trained.architecture is not None else []),
         "## Steps\n\n" + _steps(definition),
         *(["## Preparation\n\n" + _preparation(bundle)] if bundle.preparation else []),
         "## Features\n\n" + _features(bundle, trained),
@@ -82,6 +84,13 @@ def _meaning(key: str) -> str:
                     return words + statistic + METRICS.get(metric.removesuffix(suffix), "")
             return words + METRICS.get(metric, "")
     return METRICS.get(key, "")
+
+
+def _architecture(architecture: Architecture) -> str:
+    return (
+        f"`{architecture.text}`: the units of each layer, from the inputs to the outputs, and the function of the hidden ones. "
+        f"{architecture.parameter_count:,} parameters, {architecture.flops:,} floating-point operations for each row."
+    )
 
 
 def _steps(definition: dict[str, Any]) -> str:

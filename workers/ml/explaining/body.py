@@ -15,7 +15,7 @@ import polars as pl
 from workers.ml.contents.places import ItemFiles
 from workers.ml.errors import BadInput
 from workers.ml.explaining import plots
-from workers.ml.explaining.contributions import Contributions, class_labels, linear, output_labels, tree_shap
+from workers.ml.explaining.contributions import Contributions, class_labels, integrated_gradients, linear, output_labels, tree_shap
 from workers.ml.explaining.documents import Told, tell_contributions, tell_curves, tell_occlusion, tell_permutation
 from workers.ml.explaining.groups import chosen, sources_of
 from workers.ml.explaining.occlusion import ExplainedItem, occlusion
@@ -32,6 +32,7 @@ from workers.ml.trainer import THREADS, thread_pools
 
 MAX_DOCUMENT_BYTES = 1024**2
 MAX_DEPENDENCE_PLOTS = 3
+CONTRIBUTIONS = ("TREE_SHAP", "LINEAR", "INTEGRATED_GRADIENTS")
 READ_PERCENT, EXPLAINED_PERCENT = 20.0, 90.0
 PNG, PARQUET = "image/png", "application/vnd.apache.parquet"
 
@@ -39,7 +40,7 @@ PNG, PARQUET = "image/png", "application/vnd.apache.parquet"
 class Options(TypedDict):
     """As the job's parameters: `features` and `classLabel` None for all, or the method's default."""
 
-    method: Literal["TREE_SHAP", "LINEAR", "PERMUTATION", "PARTIAL_DEPENDENCE", "OCCLUSION"]
+    method: Literal["TREE_SHAP", "LINEAR", "INTEGRATED_GRADIENTS", "PERMUTATION", "PARTIAL_DEPENDENCE", "OCCLUSION"]
     maxRows: int
     features: list[str] | None
     classLabel: str | None
@@ -89,7 +90,7 @@ def explain(spec: ExplanationSpec, reporter: Reporter) -> ExplanationResult:
 
 def _read_rows(spec: ExplanationSpec, signature: Mapping[str, Any], predictor: Predictor) -> ExplainedRows:
     options = spec["options"]
-    outputs = len(output_labels(predictor)) if options["method"] in ("TREE_SHAP", "LINEAR") else 1  # each of which a column contributes to
+    outputs = len(output_labels(predictor)) if options["method"] in CONTRIBUTIONS else 1  # each of which a column contributes to
     limit = row_limit(options["maxRows"], len(signature["inputs"]) * outputs)
     if (request := spec.get("request")) is not None:
         return requested_rows(Path(request), signature, predictor, limit, options["seed"])
@@ -159,16 +160,25 @@ class Explaining:
             case "TREE_SHAP":
                 found, explained = tree_shap(self._predictor, rows.features, self._options["seed"], self._progress("Explain"))
                 return self._contributions(found, replace(rows, features=explained))
+            case "INTEGRATED_GRADIENTS":
+                background, seed = self._background(rows, spec), self._options["seed"]
+                found, explained = integrated_gradients(self._predictor, rows.features, background, seed, self._progress("Explain"))
+                return self._contributions(found, replace(rows, features=explained))
             case _:
-                background = rows.features
-                if (results := spec.get("results")) is not None:
-                    background = held_out_rows(
-                        Path(results), self._signature, row_limit(10_000, background.width), self._options["seed"]
-                    ).features
-                elif background.height < 2:
-                    message = "LINEAR compares values with their mean over many rows, and this model version has none of its own. Explain at least two rows."
-                    raise BadInput("NO_BACKGROUND", message)
-                return self._contributions(linear(self._predictor, rows.features, background, self._progress("Explain")), rows)
+                found = linear(self._predictor, rows.features, self._background(rows, spec), self._progress("Explain"))
+                return self._contributions(found, rows)
+
+    def _background(self, rows: ExplainedRows, spec: ExplanationSpec) -> pl.DataFrame:
+        """The rows whose mean values are compared with: the held-out ones, if the model has them. Raises BadInput (NO_BACKGROUND)."""
+        if (results := spec.get("results")) is not None:
+            limit = row_limit(10_000, rows.features.width)
+            return held_out_rows(Path(results), self._signature, limit, self._options["seed"]).features
+        if rows.features.height < 2:
+            message = (
+                f"{self._options['method']} compares values with their mean over many rows, and this model version has none of its own."
+            )
+            raise BadInput("NO_BACKGROUND", f"{message} Explain at least two rows.")
+        return rows.features
 
     def _permutation(self, rows: ExplainedRows) -> Told:
         if rows.truth is None:

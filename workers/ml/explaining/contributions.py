@@ -1,4 +1,4 @@
-"""Contributions of columns to predictions, which sum up to them: Shapley values of trees and of linear models."""
+"""Contributions of columns to predictions, which sum up to them: Shapley values of trees and of linear models, integrated gradients of networks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 
 from workers.ml.errors import BadInput
+from workers.ml.explaining.networks import Network
+from workers.ml.explaining.networks import integrated_gradients as along_gradients
 from workers.ml.explaining.rows import sample
 from workers.ml.explaining.trees import booster_of
 from workers.ml.prediction.other_formats import BoosterPredictor
@@ -20,6 +22,7 @@ _Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Contributions, outputs × rows × columns as the estimator takes them; what they are added to; and predictions, outputs × rows."""
 BATCH = 100  # rows that are explained at once
 MAX_WORK = 50_000_000_000  # steps: some minutes
+MAX_OPERATIONS = 500_000_000_000  # of floating point: some minutes
 TOLERANCE = 1e-9
 
 
@@ -105,7 +108,7 @@ def linear(predictor: Predictor, features: pl.DataFrame, background: pl.DataFram
     estimator: Any = getattr(predictor, "estimator", None)
     if not isinstance(predictor, PipelinePredictor) or not hasattr(estimator, "coef_"):
         raise _not_supported("LINEAR", "linear models")
-    mean = sum(predictor.matrix(batch).sum(axis=0) for batch in background.iter_slices(BATCH)) / background.height
+    mean = _mean(predictor, background)
     coefficients = np.atleast_2d(np.asarray(estimator.coef_, dtype=np.float64))
     base = coefficients @ mean + np.atleast_1d(estimator.intercept_)
     is_classifier = predictor.classes is not None
@@ -116,6 +119,33 @@ def linear(predictor: Predictor, features: pl.DataFrame, background: pl.DataFram
 
     scale: Scale = "value" if not is_classifier else "log-odds" if len(coefficients) == 1 else "raw score"
     return _by_column(predictor, features, of_batch, scale, progress)
+
+
+def integrated_gradients(
+    predictor: Predictor, features: pl.DataFrame, background: pl.DataFrame, seed: int, progress: Callable[[float], None]
+) -> tuple[Contributions, pl.DataFrame]:
+    """Return the contributions, on the way from the mean of the background, and the rows that they are of: of a large network, a sample.
+
+    Raises BadInput (NOT_SUPPORTED).
+    """
+    estimator: Any = getattr(predictor, "estimator", None)
+    if not isinstance(predictor, PipelinePredictor) or not hasattr(estimator, "coefs_"):
+        raise _not_supported("INTEGRATED_GRADIENTS", "neural networks")
+    network = Network.of(estimator)
+    features = features[sample(features.height, max(1, MAX_OPERATIONS // network.work), seed)]
+    baseline = _mean(predictor, background)
+    base = network.own_outputs(baseline[None])[0]
+
+    def of_batch(matrix: np.ndarray) -> _Batch:
+        return along_gradients(network, matrix, baseline), base, network.own_outputs(matrix).T
+
+    scale: Scale = "value" if predictor.classes is None else _scale(predictor.classes, is_log_odds=True)
+    return _by_column(predictor, features, of_batch, scale, progress), features
+
+
+def _mean(predictor: PipelinePredictor, background: pl.DataFrame) -> np.ndarray:
+    """The mean of each column as the estimator takes it."""
+    return np.asarray(sum(predictor.matrix(batch).sum(axis=0) for batch in background.iter_slices(BATCH)) / background.height)
 
 
 def _by_column(

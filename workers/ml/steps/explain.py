@@ -10,11 +10,11 @@ from workers.ml.steps.step import Parameters, Step, no_part_in_the_body
 
 
 class ExplainParameters(Parameters):
-    method: Literal["auto", "tree_shap", "linear", "permutation", "partial_dependence"] = Field(
+    method: Literal["auto", "tree_shap", "linear", "integrated_gradients", "permutation", "partial_dependence"] = Field(
         default="auto",
         title="Method",
-        description="The method, as `createExplanation` has them. `auto` is tree_shap for models of trees, linear for linear ones, permutation for others"
-        " with a target, and partial_dependence for outliers.",
+        description="The method, as `createExplanation` has them. `auto` is tree_shap for models of trees, linear for linear ones,"
+        " integrated_gradients for neural networks, permutation for others with a target, and partial_dependence for outliers.",
     )
     features: list[str] | None = Field(
         default=None,
