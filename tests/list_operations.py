@@ -85,11 +85,22 @@ VALUES: Mapping[str, Sequence[Any]] = {
         [{"key": "train.rare", "in": [10, 20]}],
         [{"key": "none"}],
         [{"key": "train"}],
+        [{"key": "train.alpha", "gte": 90}],
+        [{"key": "train.rare", "gte": 10, "lte": 11}],
     ),
+    "RunFilter.algorithm": ("ridge", "rare", "none"),
+    "RunFilter.duration": ({"gte": 10}, {"lte": 0.0001}, {"gte": 50, "lte": 50.01}),
+    "ExperimentFilter.algorithm": ("ridge", "rare", "none"),
 }
 BY_TYPE: Mapping[str, Sequence[Any]] = {"StringFilter": NAMES, "DateTimeFilter": TIMES}
-OBJECTS: Mapping[str, str] = {"owner": "user", "actor": "user", "subject": "dataset"}  # that filters refer to by other names
+OBJECTS: Mapping[str, str] = {
+    "owner": "user",
+    "datasetVersion": "version",
+    "actor": "user",
+    "subject": "dataset",
+}  # that filters refer to by other names
 METRICS = ("loss", "rare", "none")  # to order runs by
+PARAMETERS = ("train.alpha", "none")
 FEATURES = ("rms", "width")  # to order items by
 KEY = "01997a00000070008000000000000000"  # of a row in the middle of a list, if there were one
 
@@ -148,6 +159,8 @@ def deep_cursor(cursor: str) -> str:
     name, value, _ = orjson.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_"))
     if isinstance(value, str):
         value = "2025-12-01T00:00:00+00:00" if value[:4].isdigit() else "larch survey"
+    elif isinstance(value, list):
+        value = [0.5, 50]
     elif isinstance(value, float):
         value = 0.5
     elif isinstance(value, int) and value > 100:
@@ -210,6 +223,8 @@ def orders(order_type: GraphQLInputObjectType) -> Iterator[Mapping[str, Any]]:
         assert isinstance(enum, GraphQLEnumType)
         yield from ({"by": {"field": member}, "direction": direction} for member in enum.values)
         yield from ({"by": {"metric": metric}, "direction": direction} for metric in METRICS)
+        yield from ({"by": {"parameter": parameter}, "direction": direction} for parameter in PARAMETERS)
+        yield {"by": {"metric": "loss"}, "direction": direction, "thenBy": {"parameter": "train.alpha"}}
 
 
 def operations(ids: Parents, *, pages: Sequence[str] = PAGES, pairs: bool = True, counts: bool = True) -> Iterator[Operation]:

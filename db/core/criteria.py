@@ -57,6 +57,22 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True)
+class Range:
+    """From `gte` to `lte`, both included; None is no bound. Without bounds: there is a value."""
+
+    gte: float | None = None
+    lte: float | None = None
+
+    def conditions(self, column: Column) -> Iterator[ColumnElement[bool]]:
+        if self.gte is not None:
+            yield column >= self.gte
+        if self.lte is not None:
+            yield column <= self.lte
+        if self.gte is None and self.lte is None:
+            yield column.is_not(None)
+
+
+@dataclass(frozen=True, slots=True)
 class Equals:
     """The column has this value."""
 
@@ -87,7 +103,7 @@ class AllOf:
         raise TypeError(f"{column} has no condition of this form; pass a function for it to `Filters`.")
 
 
-Condition = TextMatch | Period | Equals | OneOf | AllOf
+Condition = TextMatch | Period | Range | Equals | OneOf | AllOf
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from math import isfinite
 from typing import Any, Literal
+from typing import cast as typed
 from uuid import UUID
 
 import orjson
@@ -22,6 +24,7 @@ from sqlalchemy import (
     Integer,
     Row,
     SmallInteger,
+    Text,
     Uuid,
     and_,
     bindparam,
@@ -46,7 +49,20 @@ MAX_SIZE = 100
 SORT_KEY = "page_sort_key"
 ROW_KEY = "page_row_key"
 _PARENT = "page_parent"
+_LATEST = 250_000_000_000_000_000  # microseconds since 1970: beyond it PostgreSQL's and Python's times end
 _INTEGER_BITS = ((SmallInteger, 15), (BigInteger, 63), (Integer, 31))  # first match: the other types are subclasses of Integer
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """The column of an index in whose order rows are read, where the order is a finer one: `value_at` is the column's value of a sort value.
+
+    In a pair, a time is an integer, its microseconds since 1970.
+    """
+
+    column: Column
+    kind: Literal["time", "text", "int", "float"]
+    value_at: Callable[[ColumnElement[Any]], ColumnElement[Any]]
 
 
 @dataclass(frozen=True)
@@ -60,14 +76,23 @@ class Sort:
     column: Column
     key: Column
     descending: bool = True
-    kind: Literal["time", "text", "int", "float"] = "time"
+    kind: Literal["time", "text", "int", "float", "pair"] = "time"
+    """`pair`: a JSON array of two values."""
     nullable: bool = False
     named_list: str | None = None
     """The list's name in cursors, if it is not that of the key's table."""
+    lead: Lead | None = None
+    """If `column` only sorts those that are equal in a column: that one."""
 
     @cached_property
     def list_name(self) -> str:
         return self.named_list or self.key.table.name
+
+    def parameter(self, name: str | None = None, value: Any = None) -> ColumnElement[Any]:
+        """A parameter for a sort value as `decode_cursor` returns it: one of this name, or one with this value."""
+        type_ = Text() if self.kind == "pair" else self.column.type
+        parameter = bindparam(name, type_=type_) if name is not None else bindparam(None, value, type_=type_, unique=True)
+        return cast(parameter, self.column.type) if self.kind == "pair" else parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +129,8 @@ class Page:
 def encode_cursor(sort: Sort, value: Any, key: UUID) -> str:
     """Return an opaque cursor: the order's name, the row's position in it, and the list's name."""
     json_value = value.isoformat() if isinstance(value, datetime) else value
+    if sort.kind == "pair" and isinstance(value, str):  # as the driver returns JSON
+        json_value = orjson.loads(value)
     return base64.urlsafe_b64encode(orjson.dumps([sort.name, json_value, key.hex, sort.list_name])).decode().rstrip("=")
 
 
@@ -131,6 +158,8 @@ def decode_cursor(sort: Sort, cursor: str) -> tuple[Any, UUID]:
                 return _integer(value, sort.column), row_key
             case "float":
                 return float(value), row_key
+            case "pair":
+                return _pair(value, sort.lead), row_key
     except (ValueError, TypeError, AttributeError, OverflowError):
         raise invalid_cursor from None
 
@@ -141,6 +170,33 @@ def _integer(value: object, column: Column) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not -(2**bits) <= value < 2**bits:
         raise ValueError
     return value
+
+
+def _pair(value: object, lead: Lead | None) -> str:
+    """The JSON text of a pair, as a parameter has it. Its first value has to be one that `lead.value_at` can read."""
+    if not isinstance(value, list) or lead is None:
+        raise ValueError
+    first, second = typed("list[Any]", value)
+    match lead.kind:
+        case "time":
+            if type(first) is not int or abs(first) > _LATEST:
+                raise ValueError
+        case "int":
+            _integer(first, lead.column)
+        case "float":
+            _number(first)
+        case _:
+            _text(first)
+    if isinstance(second, str):
+        _text(second)
+    elif second is not None and second is not True:
+        _number(second)
+    return orjson.dumps([first, second]).decode()
+
+
+def _number(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise ValueError
 
 
 def _text(value: object) -> str:
@@ -162,7 +218,7 @@ class Position:
         if cursor is None:
             return None
         value, key = decode_cursor(sort, cursor)
-        value_parameter = None if value is None else bindparam(None, value, type_=sort.column.type, unique=True)
+        value_parameter = None if value is None else sort.parameter(value=value)
         return cls(value_parameter, bindparam(None, key, type_=sort.key.type, unique=True))
 
 
@@ -178,6 +234,9 @@ def _past(sort: Sort, position: Position, *, forward: bool) -> ColumnElement[boo
         )
     row, bound = tuple_(sort.column, sort.key), tuple_(position.value, position.key)
     past = row < bound if smaller else row > bound
+    if sort.lead is not None:
+        start = sort.lead.value_at(position.value)
+        past = and_(sort.lead.column <= start if smaller else sort.lead.column >= start, past)
     return or_(past, sort.column.is_(None)) if sort.nullable and forward else past
 
 
@@ -198,6 +257,8 @@ def between(statement: Rows, sort: Sort, after: Position | None, before: Positio
         statement = statement.where(_past(sort, after, forward=True))
     if before is not None:
         statement = statement.where(_past(sort, before, forward=False))
+    if sort.lead is not None:
+        statement = statement.order_by(sort.lead.column.desc() if descending else sort.lead.column.asc())
     return statement.order_by(column, key)
 
 

@@ -274,7 +274,7 @@ def _gathered(rows: Rows, row_text: RowText, parts: PageParts, viewer: Viewer) -
 def _position(sort: Sort, is_null: bool | None, value_name: str, key_name: str) -> Position | None:
     if is_null is None:
         return None
-    value = None if is_null else bindparam(value_name, type_=sort.column.type)
+    value = None if is_null else sort.parameter(value_name)
     return Position(value, bindparam(key_name, type_=sort.key.type))
 
 

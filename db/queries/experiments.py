@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from collections.abc import Iterator
+
+from sqlalchemy import ColumnElement, exists, select
 
 from db.core.batch import rows_by_key
-from db.core.criteria import Filters, Orders
+from db.core.criteria import Equals, Filters, Orders
 from db.core.listing import Listing
 from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
-from db.tables import Experiment
+from db.tables import Experiment, Run
 
 
 def with_deleted(viewer: Viewer) -> Rows:
@@ -26,5 +28,11 @@ def experiments(viewer: Viewer) -> Rows:
 by_id = rows_by_key(with_deleted, Experiment.id)
 live_by_id = rows_by_key(experiments, Experiment.id)
 
-listing = Listing(experiments, Orders(Experiment), Filters(Experiment))
+
+def _has_algorithm(condition: Equals) -> Iterator[ColumnElement[bool]]:
+    """One of the experiment's runs trained a model of this algorithm."""
+    yield exists().where(Run.experiment_id == Experiment.id, Run.algorithm == condition.value)
+
+
+listing = Listing(experiments, Orders(Experiment), Filters(Experiment, algorithm=_has_algorithm))
 of_owner = listing.under(Experiment.owner_id)

@@ -1,17 +1,18 @@
-"""Lists of runs, ordered by a column or by the last value of a metric.
+"""Lists of runs, ordered by a column, by the last value of a metric, or by a hyperparameter.
 
-A list by a metric has two parts: the runs with a finite last value, read off the index on (key, last, run_id), then the others by id. One
-outer join could read neither part in order, so the second part is queried only where a page reaches it.
+A list by a value that some runs do not have has two parts: those that have one, read off the index on the value, such as (key, last, run_id), then
+the others by id. One outer join could read neither part in order, so the second part is queried only where a page reaches it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Double, Text, bindparam, cast, exists, null, select, union_all
+from sqlalchemy import ColumnElement, Text, bindparam, cast, null, select, union_all
 
 from db.core.criteria import AllOf, Criteria, Orders
 from db.core.listing import Listing, first_rows
@@ -21,31 +22,32 @@ from db.core.sql import OuterColumn, Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.queries import runs
-from db.queries.runs import FILTERS, MetricBound, MetricOrder, is_finite
-from db.tables import Run, RunMetric
+from db.queries.run_orders import ByColumn, ByMetric, RunOrder
+from db.queries.runs import FILTERS, MetricBound
+from db.tables import Run
 
-_METRIC = bindparam("metric_order", type_=Text)
+_KEY = bindparam("run_order_key", type_=Text)
 
 
 @dataclass(frozen=True, eq=False)
 class Leaderboard(Listing):
-    """A listing of runs that can be ordered by a metric."""
+    """A listing of runs, which can be in a `RunOrder`."""
 
     def is_for_values(self, criteria: Criteria | None, order: Any) -> bool:
         """A metric may be frequent or rare."""
-        return isinstance(order, MetricOrder) or super().is_for_values(criteria, order)
+        return (isinstance(order, RunOrder) and order.by.argument is not None) or super().is_for_values(criteria, order)
 
     def first_rows(
         self, viewer: Viewer, criteria: Criteria | None, order: Any, names: Sequence[str], parent: OuterColumn, limit: Any
     ) -> Rows:
         """PostgreSQL reads the second part only if the first one has fewer rows than the limit: it appends them in this order."""
-        if not isinstance(order, MetricOrder):
+        if not isinstance(order, RunOrder):
             return super().first_rows(viewer, criteria, order, names, parent, limit)
-        metric = bindparam(None, order.metric, type_=Text, unique=True)
+        key = bindparam(None, order.by.argument, type_=Text, unique=True)
         ranked_sort, unranked_sort = _sorts(order)
-        parts = [first_rows(parent.select(self.ranked(viewer, criteria, metric), self.parent), ranked_sort, names, limit)]
+        parts = [first_rows(parent.select(self.ranked(viewer, criteria, order, key), self.parent), ranked_sort, names, limit)]
         if not _excludes_unranked(criteria, order):
-            parts.append(first_rows(parent.select(self.unranked(viewer, criteria, metric), self.parent), unranked_sort, names, limit))
+            parts.append(first_rows(parent.select(self.unranked(viewer, criteria, order, key), self.parent), unranked_sort, names, limit))
             return select(*union_all(*parts).limit(limit).subquery().c)
         return parts[0]
 
@@ -59,7 +61,7 @@ class Leaderboard(Listing):
         order: Any,
         parts: TextParts,
     ) -> list[Page] | None:
-        if not isinstance(order, MetricOrder):
+        if not isinstance(order, RunOrder):
             return await super().text_pages(database, viewer, parents, page_slice, criteria, order, parts)
         with_ends = replace(parts, ends=True)
 
@@ -84,7 +86,7 @@ class Leaderboard(Listing):
         order: Any,
         parts: PageParts,
     ) -> RecordPages:
-        if not isinstance(order, MetricOrder):
+        if not isinstance(order, RunOrder):
             return await super().record_pages(database, viewer, parents, page_slice, criteria, order, parts)
         pages = await self._pages(parents, page_slice, criteria, order, _record_reader(database, viewer, replace(parts, ends=True)))
         return RecordPages.of(pages, ends=parts.ends)
@@ -98,7 +100,7 @@ class Leaderboard(Listing):
         criteria: Criteria | None = None,
         order: Any = None,
     ) -> Mapping[UUID, Page]:
-        if not isinstance(order, MetricOrder):
+        if not isinstance(order, RunOrder):
             return await super().pages(database, viewer, parents, page_slice, criteria, order)
         parts = PageParts(self.make_row.names, cursors=True, ends=True)
         pages = await self._pages(parents, page_slice, criteria, order, _record_reader(database, viewer, parts))
@@ -107,13 +109,13 @@ class Leaderboard(Listing):
     async def page(
         self, database: Database, viewer: Viewer, page_slice: Slice, criteria: Criteria | None = None, order: Any = None
     ) -> Page:
-        if not isinstance(order, MetricOrder):
+        if not isinstance(order, RunOrder):
             return await super().page(database, viewer, page_slice, criteria, order)
         nobody: Any = None  # the parent of a list without parents
         return (await self.pages(database, viewer, [nobody], page_slice, criteria, order))[nobody]
 
     async def _pages(
-        self, parents: Sequence[UUID], page_slice: Slice, criteria: Criteria | None, order: MetricOrder, read_part: _PartReader
+        self, parents: Sequence[UUID], page_slice: Slice, criteria: Criteria | None, order: RunOrder, read_part: _PartReader
     ) -> list[Page]:
         """The page under each parent, or the one of the whole list."""
 
@@ -126,17 +128,14 @@ class Leaderboard(Listing):
         second = await read(far, [key for key in parents if key not in first or not _has_more(first[key], page_slice)])
         return [_join(first.get(key), second.get(key), page_slice) for key in parents]
 
-    def ranked(self, viewer: Viewer, criteria: Criteria | None, metric: ColumnElement[str] = _METRIC) -> Rows:
-        """The runs that have a finite last value."""
-        has_metric = (RunMetric.run_id == Run.id) & (RunMetric.key == metric)
-        if self.parent is Run.experiment_id:  # an index has the runs of an experiment in the order of a metric
-            has_metric &= RunMetric.experiment_id == Run.experiment_id
-        return self.rows(viewer, criteria).join(RunMetric, has_metric).where(is_finite(RunMetric.last))
+    def ranked(self, viewer: Viewer, criteria: Criteria | None, order: RunOrder, key: ColumnElement[str] = _KEY) -> Rows:
+        """The runs that have a value."""
+        experiment_id = Run.experiment_id if self.parent is Run.experiment_id else None
+        return order.by.ranked(self.rows(viewer, criteria), experiment_id, key)
 
-    def unranked(self, viewer: Viewer, criteria: Criteria | None, metric: ColumnElement[str] = _METRIC) -> Rows:
+    def unranked(self, viewer: Viewer, criteria: Criteria | None, order: RunOrder, key: ColumnElement[str] = _KEY) -> Rows:
         """The other runs."""
-        is_ranked = exists().where(RunMetric.run_id == Run.id, RunMetric.key == metric, is_finite(RunMetric.last))
-        return self.rows(viewer, criteria).where(~is_ranked)
+        return order.by.unranked(self.rows(viewer, criteria), key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +156,7 @@ class _Positions:
     unranked_sort: Sort
 
     @classmethod
-    def of(cls, page_slice: Slice, order: MetricOrder) -> _Positions:
+    def of(cls, page_slice: Slice, order: RunOrder) -> _Positions:
         ranked, unranked = _sorts(order)
         after_in_unranked = None if page_slice.after is None else decode_cursor(unranked, page_slice.after)[0] is None
         before_in_unranked = None if page_slice.before is None else decode_cursor(unranked, page_slice.before)[0] is None
@@ -168,25 +167,18 @@ class _Positions:
             unranked,
         )
 
-    def parts(self, listing: Leaderboard, criteria: Criteria | None, order: MetricOrder) -> tuple[_Part | None, _Part | None]:
+    def parts(self, listing: Leaderboard, criteria: Criteria | None, order: RunOrder) -> tuple[_Part | None, _Part | None]:
         """The ranked and the unranked part; the second is None too where the filter excludes its rows."""
-        arguments = {_METRIC.key: order.metric}
-        key = (listing, criteria, order.descending)
-        ranked = PageSource(
-            (*key, "ranked"),
-            lambda viewer: listing.ranked(viewer, criteria),
-            lambda: self.ranked_sort,
-            listing.parent,
-            arguments,
-            for_values=True,  # the metric may be frequent or rare
-        )
-        unranked = PageSource(
-            (*key, "unranked"),
-            lambda viewer: listing.unranked(viewer, criteria),
-            lambda: self.unranked_sort,
-            listing.parent,
-            arguments,
-            for_values=True,  # the metric may be frequent or rare
+        arguments = {} if order.by.argument is None else {_KEY.key: order.by.argument}
+        # Of orders by any metric, the statement is the same.
+        by = order.by if order.by.argument is None else type(order.by)
+        key = (listing, criteria, by, order.descending, order.then)
+        for_values = listing.is_for_values(criteria, order)
+        ranked, unranked = (
+            PageSource(
+                (*key, name), partial(rows, criteria=criteria, order=order), lambda sort=sort: sort, listing.parent, arguments, for_values
+            )
+            for name, rows, sort in (("ranked", listing.ranked, self.ranked_sort), ("unranked", listing.unranked, self.unranked_sort))
         )
         return (
             None if self.ranked_slice is None else _Part(ranked, self.ranked_slice),
@@ -208,19 +200,30 @@ def _record_reader(database: Database, viewer: Viewer, parts: PageParts) -> _Par
     return read
 
 
-def _sorts(order: MetricOrder) -> tuple[Sort, Sort]:
+def _sorts(order: RunOrder) -> tuple[Sort, Sort]:
     """The orders of the ranked and of the unranked part."""
-    name = f"metric.{order.descending:d}.{order.metric}"
-    # Both are columns of the index.
-    ranked = Sort(name, RunMetric.last, RunMetric.run_id, order.descending, "float", named_list=Run.__tablename__)
-    null_value: ColumnElement[Any] = cast(null(), Double)
-    return ranked, Sort(name, null_value, Run.id, order.descending, "float", nullable=True)
+    null_value: ColumnElement[Any] = cast(null(), order.by.value.type)
+    if order.then is None:
+        # The value and the key are columns of the same index.
+        ranked = Sort(order.name, order.by.value, order.by.row_key, order.descending, order.by.kind, named_list=Run.__tablename__)
+        return ranked, Sort(order.name, null_value, Run.id, order.descending, order.by.kind, nullable=True)
+    pair, lead = order.refined()
+    ranked = Sort(order.name, pair, order.by.row_key, order.descending, "pair", named_list=Run.__tablename__, lead=lead)
+    no_pair: ColumnElement[Any] = cast(null(), pair.type)
+    return ranked, Sort(order.name, no_pair, Run.id, order.descending, "pair", nullable=True, lead=replace(lead, column=null_value))
 
 
-def _excludes_unranked(criteria: Criteria | None, order: MetricOrder) -> bool:
-    """Whether a filter leaves no run without a value of the metric."""
+def _excludes_unranked(criteria: Criteria | None, order: RunOrder) -> bool:
+    """Whether there is no run without a value, or a filter leaves none."""
+    by = order.by
+    if isinstance(by, ByColumn):
+        return not by.is_nullable
     bounds = None if criteria is None else criteria.get("metrics")
-    return isinstance(bounds, AllOf) and any(isinstance(bound, MetricBound) and bound.key == order.metric for bound in bounds.items)
+    return (
+        isinstance(by, ByMetric)
+        and isinstance(bounds, AllOf)
+        and any(isinstance(bound, MetricBound) and bound.key == by.key for bound in bounds.items)
+    )
 
 
 def _has_more(result: Page, page_slice: Slice) -> bool:

@@ -32,18 +32,22 @@ from sqlalchemy.sql.selectable import CTE
 
 from db.core.base import FiniteDouble
 from db.core.batch import rows_by_parent
-from db.core.page import Sort, decode_cursor, encode_cursor
+from db.core.criteria import Criteria
+from db.core.page import Slice, Sort, decode_cursor, encode_cursor
 from db.core.policy import visible
 from db.core.prepared_rows import PreparedRows
+from db.core.record_page import PageParts
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.errors import InvalidCursor
+from db.queries import leaderboard
 from db.queries.runs import is_finite
 from db.tables import MetricPoint, RunMetric
 
 MAX_POINTS = 10_000
 REPLAY = 2_000
+MAX_RUNS, MAX_KEYS = 1_000, 500  # that `key_counts` reads, and returns
 
 _POINT: tuple[Any, ...] = (
     MetricPoint.run_id,
@@ -64,6 +68,42 @@ def _summaries(viewer: Viewer) -> Rows:
 
 
 summaries = rows_by_parent(_summaries, RunMetric.run_id, RunMetric.key.asc())
+
+
+def _summaries_of_key(viewer: Viewer) -> Rows:
+    is_wanted = (RunMetric.run_id == any_(bindparam("run_ids", type_=ARRAY(Uuid)))) & (RunMetric.key == bindparam("metric", type_=Text))
+    return _summaries(viewer).where(is_wanted)
+
+
+_BY_KEY = PreparedRows(_summaries_of_key, "run_ids", "metric")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A batch: the summary of one metric of each run that has it."""
+
+    metric: str
+
+    async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, Row[Any]]:
+        return {row.run_id: row for row in await _BY_KEY(database, viewer, run_ids=keys, metric=self.metric)}
+
+
+def _key_counts(viewer: Viewer) -> Rows:
+    count = func.count().label("runs")
+    counts = select(RunMetric.key, count).where(
+        RunMetric.run_id == any_(bindparam("run_ids", type_=ARRAY(Uuid))), visible(RunMetric, viewer)
+    )
+    return counts.group_by(RunMetric.key).order_by(count.desc(), RunMetric.key).limit(MAX_KEYS)
+
+
+_KEY_COUNTS = PreparedRows(_key_counts, "run_ids")
+
+
+async def key_counts(database: Database, viewer: Viewer, criteria: Criteria) -> Sequence[Row[Any]]:
+    """The metrics of the newest `MAX_RUNS` runs that meet the criteria, as `key` and `runs`, the number of these runs that have it, most first."""
+    parts = PageParts(("id",), cursors=False, ends=False)
+    page = await leaderboard.listing.record_pages(database, viewer, (), Slice(size=MAX_RUNS), criteria, None, parts)
+    return await _KEY_COUNTS(database, viewer, run_ids=[record[0] for record in page.records])
 
 
 def _points(viewer: Viewer) -> Rows:

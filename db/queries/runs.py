@@ -21,7 +21,7 @@ from db.core.prepared_rows import PreparedRows
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.tables import Experiment, Run, RunMetric
+from db.tables import Experiment, Run, RunMetric, RunParameter
 
 _POSITION = re.compile(r"\s*[+-]?\d+")  # what PostgreSQL takes for a position in an array
 INFINITY = literal_column("'infinity'::float8", Double)
@@ -52,20 +52,33 @@ class MetricBound:
 
 @dataclass(frozen=True, slots=True)
 class ParameterMatch:
-    """A hyperparameter equals one value of each of `sets`; without sets: it is there. Dots in the key lead into objects.
+    """A hyperparameter equals one value of each of `sets`, and is a number within the bounds; without either: it is there.
 
-    The values are kept as JSON text, so that equal questions are equal values; `of` makes one.
+    Dots in the key lead into objects. The values are kept as JSON text, so that equal questions are equal values; `of` makes one.
     """
 
     key: str
     sets: tuple[tuple[bytes, ...], ...] = ()
+    gte: float | None = None
+    lte: float | None = None
 
     @classmethod
-    def of(cls, key: str, *sets: Sequence[Any]) -> ParameterMatch:
+    def of(cls, key: str, *sets: Sequence[Any], gte: float | None = None, lte: float | None = None) -> ParameterMatch:
         """Raises `TypeError` for a value that is no JSON or an integer beyond 64 bits."""
-        return cls(key, tuple(tuple(orjson.dumps(value, option=orjson.OPT_SORT_KEYS) for value in values) for values in sets))
+        return cls(key, tuple(tuple(orjson.dumps(value, option=orjson.OPT_SORT_KEYS) for value in values) for values in sets), gte, lte)
 
     def condition(self) -> ColumnElement[bool]:
+        if self.gte is None and self.lte is None:
+            return self._matches()
+        parameter = aliased(RunParameter)
+        within = exists().where(parameter.run_id == Run.id, parameter.key == self.key, is_finite(parameter.number))
+        if self.gte is not None:
+            within = within.where(parameter.number >= self.gte)
+        if self.lte is not None:
+            within = within.where(parameter.number <= self.lte)
+        return within & self._matches() if self.sets else within
+
+    def _matches(self) -> ColumnElement[bool]:
         path = self.key.split(".")
         # A key with dots may also be a key of the top level.
         candidates = [path] if len(path) == 1 else [path, [self.key]]
@@ -111,16 +124,8 @@ def _all_conditions(condition: AllOf | OneOf) -> Iterator[ColumnElement[bool]]:
 FILTERS = Filters(Run, metrics=_all_conditions, parameters=_all_conditions)
 
 
-@dataclass(frozen=True, slots=True)
-class MetricOrder:
-    """By the last value of a metric, see `db.queries.leaderboard`."""
-
-    metric: str
-    descending: bool = True
-
-
 _COLUMNS = (
-    *(column for column in Run.__table__.c if column.name not in {"hyperparameter_paths", "architecture"}),
+    *(column for column in Run.__table__.c if column.name not in {"hyperparameter_paths", "duration", "architecture"}),
     Run.architecture.label("network"),
 )
 

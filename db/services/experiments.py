@@ -14,7 +14,7 @@ from db.core.policy import visible
 from db.core.unique import translate_unique_violation
 from db.core.work import Work
 from db.errors import NameTaken, NotFound
-from db.tables import Experiment, JobCheckpoint, MetricPoint, Run, RunMetric
+from db.tables import Experiment, Job, JobCheckpoint, MetricPoint, Run, RunMetric
 
 DEFAULT = "Default"
 
@@ -104,6 +104,7 @@ async def add_run(work: Work, new: NewRun) -> UUID:
         job_id=new.job_id,
         dataset_id=new.dataset_id,
         dataset_version_id=new.dataset_version_id,
+        pipeline_id=select(Job.pipeline_id).where(Job.id == new.job_id).scalar_subquery(),
     )
     return await work.scalar(insertion.returning(Run.id))
 

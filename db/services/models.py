@@ -130,7 +130,8 @@ async def add_version(work: Work, job: Row[Any], run: Row[Any], result: Result, 
     # The model's row is locked, so no other transaction inserts the same.
     await work.run(upsert(ModelDataset).values(model_id=model_id, dataset_id=job.dataset_id).on_conflict_do_nothing())
     await outputs.add_artifacts(work, job, files, output.duplicate_keys, model_version_id=output.id)
-    await work.run(update(Run).where(Run.id == run.id).values(hyperparameters=result["hyperparameters"], architecture=result["network"]))
+    trained_values = {"hyperparameters": result["hyperparameters"], "algorithm": result["algorithm"], "architecture": result["network"]}
+    await work.run(update(Run).where(Run.id == run.id).values(trained_values))
     await outputs.add_outputs(work, job, [(ModelVersion, output.id)])
     return output
 

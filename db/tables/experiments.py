@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, Text, UniqueConstraint, literal_column, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -85,7 +85,7 @@ class Run(Table, policy=Owned()):
     """One training. A trigger on `jobs` keeps status and times equal to the job's. `hyperparameter_paths` are for filters alone.
 
     `architecture` is {definition, hash, parameterCount, flops, sizeBytes} of a neural network, once it is trained.
-    `dataset_id` is that of the version: no index on the version would have the runs of a dataset in their order.
+    `dataset_id` is that of the version: no index on the version would have the runs of a dataset in their order; `pipeline_id` that of the job likewise.
     """
 
     __tablename__ = "runs"
@@ -96,9 +96,23 @@ class Run(Table, policy=Owned()):
         filter_index("runs", "experiment_id"),
         filter_index("runs", "dataset_id"),
         filter_index("runs", "dataset_version_id"),
+        filter_index("runs", "pipeline_id"),
+        filter_index("runs", "algorithm"),
+        Index("ix_runs_algorithm_experiment_id", "algorithm", "experiment_id"),
         filter_index("runs", "status"),
         Index("ix_runs_number", "number", "id"),
         *(Index(f"ix_runs_{column}_number", column, "number", "id") for column in ("owner_id", "dataset_id", "dataset_version_id")),
+        *(
+            Index(f"ix_runs_{prefix}{name}", *columns, text(expression), "id")
+            for name, expression in (("name", "lower(name)"), *((column, column) for column in ("started_at", "completed_at", "duration")))
+            for prefix, columns in (("", ()), ("owner_id_", ("owner_id",)))
+        ),
+        Index(
+            "ix_runs_name_trigrams",
+            literal_column("lower(name)", Text).label("lower_name"),
+            postgresql_using="gin",
+            postgresql_ops={"lower_name": "gin_trgm_ops"},
+        ),
         Index("ix_runs_owner_id_status", "owner_id", "status", text("created_at DESC"), text("id DESC")),
         Index("ix_runs_hyperparameters", "hyperparameters", postgresql_using="gin", postgresql_ops={"hyperparameters": "jsonb_path_ops"}),
         Index("ix_runs_hyperparameter_paths", "hyperparameter_paths", postgresql_using="gin"),
@@ -116,13 +130,29 @@ class Run(Table, policy=Owned()):
     config: Mapped[dict[str, Any]] = jsonb_column("{}")
     architecture: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     notes: Mapped[str | None]
+    algorithm: Mapped[str | None]
     seed: Mapped[int] = bigint_column()
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"))
     dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id", ondelete="RESTRICT"))
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"))
+    pipeline_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipelines.id", ondelete="RESTRICT"))
     created_at: Mapped[datetime] = now_column()
+    updated_at: Mapped[datetime] = now_column()
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+    duration: Mapped[float | None] = mapped_column(Computed("EXTRACT(epoch FROM completed_at - started_at)::float8", persisted=True))
+
+
+class RunParameter(Table, policy=Through("run_id")):
+    """One hyperparameter of a run, by its path. A trigger on `runs` keeps these rows; of values that are no numbers it keeps the text."""
+
+    __tablename__ = "run_parameters"
+    __table_args__ = (Index("ix_run_parameters_key_number", "key", "number", "run_id"),)
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[float | None]
+    text: Mapped[str | None]
 
 
 class RunMetric(Table, policy=Through("run_id")):

@@ -21,9 +21,10 @@ from typing import Any, ClassVar, cast
 
 import strawberry
 
-from db.core.criteria import AllOf, Condition, Criteria, Equals, OneOf, Order, Period, TextMatch
+from db.core.criteria import AllOf, Condition, Criteria, Equals, OneOf, Order, Period, Range, TextMatch
 from graph.core.enums import describe
 from graph.core.ids import filter_id
+from graph.core.scalars import Duration
 
 _ID_TYPE = re.compile(r"\bID\b", re.ASCII)
 
@@ -59,6 +60,15 @@ class DateTimeFilter:
 
     def to_criteria(self) -> Period:
         return Period(self.gte, self.lt)
+
+
+@strawberry.input(description="A range of durations; give either bound or both. Without bounds: it has ended, and so has a duration.")
+class DurationFilter:
+    gte: Duration | None = strawberry.field(description="At least this long.")
+    lte: Duration | None = strawberry.field(description="At most this long.")
+
+    def to_criteria(self) -> Range:
+        return Range(self.gte, self.lte)
 
 
 def reference(prefix: str, *, description: str) -> Any:

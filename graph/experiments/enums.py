@@ -22,6 +22,10 @@ __all__ = [
 class RunOrderField(StrEnum):
     CREATED_AT = "created_at"
     NUMBER = "number"
+    STARTED_AT = "started_at"
+    COMPLETED_AT = "completed_at"
+    DURATION = "duration"
+    NAME = "name"
 
 
 describe(
@@ -38,9 +42,13 @@ describe(
 )
 describe(
     RunOrderField,
-    "The fields that a list of runs can be ordered by, besides metrics.",
+    "The fields that a list of runs can be ordered by, besides metrics and hyperparameters.",
     CREATED_AT="When it was requested.",
     NUMBER="Its number within its experiment.",
+    STARTED_AT="When a worker first claimed its job; runs that have not started come last.",
+    COMPLETED_AT="When it ended; runs that have not come last.",
+    DURATION="The time from its first start to its end; runs that have not ended come last.",
+    NAME="Its name, ignoring case; runs without one come last.",
 )
 describe(
     LineageDirection,

@@ -49,6 +49,17 @@ class MetricSummary(RowObject):
         )
 
 
+@strawberry.type(description="A metric that runs have.")
+class MetricKey:
+    key: str = strawberry.field(description="The metric's name.")
+    runs: BigInt = strawberry.field(description="How many of the runs that were read have it.")
+    goal: Goal | None = strawberry.field(description="Which of its values are better; null if that is not known by its name.")
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        return cls(key=row.key, runs=BigInt(row.runs), goal=goal_of(row.key))
+
+
 @strawberry.type(description="The value of a metric at a step.")
 class MetricPoint:
     key: str = strawberry.field(description="The metric's name.")

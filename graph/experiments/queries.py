@@ -7,19 +7,21 @@ from typing import Annotated
 import strawberry
 from strawberry import ID
 
-from db.queries import comparison, experiments, leaderboard, runs
+from db.core.criteria import Criteria, Equals
+from db.queries import comparison, experiments, leaderboard, metrics, runs
 from db.queries import lineage as lineages
 from graph.core.context import Info
 from graph.core.costs import COMPUTED, costs
 from graph.core.edges import listing, lookup
 from graph.core.errors import BadUserInput
-from graph.core.ids import parse
+from graph.core.ids import filter_id, parse
 from graph.core.paging import Connection
 from graph.core.permissions import query
 from graph.experiments.comparison import RunComparison
 from graph.experiments.enums import LineageDirection
 from graph.experiments.inputs import ExperimentFilter, ExperimentOrder, RunFilter, RunOrder
 from graph.experiments.lineage import KIND_BY_PREFIX, Lineage
+from graph.experiments.metrics import MetricKey
 from graph.experiments.types import Experiment, Run
 
 
@@ -39,6 +41,24 @@ class ExperimentQueries:
         ordered_by=RunOrder,
         description="Your runs in all experiments; for admins, everybody's.",
     )
+
+    @query(
+        metadata=costs(COMPUTED, entries=1),
+        description=f"The metrics of your runs, the most frequent first: those of the newest {metrics.MAX_RUNS:,} runs, at most {metrics.MAX_KEYS}. To choose"
+        " what to order and to filter runs by.",
+    )
+    async def metric_keys(
+        self,
+        info: Info,
+        experiment_id: Annotated[ID | None, strawberry.argument(description="Only of the runs of this experiment.")] = None,
+        dataset_id: Annotated[ID | None, strawberry.argument(description="Only of the runs that trained on this dataset.")] = None,
+    ) -> list[MetricKey]:
+        criteria = Criteria.of(
+            experiment_id=None if experiment_id is None else Equals(filter_id("experiment", experiment_id)),
+            dataset_id=None if dataset_id is None else Equals(filter_id("dataset", dataset_id)),
+        )
+        counts = await metrics.key_counts(info.context.database, info.context.signed_in_viewer, criteria)
+        return [MetricKey.of(row) for row in counts]
 
     @query(
         metadata=costs(COMPUTED),

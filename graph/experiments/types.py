@@ -9,7 +9,7 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import accounts, experiments, jobs, leaderboard, metrics, runs, versions
+from db.queries import accounts, datasets, experiments, jobs, leaderboard, metrics, pipelines, runs, versions
 from db.queries.goals import goal_of
 from graph.accounts.types import Profile, User
 from graph.core.context import Info
@@ -27,6 +27,7 @@ from graph.experiments.enums import Goal, RunStatus
 from graph.experiments.inputs import ExperimentFilter, ExperimentOrder, RunFilter, RunOrder
 from graph.experiments.metrics import MetricSeries, MetricSummary
 from graph.jobs.types import Job, duration
+from graph.pipelines.types import Pipeline
 
 MAX_KEYS = 100
 
@@ -77,8 +78,10 @@ class Run(Node, prefix="run", found_by=runs.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     experiment_id: strawberry.Private[UUID]
     job_id: strawberry.Private[UUID | None]
+    dataset_id: strawberry.Private[UUID | None]
     dataset_version_id: strawberry.Private[UUID | None]
     network: strawberry.Private[Mapping[str, Any] | None]
+    pipeline_id: strawberry.Private[UUID | None]
     number: int = strawberry.field(description="Counts up from 1 within the experiment.")
     name: str | None = strawberry.field(description="An optional name. Null at present: nothing sets it yet.")
     status: RunStatus = strawberry.field(description="Its current status.")
@@ -86,7 +89,11 @@ class Run(Node, prefix="run", found_by=runs.live_by_id, scope=Scope.READ):
     config: JSON = strawberry.field(description="Its other settings, as an object.")
     notes: str | None = strawberry.field(description="Notes of the owner, such as Markdown. Null at present: nothing sets them yet.")
     seed: BigInt = strawberry.field(description="The random seed: the same seed and inputs give the same metrics.")
+    algorithm: str | None = strawberry.field(
+        description="The algorithm of its model, such as RandomForestClassifier; null until that is trained."
+    )
     created_at: datetime = strawberry.field(description="When it was requested.")
+    updated_at: datetime = strawberry.field(description="When it was last changed; a recorded metric is no change.")
     started_at: datetime | None = strawberry.field(description="When a worker first claimed its job.")
     completed_at: datetime | None = strawberry.field(description="When it ended, successfully or not.")
     experiment: Experiment = one(
@@ -94,10 +101,22 @@ class Run(Node, prefix="run", found_by=runs.live_by_id, scope=Scope.READ):
     )
     job: Job | None = one(jobs.by_id, key="job_id", description="The job that executes it; null if it was imported.")
     dataset_version: DatasetVersion | None = one(versions.by_id, key="dataset_version_id", description="The data that it trains on.")
+    dataset: Dataset | None = one(datasets.by_id, key="dataset_id", description="The dataset of that version, even if it is deleted.")
+    pipeline: Pipeline | None = one(
+        pipelines.by_id,
+        key="pipeline_id",
+        description="The pipeline that it trains by, in its present state; `job.snapshot` is the definition.",
+    )
     owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
     metrics: list[MetricSummary] = many(
         metrics.summaries, metadata=costs(entries=10), description="A summary of each metric so far, ordered by key."
     )
+
+    @strawberry.field(description="The summary of one of its metrics so far; null if it has no point of it.")
+    async def metric(
+        self, info: Info, key: Annotated[str, strawberry.argument(description="The metric's name, such as `validation.accuracy`.")]
+    ) -> MetricSummary | None:
+        return await info.context.loaders.one(metrics.Summary(key), MetricSummary.of).load(self.uuid)
 
     @strawberry.field(description="The time from its first start to its end, or until now while it has not ended.")
     def duration(self) -> Duration | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from db.queries.job_statistics import JobGrouping
 from db.queries.scheduling import WaitReason
 from db.tables.jobs import JobEventType, JobKind, JobNodeStatus
 from db.tables.jobstates import JobStatus
 from graph.core.enums import describe
 
-__all__ = ["JobEventType", "JobKind", "JobNodeStatus", "JobStatus", "WaitReason"]
+__all__ = ["JobEventType", "JobGrouping", "JobKind", "JobNodeStatus", "JobStatus", "WaitReason"]
 
 describe(
     JobKind,
@@ -36,6 +37,15 @@ describe(
     COMPLETED="It succeeded, and its outputs are available.",
     FAILED="It failed; `error` says why.",
     CANCELLED="It was cancelled and has no outputs.",
+)
+describe(
+    JobGrouping,
+    "What the jobs of a group of `jobStatistics` have in common.",
+    STATUS="Their current status; `status` in the group's object.",
+    KIND="What they do; `kind`.",
+    QUEUE="The queue; `queue`.",
+    OWNER="The account that owns them; `owner`, its id.",
+    DAY="The day in UTC on which they were submitted; `day`, such as 2026-11-30.",
 )
 describe(
     WaitReason,

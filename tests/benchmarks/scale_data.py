@@ -126,14 +126,19 @@ _ROWS = (
     """INSERT INTO job_events (job_id, sequence, attempt, type, status, progress, created_at)
       SELECT pg_temp.id(8, i, :jobs), n, 0, CASE n WHEN 1 THEN 'created' ELSE 'progress' END, 'pending', 0, pg_temp.at(i, :jobs)
       FROM generate_series(0, :jobs - 1) i, LATERAL generate_series(1, CASE i WHEN 0 THEN :jobs / 10 ELSE 2 END) n""",
-    """INSERT INTO runs (id, owner_id, experiment_id, dataset_id, dataset_version_id, number, status, hyperparameters, seed, created_at, completed_at)
+    """INSERT INTO runs (id, owner_id, experiment_id, dataset_id, dataset_version_id, pipeline_id, number, name, status, hyperparameters, seed, algorithm,
+        created_at, started_at, completed_at)
       SELECT pg_temp.id(9, i, :runs), pg_temp.owner(e, :owners), pg_temp.id(5, e, :experiments),
         pg_temp.id(2, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :datasets END, :datasets),
-        pg_temp.id(7, CASE WHEN i % 50 = 0 THEN 0 ELSE i % (:jobs / 5) END, :jobs / 5), i + 1,
+        pg_temp.id(7, CASE WHEN i % 50 = 0 THEN 0 ELSE i % (:jobs / 5) END, :jobs / 5),
+        pg_temp.id(3, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :pipelines END, :pipelines), i + 1, CASE WHEN i % 10 = 3 THEN pg_temp.name(i) END,
         CASE WHEN i % 20000 = 7 THEN 'running' WHEN hashint8(i) & 15 = 1 THEN 'failed' ELSE 'completed' END,
         jsonb_build_object('train', jsonb_build_object('alpha', i % 100, 'rare', i % 20000), 'model', CASE i % 2 WHEN 0 THEN 'ridge' ELSE 'lasso' END),
-        i, pg_temp.at(i, :runs), pg_temp.at(i, :runs)
+        i, CASE WHEN i % 2000 = 1 THEN 'rare' WHEN i % 20 = 2 THEN NULL ELSE 'ridge' END, pg_temp.at(i, :runs), pg_temp.at(i, :runs),
+        CASE WHEN i % 20000 <> 7 THEN pg_temp.at(i, :runs) + (hashint8(i) & 1048575) / 10000.0 * interval '1 second' END
       FROM generate_series(0::bigint, :runs - 1) i, LATERAL (SELECT CASE WHEN i % 50 = 0 THEN 0 ELSE i % :experiments END AS e) derived""",
+    """INSERT INTO run_parameters (run_id, key, number, text)
+      SELECT r.id, l.key, l.number, l.text FROM runs r, trellis_json_leaves(r.hyperparameters) l""",
     """INSERT INTO run_metrics (run_id, experiment_id, key, last, last_step, min, min_step, max, max_step, count)
       SELECT pg_temp.id(9, i, :runs), pg_temp.id(5, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :experiments END, :experiments), key, value, 5, value, 5, 1, 1, 5
       FROM generate_series(0::bigint, :runs - 1) i, LATERAL unnest(ARRAY['accuracy', 'auc', 'f1', 'loss', CASE WHEN i % 20000 = 10 THEN 'rare' ELSE 'mae' END])
@@ -168,7 +173,7 @@ _ROWS = (
 _REQUESTS = """INSERT INTO api_requests (id, created_at, user_id, api_key_id, operation_kind, cost, duration, request_bytes, response_bytes)
   SELECT pg_temp.id(12, i, :jobs), pg_temp.at(i, :jobs), owner, k.id, 'query', 1, 0.01, 100, 1000
   FROM generate_series(0, :jobs - 1) i, LATERAL (SELECT pg_temp.owner(i, :owners) AS owner) derived LEFT JOIN api_keys k ON k.user_id = owner"""
-_LARGE = ("runs", "run_metrics", "metric_points")  # whose indexes are made after their rows
+_LARGE = ("runs", "run_metrics", "run_parameters", "metric_points")  # whose indexes are made after their rows
 
 _INDEXES = """SELECT i.indexrelid::regclass::text AS name, pg_get_indexdef(i.indexrelid) AS definition FROM pg_index i
   WHERE i.indrelid::regclass::text = ANY($1) AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid)"""

@@ -16,9 +16,15 @@ WITH numbered_jobs AS (
   SELECT j.*, row_number() OVER (ORDER BY j.id) AS i FROM jobs j JOIN users u ON u.id = j.owner_id WHERE u.username = :owner AND j.kind = 'train'),
 numbered_experiments AS (
   SELECT e.id, row_number() OVER (ORDER BY e.id) AS i FROM experiments e JOIN users u ON u.id = e.owner_id WHERE u.username = :owner)
-INSERT INTO runs (owner_id, experiment_id, number, status, seed, job_id, dataset_id, dataset_version_id, hyperparameters, started_at, completed_at)
-SELECT j.owner_id, e.id, 1, 'completed', 7, j.id, j.dataset_id, j.dataset_version_id, jsonb_build_object('alpha', j.i), now(), now()
+INSERT INTO runs (owner_id, experiment_id, number, status, seed, job_id, dataset_id, dataset_version_id, pipeline_id, hyperparameters, algorithm,
+  started_at, completed_at)
+SELECT j.owner_id, e.id, 1, 'completed', 7, j.id, j.dataset_id, j.dataset_version_id, j.pipeline_id, jsonb_build_object('alpha', j.i), 'Ridge',
+  now() - j.i * interval '1 second', now()
 FROM numbered_jobs j JOIN numbered_experiments e USING (i);
+
+INSERT INTO run_parameters (run_id, key, number, text)
+SELECT r.id, l.key, l.number, l.text FROM runs r JOIN users u ON u.id = r.owner_id, trellis_json_leaves(r.hyperparameters) l
+WHERE u.username = :owner ON CONFLICT DO NOTHING;
 
 INSERT INTO metric_points (run_id, key, step, value, batch)
 SELECT r.id, 'accuracy', s, s / 10.0, 2 FROM runs r JOIN users u ON u.id = r.owner_id, generate_series(0, 9) s WHERE u.username = :owner;
@@ -32,14 +38,18 @@ INSERT INTO experiments (owner_id, name, description, notes, deleted_at)
 SELECT u.id, name, 'for people', 'notes', v.deleted_at FROM users u, (VALUES
   ('Without a run', NULL::timestamptz), ('Every state', NULL), ('Deleted', now())) v(name, deleted_at) WHERE u.username = :owner;
 
-INSERT INTO runs (owner_id, experiment_id, number, status, seed, job_id, hyperparameters, architecture, started_at, completed_at)
-SELECT j.owner_id, e.id, row_number() OVER (ORDER BY j.id), CASE
+INSERT INTO runs (owner_id, experiment_id, number, name, status, seed, job_id, pipeline_id, hyperparameters, architecture, started_at, completed_at)
+SELECT j.owner_id, e.id, row_number() OVER (ORDER BY j.id), 'Run that is ' || j.status, CASE
     WHEN j.status IN ('pending', 'queued') THEN 'pending' WHEN j.status IN ('running', 'cancelling') THEN 'running' ELSE j.status END,
-  0, j.id, '{"alpha": "none", "nested": {"beta": null}}',
+  0, j.id, j.pipeline_id, '{"alpha": "none", "nested": {"beta": null, "gamma": 0.5}}',
   CASE j.status WHEN 'completed' THEN
     '{"definition": {"type": "perceptron"}, "hash": "00", "parameterCount": 9, "flops": 16, "sizeBytes": 72}'::jsonb END, j.started_at, j.completed_at
 FROM jobs j JOIN users u ON u.id = j.owner_id JOIN experiments e ON e.owner_id = u.id AND e.name = 'Every state'
 WHERE u.username = :owner AND j.kind = 'train' AND NOT EXISTS (SELECT FROM runs r WHERE r.job_id = j.id);
+
+INSERT INTO run_parameters (run_id, key, number, text)
+SELECT r.id, l.key, l.number, l.text FROM runs r JOIN users u ON u.id = r.owner_id, trellis_json_leaves(r.hyperparameters) l
+WHERE u.username = :owner ON CONFLICT DO NOTHING;
 
 INSERT INTO run_metrics (run_id, experiment_id, key, last, last_step, min, min_step, max, max_step, count)
 SELECT r.id, r.experiment_id, 'accuracy', CASE r.status WHEN 'failed' THEN 'NaN' ELSE 0.5 END, 1, 0.5, 1, 0.5, 1, 1
@@ -62,6 +72,19 @@ def _metric(holds: Callable[[float], bool]) -> Callable[[Row], bool]:
 
 def _parameter(*values: Any) -> Callable[[Row], bool]:
     return lambda run: run["hyperparameters"].get("alpha") in values
+
+
+def _number(holds: Callable[[float], bool]) -> Callable[[Row], bool]:
+    def fits(run: Row) -> bool:
+        alpha = run["hyperparameters"].get("alpha")
+        return isinstance(alpha, int | float) and holds(alpha)
+
+    return fits
+
+
+def _durations(bounds: dict[str, float], holds: Callable[[float], bool]) -> Example:
+    """A run that has not ended has a duration until now, by which no filter finds it."""
+    return Example(bounds, "completedAt duration", lambda run: None not in (run["completedAt"], run["duration"]) and holds(run["duration"]))
 
 
 def _metrics(bounds: dict[str, Any], holds: Callable[[float], bool]) -> Example:
@@ -95,7 +118,32 @@ FACTORY = Factory(
             _parameters({"key": "alpha", "in": []}, _parameter()),
             _parameters({"key": "nested.beta", "eq": None}, lambda run: "nested" in run["hyperparameters"]),
             _parameters({"key": "beta"}, _parameter()),
+            _parameters({"key": "alpha", "gte": 2}, _number(lambda alpha: alpha >= 2)),
+            _parameters({"key": "alpha", "gte": 1, "lte": 1.5, "in": [1, "none"]}, _number(lambda alpha: alpha == 1)),
+            _parameters({"key": "nested.gamma", "lte": 0.5}, lambda run: "nested" in run["hyperparameters"]),
+        ),
+        "RunFilter.algorithm": tuple(
+            Example(name, "algorithm", lambda run, name=name: run["algorithm"] == name) for name in ("Ridge", "ridge")
+        ),
+        "RunFilter.duration": (
+            _durations({}, lambda _: True),
+            _durations({"gte": 2}, lambda duration: duration >= 2),
+            _durations({"gte": 0.5, "lte": 1.5}, lambda duration: 0.5 <= duration <= 1.5),
+            _durations({"lte": 0.1}, lambda duration: duration <= 0.1),
+        ),
+        "ExperimentFilter.algorithm": tuple(
+            Example(
+                name,
+                "runs { edges { node { algorithm } } }",
+                lambda experiment, name=name: any(edge["node"]["algorithm"] == name for edge in experiment["runs"]["edges"]),
+            )
+            for name in ("Ridge", "ridge")
         ),
     },
-    arguments={"Experiment.bestRun(metric)": '"accuracy"', "RunOrderKey.metric": '"accuracy"'},
+    arguments={
+        "Experiment.bestRun(metric)": '"accuracy"',
+        "Run.metric(key)": '"accuracy"',
+        "RunOrderKey.metric": '"accuracy"',
+        "RunOrderKey.parameter": '"alpha"',
+    },
 )

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 
 import pytest
-from graphql import GraphQLEnumType, GraphQLInputObjectType, GraphQLInputType, get_named_type
+from graphql import GraphQLEnumType, GraphQLInputObjectType, GraphQLInputType, get_named_type, is_non_null_type
 from sqlalchemy import func, update
 
 from db.core.viewer import SYSTEM, UserRole
@@ -39,10 +39,15 @@ def _literals(kind: GraphQLInputType, place: str) -> Iterator[str]:
         if named_type.is_one_of:
             yield from (f"{{{name}: {literal}}}" for name, choices in literals.items() for literal in choices)
         else:
+            optional = {name for name, field in named_type.fields.items() if not is_non_null_type(field.type)}
             combined = [""]
-            for name, choices in literals.items():
-                combined = [f"{before}{name}: {literal} " for before in combined for literal in choices]
-            yield from (f"{{{text.strip()}}}" for text in combined)
+            for name in (name for name in literals if name not in optional):
+                combined = [f"{before}{name}: {literal} " for before in combined for literal in literals[name]]
+            # Each value of an optional member with one of the others, in turn.
+            added = [
+                f"{combined[i % len(combined)]}{name}: {literal}" for name in sorted(optional) for i, literal in enumerate(literals[name])
+            ]
+            yield from (f"{{{text.strip()}}}" for text in combined + added)
     else:
         assert place in arguments(), f"No value is known for {place}: give one in `arguments` of a factory in tests/factories."
         yield arguments()[place]

@@ -27,7 +27,7 @@ SIZE = scale_data.Size(400)
 TIMES = 2_000  # how many times larger PostgreSQL believes the tables to be
 LARGE = (
     *("datasets", "dataset_versions", "pipelines", "pipeline_snapshots", "experiments", "models", "model_versions", "model_alias_events"),
-    *("users", "jobs", "job_events", "job_events_default", "runs", "run_metrics", "audit_events", "audit_events_default"),
+    *("users", "jobs", "job_events", "job_events_default", "runs", "run_metrics", "run_parameters", "audit_events", "audit_events_default"),
     *(
         "api_requests",
         "api_requests_default",
