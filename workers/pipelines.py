@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -58,10 +58,7 @@ async def train(attempt: Attempt) -> Effects:
         model={"name": job.parameters["modelName"], "problem_type": await _model_problem_type(attempt)},
     )
     prefix = f"models/{job.owner_id}/{job.id}/{attempt.key}/artifacts"
-    artifacts = ran.result["artifacts"]
-    files = await attempt.upload_all(
-        [(Path(each["path"]), each["role"], each["filename"], each["content_type"]) for each in artifacts], prefix
-    )
+    files = await _store_artifacts(attempt, ran.result["artifacts"], prefix)
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
         try:
@@ -74,6 +71,25 @@ async def train(attempt: Attempt) -> Effects:
         return [*output.duplicate_keys, *rest, *told]
 
     return effects
+
+
+async def _store_artifacts(attempt: Attempt, artifacts: Sequence[dict[str, Any]], prefix: str) -> list[StoredFile]:
+    """Store the files of a model, each once however many artifacts it is: the best checkpoint is the model itself."""
+    distinct = {each["path"]: each for each in reversed(artifacts)}
+    files = await attempt.upload_all(
+        [(Path(path), each["role"], each["filename"], each["content_type"]) for path, each in distinct.items()], prefix
+    )
+    stored = dict(zip(distinct, files, strict=True))
+    return [
+        replace(
+            stored[each["path"]],
+            role=each["role"],
+            filename=each["filename"],
+            step=each["step"],
+            path=each["filename"] if each["step"] is None else f"checkpoints/{each['filename']}",
+        )
+        for each in artifacts
+    ]
 
 
 @task(JobKind.PROCESS)

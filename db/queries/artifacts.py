@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Text, Uuid, cast, column, func, literal_column, null, or_, select, union_all
+from collections.abc import Iterator
+
+from sqlalchemy import ColumnElement, Text, Uuid, cast, column, func, literal_column, null, or_, select, union_all
 
 from db.core.batch import rows_by_key, rows_by_parent
+from db.core.criteria import Equals, Filters
+from db.core.listing import Listing
+from db.core.page import Sort
 from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
@@ -38,6 +43,8 @@ COLUMNS = (
     Artifact.role,
     Artifact.filename,
     Artifact.content_type,
+    Artifact.path,
+    Artifact.step,
     Artifact.created_at,
     StoredObject.object_key,
     StoredObject.size_bytes,
@@ -102,12 +109,24 @@ def _with_previews(viewer: Viewer) -> Rows:
     return select(*union_all(artifacts(viewer), previews(viewer)).subquery("artifacts_and_previews").c)
 
 
+def _below(condition: Equals) -> Iterator[ColumnElement[bool]]:
+    """The file at this path, or those in the folder at it."""
+    folder = condition.value.rstrip("/")
+    yield or_(Artifact.path == condition.value, Artifact.path.startswith(f"{folder}/", autoescape=True))
+
+
 by_id = rows_by_key(_with_previews, column("id", Uuid))
 preview_of_item = rows_by_key(previews, DatasetItem.id)
 raw_of_version = rows_by_key(_raw, Artifact.dataset_version_id)
 processed_of_version = rows_by_key(_processed, Artifact.dataset_version_id)
 config_of_job = rows_by_key(_config, Artifact.job_id)
 of_model_version = rows_by_parent(artifacts, Artifact.model_version_id, Artifact.created_at.asc(), Artifact.id.asc())
+of_run = Listing(
+    artifacts,
+    lambda _: Sort("path", Artifact.path, Artifact.id, descending=False, kind="text"),
+    Filters(Artifact, path=_below),
+    Artifact.run_id,
+)
 of_export = rows_by_parent(artifacts, Artifact.export_id, Artifact.created_at.asc(), Artifact.id.asc())
 
 

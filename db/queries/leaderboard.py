@@ -24,7 +24,7 @@ from db.core.work import Database
 from db.queries import runs
 from db.queries.run_orders import ByColumn, ByMetric, RunOrder
 from db.queries.runs import FILTERS, MetricBound
-from db.tables import Run
+from db.tables import ModelVersion, Run
 
 _KEY = bindparam("run_order_key", type_=Text)
 
@@ -251,4 +251,11 @@ listing = Leaderboard(runs.runs, Orders(Run), FILTERS)
 of_owner = listing.under(Run.owner_id)
 of_dataset = listing.under(Run.dataset_id)
 of_version = listing.under(Run.dataset_version_id)
+
+
+def _of_model_versions(viewer: Viewer) -> Rows:
+    return runs.with_deleted(viewer).join(ModelVersion, ModelVersion.run_id == Run.id)
+
+
+of_model_version = Listing(_of_model_versions, Orders(Run), parent=ModelVersion.id)
 of_experiment = Leaderboard(runs.with_deleted, Orders(Run), FILTERS, Run.experiment_id)

@@ -129,8 +129,13 @@ async def add_version(work: Work, job: Row[Any], run: Row[Any], result: Result, 
     output = WrittenOutput(await work.scalar(statement.returning(ModelVersion.id)))
     # The model's row is locked, so no other transaction inserts the same.
     await work.run(upsert(ModelDataset).values(model_id=model_id, dataset_id=job.dataset_id).on_conflict_do_nothing())
-    await outputs.add_artifacts(work, job, files, output.duplicate_keys, model_version_id=output.id)
-    trained_values = {"hyperparameters": result["hyperparameters"], "algorithm": result["algorithm"], "architecture": result["network"]}
+    await outputs.add_artifacts(work, job, files, output.duplicate_keys, model_version_id=output.id, run_id=run.id)
+    trained_values = {
+        "hyperparameters": result["hyperparameters"],
+        "algorithm": result["algorithm"],
+        "architecture": result["network"],
+        "best_step": result["best_step"],
+    }
     await work.run(update(Run).where(Run.id == run.id).values(trained_values))
     await outputs.add_outputs(work, job, [(ModelVersion, output.id)])
     return output

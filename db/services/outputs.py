@@ -21,7 +21,10 @@ Result = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A stored object whose size and SHA-256 (hex) were checked, and its file name."""
+    """A stored object whose size and SHA-256 (hex) were checked, and its file name.
+
+    `path` is its place among the files of a run; `step` is that of the training that a checkpoint is of.
+    """
 
     key: str
     size: int
@@ -29,6 +32,8 @@ class StoredFile:
     role: str
     filename: str
     content_type: str
+    path: str | None = None
+    step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,8 @@ def _artifact_values(job: Row[Any], file: StoredFile, object_id: UUID) -> dict[s
         "role": file.role,
         "filename": file.filename,
         "content_type": file.content_type,
+        "path": file.path,
+        "step": file.step,
     }
 
 

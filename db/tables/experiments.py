@@ -83,6 +83,7 @@ class Experiment(Table, policy=Owned()):
 
 class Run(Table, policy=Owned()):
     """One training. A trigger on `jobs` keeps status and times equal to the job's. `hyperparameter_paths` are for filters alone.
+    `best_step` is the step of the training that its model is of, if it stopped early.
 
     `architecture` is {definition, hash, parameterCount, flops, sizeBytes} of a neural network, once it is trained.
     `dataset_id` is that of the version: no index on the version would have the runs of a dataset in their order; `pipeline_id` that of the job likewise.
@@ -132,6 +133,7 @@ class Run(Table, policy=Owned()):
     notes: Mapped[str | None]
     algorithm: Mapped[str | None]
     seed: Mapped[int] = bigint_column()
+    best_step: Mapped[int | None]
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"))
     dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id", ondelete="RESTRICT"))
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"))

@@ -120,13 +120,18 @@ class ModelAliasEvent(Table, policy=Through("model_id")):
 
 
 class Artifact(Table, policy=Owned()):
-    """A file with a role, of a dataset version, a model version, an export or an explanation, or else of the job whose `attempt` wrote it."""
+    """A file with a role, of a dataset version, a model version, an export or an explanation, or else of the job whose `attempt` wrote it.
+
+    Those of a run have a `path` in it. `step` is that of the training that a checkpoint is of.
+    """
 
     __tablename__ = "artifacts"
     output_kind = "artifact"
     __table_args__ = (
         CheckConstraint("num_nonnulls(dataset_version_id, model_version_id, export_id, explanation_id) <= 1", name="has_one_parent"),
         CheckConstraint("num_nonnulls(dataset_version_id, model_version_id, job_id) >= 1", name="belongs_to_something"),
+        CheckConstraint("run_id IS NULL OR path IS NOT NULL", name="has_a_path_in_its_run"),
+        Index("ix_artifacts_run_id_path", "run_id", "path", "id"),
     )
 
     id: Mapped[UUID] = uuid_primary_key()
@@ -138,6 +143,9 @@ class Artifact(Table, policy=Owned()):
     explanation_id: Mapped[UUID | None] = mapped_column(ForeignKey("explanations.id", ondelete="CASCADE"), index=True)
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
     attempt: Mapped[int | None]
+    run_id: Mapped[UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
+    path: Mapped[str | None]
+    step: Mapped[int | None]
     role: Mapped[str]
     filename: Mapped[str]
     content_type: Mapped[str]

@@ -13,7 +13,7 @@ all parents of a level, see `graph.execution.planning`; the loaders run it where
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -26,7 +26,7 @@ from strawberry.types.base import StrawberryContainer, get_object_definition
 from strawberry.types.field import StrawberryField
 from strawberry.types.lazy_type import LazyType
 
-from db.core.criteria import Criteria
+from db.core.criteria import Criteria, Equals
 from db.core.listing import Listing
 from db.core.page import Slice
 from graph.core.context import Context, Info
@@ -75,12 +75,17 @@ class Paged:
 
     listing: Listing
     key: str | None
+    narrowed_by: tuple[str, ...] = ()
+    """Arguments beside the filter; each is the value of the condition of its name."""
 
     def request(self, arguments: dict[str, Any]) -> PageRequest:
         """Return the page that the arguments ask for. Raises `BadUserInput`."""
         filter_input: Filter | None = arguments.get("filter")
         order_input: OrderInput | None = arguments.get("order_by")
         criteria = None if filter_input is None else filter_input.to_criteria()
+        narrowing = {name: Equals(arguments[name]) for name in self.narrowed_by if arguments.get(name) is not None}
+        if narrowing:
+            criteria = Criteria((*(() if criteria is None else criteria.fields), *narrowing.items()))
         return PageRequest(parse_slice(arguments), criteria, None if order_input is None else order_input.to_order())
 
     def load(self, parent: Any, context: Context, make: Make, arguments: dict[str, Any]) -> Connection[Any]:
@@ -193,11 +198,17 @@ def connection(
     key: str = "uuid",
     filtered_by: type[Filter] | None = None,
     ordered_by: type[OrderInput] | None = None,
+    narrowed_by: Mapping[str, str] | None = None,
     description: str,
     metadata: Metadata = None,
 ) -> Any:
-    """A page of the listing under the parent's attribute `key`. `filtered_by` and `ordered_by` are the types of its input arguments."""
-    return _field(Paged(listing, key), description, _page_arguments(listing, filtered_by, ordered_by), metadata=metadata)
+    """A page of the listing under the parent's attribute `key`. `filtered_by` and `ordered_by` are the types of its input arguments; `narrowed_by`
+    has texts among its arguments, as in `Paged`, and their descriptions."""
+    arguments = _page_arguments(listing, filtered_by, ordered_by)
+    if narrowed_by is not None:
+        listing.require_filters(narrowed_by)
+        arguments += [_argument(name, str | None, text) for name, text in narrowed_by.items()]
+    return _field(Paged(listing, key, tuple(narrowed_by or ())), description, arguments, metadata=metadata)
 
 
 def listing(

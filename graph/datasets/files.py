@@ -37,12 +37,18 @@ MIN_EXPIRY, MAX_EXPIRY = 60, 604_800  # S3 signs for a week at most
 class Artifact(Node, prefix="artifact", found_by=artifacts.by_id, scope=Scope.READ):
     object_key: strawberry.Private[str]
     role: str = strawberry.field(
-        description="The purpose of the file, such as RAW, PROCESSED, PREVIEW, MODEL, MODEL_CARD, RESULTS, CONFIG or LOG."
+        description="The purpose of the file, such as RAW, PROCESSED, PREVIEW, MODEL, CHECKPOINT, MODEL_CARD, RESULTS, CONFIG or LOG."
     )
     filename: str = strawberry.field(description="The filename of a download.")
     content_type: str = strawberry.field(description="Its media type.")
     size_bytes: BigInt = strawberry.field(description="Its size in bytes.")
     sha256: str = strawberry.field(description="Its SHA-256 in hexadecimal.")
+    path: str | None = strawberry.field(
+        description="Its place among the files of its run, such as `checkpoints/step-000049.skops`; null for a file of no run."
+    )
+    step: int | None = strawberry.field(
+        description="Of a CHECKPOINT: the step of the training after which the model was as in the file, counted from 0 as in the curves."
+    )
     created_at: datetime = strawberry.field(description="When it was written.")
 
     @strawberry.field(

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import accounts, datasets, experiments, jobs, leaderboard, metrics, pipelines, runs, versions
+from db.queries import accounts, artifacts, datasets, experiments, jobs, leaderboard, metrics, pipelines, runs, versions
 from db.queries.goals import goal_of
 from graph.accounts.types import Profile, User
 from graph.core.context import Info
@@ -21,6 +21,7 @@ from graph.core.loading import identity
 from graph.core.paging import Connection
 from graph.core.permissions import Scope
 from graph.core.scalars import JSON, BigInt, Duration
+from graph.datasets.files import Artifact
 from graph.datasets.types import Dataset, DatasetVersion
 from graph.experiments.architectures import Architecture
 from graph.experiments.enums import Goal, RunStatus
@@ -92,6 +93,10 @@ class Run(Node, prefix="run", found_by=runs.live_by_id, scope=Scope.READ):
     algorithm: str | None = strawberry.field(
         description="The algorithm of its model, such as RandomForestClassifier; null until that is trained."
     )
+    best_step: int | None = strawberry.field(
+        description="The step of its training that the model is of, counted from 0 as in the curves: the best one by the measure of early stopping. Null"
+        " if it does not stop early, or has not completed."
+    )
     created_at: datetime = strawberry.field(description="When it was requested.")
     updated_at: datetime = strawberry.field(description="When it was last changed; a recorded metric is no change.")
     started_at: datetime | None = strawberry.field(description="When a worker first claimed its job.")
@@ -110,6 +115,12 @@ class Run(Node, prefix="run", found_by=runs.live_by_id, scope=Scope.READ):
     owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
     metrics: list[MetricSummary] = many(
         metrics.summaries, metadata=costs(entries=10), description="A summary of each metric so far, ordered by key."
+    )
+
+    artifacts: Connection[Artifact] = connection(
+        artifacts.of_run,
+        narrowed_by={"path": "Return only the file at this path, or the files in the folder at it, such as `checkpoints`."},
+        description="The files that its training left, such as the model, its plots and checkpoints, by their paths.",
     )
 
     @strawberry.field(description="The summary of one of its metrics so far; null if it has no point of it.")

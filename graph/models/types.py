@@ -9,7 +9,7 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import accounts, artifacts, jobs, models, pipelines, runs, versions
+from db.queries import accounts, artifacts, jobs, leaderboard, models, pipelines, runs, versions
 from graph.accounts.types import Profile, User
 from graph.core.context import Info
 from graph.core.costs import costs
@@ -129,6 +129,9 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id, 
         metadata=costs(entries=10),
         description="Its files: the model itself, its model card, plots, feature importances, and the rows that it was measured on with its predictions"
         " (RESULTS), in the order they were written.",
+    )
+    runs: Connection[Run] = connection(
+        leaderboard.of_model_version, description="The runs that recorded its training: one, or none if it was imported."
     )
     predictions: Connection[Job] = connection(
         jobs.predictions_of_model_version, description="The jobs that predicted with it, newest first."

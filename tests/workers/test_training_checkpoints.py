@@ -36,13 +36,14 @@ TRAININGS: list[tuple[str, dict[str, Any]]] = [
     ("train_lightgbm", {"learning_rate": 0.4, "early_stopping_rounds": 60, "subsample": 0.8, "n_estimators": 300}),
     ("train_gradient_boosting", {"n_estimators": 40}),
     ("train_gradient_boosting", {"n_estimators": 40, "subsample": 0.6}),
+    ("train_gradient_boosting", {"learning_rate": 0.5, "early_stopping_rounds": 8}),
     ("train_random_forest", {"n_estimators": 40}),
     ("train_random_forest", {"n_estimators": 40, "class_weight": "balanced"}),
     ("train_mlp", {"max_iter": 12, "hidden_layers": [8, 4], "batch_size": 50, "learning_rate_init": 0.01}),
     ("train_mlp", {"max_iter": 40, "patience": 1, "learning_rate_init": 0.5, "activation": "tanh", "batch_size": 1_000}),
 ]
 
-QUICK = {(1, "label"), (7, "amount"), (9, "label")}  # of boosting, a forest and a neural network
+QUICK = {(1, "label"), (7, "label"), (8, "amount"), (10, "label")}  # of boosting, early stopping, a forest and a neural network
 
 
 class Interrupted(Exception):
@@ -125,7 +126,9 @@ def test_the_model_and_its_curves_are_those_of_a_training_at_one_go(
         assert earlier_points + points == curves(uninterrupted)[key]
 
 
-@pytest.mark.parametrize(("step", "parameters"), [TRAININGS[1], *(exhaustive(*training) for training in (TRAININGS[0], *TRAININGS[5:8]))])
+@pytest.mark.parametrize(
+    ("step", "parameters"), [TRAININGS[1], *(exhaustive(*training) for training in (TRAININGS[0], *TRAININGS[5:7], TRAININGS[8]))]
+)
 def test_checkpoints_change_nothing_of_a_training_that_is_not_broken_off(tmp_path: Path, step: str, parameters: dict[str, Any]) -> None:
     definition = chain((step, {**parameters, "exclude": ["amount"]}))
     expected, _ = run(make_folder(tmp_path / "a"), FRAME, definition, target="label")

@@ -10,6 +10,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from workers.ml.architectures import Architecture
+from workers.ml.early_stopping import EarlyStopping, checkpoint_steps
 from workers.ml.reporting import Reporter
 from workers.ml.training_checkpoints import CheckpointManager
 
@@ -41,12 +42,18 @@ def _thread_pools(_has_sklearn: bool) -> ThreadpoolController:
 
 @dataclass
 class TrainingMonitor:
-    """Reports the curves and progress of one training, and holds its checkpoint manager."""
+    """Reports the curves and progress of one training, and holds its checkpoint manager and what decides when it stops.
+
+    `kept` are the models after earlier steps that become checkpoint files.
+    """
 
     reporter: Reporter
     label: str
     node_key: str
     checkpoints: CheckpointManager
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    checkpoint_every: int | None = None
+    kept: dict[int, Any] = field(default_factory=dict[int, Any])
     last_steps: dict[str, int] = field(default_factory=dict)
     node_percent: int = 0
     _timed_step: int = -1
@@ -79,6 +86,10 @@ class TrainingMonitor:
         if learning_rate is not None:
             self.add_point("learning_rate", step, learning_rate)
 
+    def checkpoint_steps(self, done: int) -> list[int]:
+        """The steps of a training of `done` steps of which it keeps the model."""
+        return checkpoint_steps(self.checkpoint_every, done)
+
     def progress(self, done: int, total: int) -> None:
         """Report the share of the training that is done, for the body and for the training's node."""
         share = min(1.0, done / max(1, total))
@@ -108,8 +119,8 @@ class Trainer:
 
     `max_rows` and `max_values` (rows times features) bound the training of an estimator whose time or file grows with them.
     `check` is called with the node, the target and the training rows; it raises BadInput if the estimator cannot learn from them.
-    `algorithm` names it where its class does not, by problem type; `requires` is a package that not every worker has. `architecture` tells what a
-    fitted neural network is made of.
+    `algorithm` names it where its class does not, by problem type; `requires` is a package that not every worker has. `steps_parameter` is the
+    estimator's number of steps. `architecture` tells what a fitted neural network is made of.
     """
 
     framework: Literal["scikit-learn", "lightgbm", "xgboost"]
@@ -121,6 +132,7 @@ class Trainer:
     check: Callable[[Any, str | None, TrainingRows], None] | None = None
     algorithm: Mapping[str, str] = field(default_factory=dict[str, str])
     requires: str | None = None
+    steps_parameter: str = "n_estimators"
     architecture: Callable[[Any], Architecture] | None = None
 
 
@@ -142,6 +154,10 @@ class Trained:
     config: dict[str, Any]
     """The step with all its parameters but `exclude`, and what it learned from."""
     architecture: Architecture | None = None
+    best_step: int | None = None
+    """The step that the model is of, after early stopping."""
+    checkpoints: dict[int, Any] = field(default_factory=dict[int, Any])
+    """Fitted Pipelines of earlier steps."""
     note: str | None = None
     """What to know of this training besides its parameters; None if nothing."""
     predictions: dict[str, Predictions] = field(default_factory=dict[str, "Predictions"])

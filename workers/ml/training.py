@@ -29,6 +29,7 @@ from workers.ml.training_checkpoints import CheckpointSettings
 
 if TYPE_CHECKING:
     from workers.ml.architectures import ArchitectureDocument
+    from workers.ml.artifacts.writer import WrittenArtifact
     from workers.ml.contents.writers import WrittenFile
     from workers.ml.items.reading import ItemsResult
     from workers.ml.profiling import ProfileReport
@@ -79,7 +80,8 @@ class PipelineSpec(TypedDict):
 
 
 class ModelResult(TypedDict):
-    """`kind` is "model". `artifacts` as from `write_artifacts`; `nodes` are {key, output}; `versions` are of Python and packages.
+    """`kind` is "model". `artifacts` as from `write_artifacts`; `nodes` are {key, output}; `versions` are of Python and packages; `best_step`
+    is the step that the model is of, if the training stops early.
 
     Of a neural network, `architecture` is a text and `network` tells what it is made of.
     """
@@ -94,7 +96,8 @@ class ModelResult(TypedDict):
     hyperparameters: dict[str, Any]
     metrics: dict[str, float]
     versions: dict[str, str]
-    artifacts: list[dict[str, str]]
+    best_step: int | None
+    artifacts: list[WrittenArtifact]
     nodes: list[dict[str, Any]]
 
 
@@ -347,6 +350,7 @@ def _write_model(bundle: Bundle, trained: Trained, spec: PipelineSpec, nodes: li
         "hyperparameters": trained.hyperparameters,
         "metrics": dict(sorted(bundle.metrics.items())),
         "versions": versions,
+        "best_step": trained.best_step,
         "artifacts": artifacts,
         "nodes": nodes,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import polars as pl
 
@@ -21,24 +21,36 @@ from workers.ml.steps.train import feature_matrix, target_values
 from workers.ml.trainer import Trained
 
 PARQUET = "application/vnd.apache.parquet"
+SKOPS = "application/octet-stream"
+MODEL_FILENAME = "model.skops"
 VERIFIED_ROWS = 10_000
+
+
+class WrittenArtifact(TypedDict):
+    """A file at `path`, which another artifact may share; `step` is that of the training that a CHECKPOINT is of."""
+
+    role: str
+    filename: str
+    content_type: str
+    path: str
+    step: int | None
 
 
 def write_artifacts(
     bundle: Bundle, trained: Trained, folder: Path, versions: dict[str, str], context: dict[str, Any], definition: dict[str, Any]
-) -> list[dict[str, str]]:
-    """Return {role, filename, content_type, path} of each file; the first is the MODEL. Raises RuntimeError as `write_model` does."""
-    artifacts: list[dict[str, str]] = []
+) -> list[WrittenArtifact]:
+    """Write the files and return them; the first is the MODEL. Raises RuntimeError as `write_model` does."""
+    artifacts: list[WrittenArtifact] = []
 
     def add(role: str, filename: str, content_type: str) -> Path:
         path = folder / filename
-        artifacts.append({"role": role, "filename": filename, "content_type": content_type, "path": str(path)})
+        artifacts.append({"role": role, "filename": filename, "content_type": content_type, "path": str(path), "step": None})
         return path
 
     part: Subset = "test" if len(bundle.rows_of("test")) else "train"
     rows, rows_label = bundle.rows_of(part), "test rows" if part == "test" else "all rows"
     sample: pl.DataFrame = bundle.features(trained.features, rows[:VERIFIED_ROWS])
-    write_model(trained.pipeline, add("MODEL", "model.skops", "application/octet-stream"), sample)
+    write_model(trained.pipeline, model := add("MODEL", MODEL_FILENAME, SKOPS), sample)
     bundle.reporter.progress(93, "Draw plots")
     _write_json(signature(bundle, trained), add("SIGNATURE", "signature.json", "application/json"))
     with optional(bundle.reporter, "The feature importance"):
@@ -60,7 +72,23 @@ def write_artifacts(
         write_results(bundle, trained, part, add("RESULTS", "results.parquet", PARQUET))
     card = model_card(bundle, trained, versions, context, definition)
     add("MODEL_CARD", "model_card.md", "text/markdown; charset=utf-8").write_text(card, encoding="utf-8")
+    artifacts += _write_checkpoints(trained, folder, model, sample)
     return [artifact for artifact in artifacts if Path(artifact["path"]).exists()]
+
+
+def _write_checkpoints(trained: Trained, folder: Path, model: Path, sample: pl.DataFrame) -> list[WrittenArtifact]:
+    """The models after steps of the training, in their order. That of the best step is the model, and shares its file."""
+    artifacts: list[WrittenArtifact] = []
+    steps = set(trained.checkpoints)
+    if trained.best_step is not None:
+        steps.add(trained.best_step)
+    for step in sorted(steps):
+        filename = f"step-{step:06}.skops"
+        path = model if step == trained.best_step else folder / filename
+        if path != model:
+            write_model(trained.checkpoints[step], path, sample)
+        artifacts.append({"role": "CHECKPOINT", "filename": filename, "content_type": SKOPS, "path": str(path), "step": step})
+    return artifacts
 
 
 def _write_json(value: Any, path: Path) -> None:

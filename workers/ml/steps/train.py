@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from workers.ml.early_stopping import EarlyStopping
 from workers.ml.errors import BadInput
 from workers.ml.steps.split import split_summary
 from workers.ml.steps.step import PipelineNode
@@ -62,22 +63,26 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         seed=bundle.random_state,
     )
     checkpoints.set_fingerprint(rows.train, rows.train_target, rows.validation, rows.validation_target)
-    monitor = TrainingMonitor(bundle.reporter, node.step.title, node.key, checkpoints)
+    early_stopping = EarlyStopping.of(node.parameters)
+    checkpoint_every = getattr(node.parameters, "checkpoint_every", None)
+    monitor = TrainingMonitor(bundle.reporter, node.step.title, node.key, checkpoints, early_stopping, checkpoint_every)
     fitted = trainer.fit(estimator, rows, monitor)
-    best_round = getattr(fitted, "best_iteration_", None) or 0
-    if best_round > 0:
+    best_step = None if early_stopping.patience is None else early_stopping.best_step
+    if best_step is not None:
         # After early stopping, the folds of a cross-validation train for the same number of rounds.
-        changes = {"n_estimators": best_round, "early_stopping_rounds": None}
+        changes = {trainer.steps_parameter: best_step + 1, "early_stopping_rounds": None}
         prefix = f"{template.estimators[0][0]}__" if hasattr(template, "estimators") else ""
-        template.set_params(**{f"{prefix}{name}": value for name, value in changes.items()})
+        known = template.get_params()
+        template.set_params(**{f"{prefix}{name}": value for name, value in changes.items() if f"{prefix}{name}" in known})
     bundle.reporter.progress(TRAINING_END_PERCENT, node.step.title)
 
     note = _empty_clusters(fitted, rows.train, node)
     if note is not None:
         bundle.reporter.log(note)
-    parameter_names = [
-        name for name in type(node.parameters).model_fields if name not in ("target", "problem_type", *TrainParameters.model_fields)
-    ]
+    others = {"target", "problem_type", "checkpoint_every", *TrainParameters.model_fields}
+    if best_step is None:
+        others |= {"early_stopping_metric", "early_stopping_min_delta"}
+    parameter_names = [name for name in type(node.parameters).model_fields if name not in others]
     estimator_parameters = fitted.get_params()
     bundle.trained = Trained(
         pipeline=Pipeline([("features", transformer), ("model", fitted)]),
@@ -99,6 +104,8 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
             "split": split_summary(data_split),
         },
         architecture=None if trainer.architecture is None else trainer.architecture(fitted),
+        best_step=best_step,
+        checkpoints={step: Pipeline([("features", transformer), ("model", model)]) for step, model in monitor.kept.items()},
         note=note,
     )
     output: dict[str, Any] = {
@@ -117,8 +124,8 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         output["left_out"] = excluded_columns
     if data_split.is_default:
         output["split"] = split_summary(data_split)
-    if best_round > 0:
-        output["best_round"] = int(best_round)
+    if best_step is not None:
+        output["best_round"] = best_step + 1
     if note is not None:
         output["note"] = note
     return output
@@ -214,6 +221,15 @@ def _check_rows(bundle: Bundle, node: PipelineNode) -> None:
             "BAD_PARAMETER",
             f"Step '{node.key}' uses early stopping but has no validation rows. Set validation_fraction in a split step, or leave early_stopping_rounds empty.",
             path=node.path("early_stopping_rounds"),
+        )
+    early_stopping = EarlyStopping.of(node.parameters)
+    other_problem = {"validation_accuracy": "REGRESSION", "validation_r2": "CLASSIFICATION"}.get(early_stopping.metric)
+    if bundle.problem is not None and bundle.problem == other_problem:
+        raise BadInput(
+            "BAD_PARAMETER",
+            f"Step '{node.key}' stops early by {early_stopping.metric}, and a {bundle.problem.lower()} has no such curve. Choose validation_loss or "
+            f"{'validation_r2' if other_problem == 'REGRESSION' else 'validation_accuracy'}.",
+            path=node.path("early_stopping_metric"),
         )
     if bundle.problem == "CLASSIFICATION":
         assert bundle.target is not None

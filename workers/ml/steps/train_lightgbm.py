@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters
+from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters, EarlyStoppingParameters
 from workers.ml.trainer import THREADS, Trainer, TrainingMonitor, TrainingRows
 
 # With random sampling, a segment is a tenth of the rounds, but at least this many.
@@ -20,7 +20,7 @@ SEGMENTS, MIN_SEGMENT_ROUNDS = 10, 50
 ACCURACY, SQUARED_ERROR = "accuracy", "l2"  # names of measures: ours, and LightGBM's own
 
 
-class LightGBMParameters(ClassifierOrRegressorParameters):
+class LightGBMParameters(EarlyStoppingParameters, ClassifierOrRegressorParameters):
     n_estimators: int = Field(default=100, ge=1, le=10_000, title="Rounds", description="Number of boosting rounds.")
     learning_rate: float = Field(default=0.1, gt=0, le=1, title="Learning rate", description="Factor applied to each round's contribution.")
     num_leaves: int = Field(default=31, ge=2, le=10_000, title="Leaves", description="Maximum leaves per tree.")
@@ -39,14 +39,6 @@ class LightGBMParameters(ClassifierOrRegressorParameters):
     reg_lambda: float = Field(default=0.0, ge=0, le=1e6, title="L2 penalty", description="L2 penalty on leaf values.")
     class_weight: Literal["balanced"] | None = Field(
         default=None, title="Class weight", description="`balanced` weights classes inversely to their frequency."
-    )
-    early_stopping_rounds: int | None = Field(
-        default=None,
-        ge=1,
-        le=10_000,
-        title="Early stopping",
-        description="Stops when the validation loss has not improved for this many rounds; the split must hold out validation rows.",
-        json_schema_extra={"x-needs-validation-rows": True},
     )
 
 
@@ -89,13 +81,12 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     options = {
         name: original_parameters[name] for name in ("n_estimators", "random_state", "early_stopping_rounds") if name in original_parameters
     }
-    early_stopping = _EarlyStopping(original_parameters.get("early_stopping_rounds"))
+    early_stopping = monitor.early_stopping
     restored = checkpoints.restore("round", _load_booster)
     model, done = None, 0
     if restored is not None:
         model, done = restored.model, restored.done
-        best = restored.notes["best"]
-        early_stopping.best, early_stopping.best_round = math.inf if best is None else best, restored.notes["best_round"]
+        early_stopping.restore(restored.notes)
     eval_set: list[tuple[Any, Any]] = [(rows.train, rows.train_target)]
     if rows.validation is not None:
         eval_set.append((rows.validation, rows.validation_target))
@@ -105,7 +96,7 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
         segment_end = min(total, (segment + 1) * segment_rounds)
         seed = options["random_state"] if segment == 0 else _segment_seed(options["random_state"], segment)
         estimator.set_params(**{**dict.fromkeys(options), "n_estimators": segment_end - done, "random_state": seed})
-        callback = _RoundCallback(monitor, early_stopping, rows, done, total, saves_any_round=not is_randomized)
+        callback = _RoundCallback(monitor, rows, done, total, saves_any_round=not is_randomized)
         with warnings.catch_warnings():
             # LightGBM 4.7 prefers eval_X and eval_y, but its classifier then does not encode the labels of eval_y.
             warnings.filterwarnings("ignore", message="The argument 'eval_set' is deprecated")
@@ -121,8 +112,11 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
         model, done = estimator.booster_, callback.done
         if is_randomized and done < total and not early_stopping.has_stopped and checkpoints.is_due:
             callback.save_checkpoint(model)
-    vars(estimator).update(_Booster=_as_single_fit(estimator.booster_, total), _evals_result={})
-    return estimator.set_params(**options)
+    trained = estimator.booster_
+    for step in monitor.checkpoint_steps(done):
+        monitor.kept[step] = _with_rounds(estimator, trained, options, step + 1, step + 1)
+    kept = early_stopping.steps_of_model(done)
+    return _with_rounds(estimator, trained, options, kept, total)
 
 
 def _accuracy(truth: Any, predicted: Any) -> tuple[str, float, bool]:
@@ -131,51 +125,31 @@ def _accuracy(truth: Any, predicted: Any) -> tuple[str, float, bool]:
     return ACCURACY, float((classes == truth).mean()), True
 
 
-def _as_single_fit(booster: Any, total: int) -> Any:
-    """Return the booster as one fit would have made it, without traces of segments: the initial model and the rounds of the last segment.
+def _with_rounds(estimator: Any, booster: Any, options: dict[str, Any], rounds: int, total: int) -> Any:
+    """Return the estimator with its first `rounds` rounds, as one fit would have made it, without traces of segments or of later rounds.
 
-    The caller also removes the losses per round from the estimator: they are already reported as points and would enlarge the model file.
+    It has no losses per round either: they are already reported as points and would enlarge the model file.
     """
     from lightgbm import Booster  # see build
 
-    text = re.sub(r"^\[num_iterations: \d+\]$", f"[num_iterations: {total}]", booster.model_to_string(num_iteration=-1), flags=re.MULTILINE)
+    text = booster.model_to_string(num_iteration=rounds)
+    text = re.sub(r"^\[num_iterations: \d+\]$", f"[num_iterations: {total}]", text, flags=re.MULTILINE)
     single_fit = Booster(model_str=text)
-    single_fit.best_iteration, single_fit.best_score = booster.best_iteration, booster.best_score
-    return single_fit
-
-
-class _EarlyStopping:
-    """LightGBM's early stopping, with a state that a checkpoint can store."""
-
-    def __init__(self, patience: int | None) -> None:
-        self.patience = patience
-        self.best = math.inf
-        self.best_round = 0
-        self.has_stopped = False
-
-    def update(self, done: int, total: int, loss: float, results: list[Any]) -> None:
-        """Update after `done` rounds. Raises EarlyStopException, with which LightGBM ends a training."""
-        from lightgbm.callback import EarlyStopException  # see build
-
-        if self.patience is None:
-            return
-        if loss < self.best:
-            self.best, self.best_round = loss, done - 1
-        if done - 1 - self.best_round >= self.patience or done == total:
-            self.has_stopped = True
-            raise EarlyStopException(self.best_round, results)
+    result = copy(estimator)
+    is_best = options.get("early_stopping_rounds") is not None
+    single_fit.best_iteration = rounds if is_best else booster.best_iteration
+    single_fit.best_score = booster.best_score
+    vars(result).update(_Booster=single_fit, _best_iteration=single_fit.best_iteration, _evals_result={})
+    return result.set_params(**options)
 
 
 class _RoundCallback:
     """Callback after each round. Counts rounds itself: a booster that finds no more splits has fewer trees than rounds."""
 
-    def __init__(
-        self, monitor: TrainingMonitor, early_stopping: _EarlyStopping, rows: TrainingRows, done: int, total: int, *, saves_any_round: bool
-    ) -> None:
+    def __init__(self, monitor: TrainingMonitor, rows: TrainingRows, done: int, total: int, *, saves_any_round: bool) -> None:
         self.done = done
         self._targets: dict[str, Any] = {"train": rows.train_target, "validation": rows.validation_target}
         self._monitor = monitor
-        self._early_stopping = early_stopping
         self._total = total
         self._saves_any_round = saves_any_round
 
@@ -191,18 +165,17 @@ class _RoundCallback:
         self._monitor.add_step(self.done, self._total, values, env.params["learning_rate"])
         self.done += 1
         self._monitor.progress(self.done, self._total)
-        self._early_stopping.update(self.done, self._total, values.get("validation_loss", math.nan), env.evaluation_result_list)
+        if self._monitor.early_stopping.update(self.done - 1, values):
+            from lightgbm.callback import EarlyStopException  # see build
+
+            # It ends the training, whose model has the rounds up to this one.
+            raise EarlyStopException(self.done - 1, env.evaluation_result_list)
         if self._saves_any_round and self.done < self._total and self._monitor.checkpoints.is_due:
             self.save_checkpoint(env.model)
 
     def save_checkpoint(self, booster: Any) -> None:
-        best = self._early_stopping.best if math.isfinite(self._early_stopping.best) else None
         self._monitor.checkpoints.save(
-            self.done,
-            self._total,
-            lambda path: booster.save_model(path, num_iteration=-1),
-            best=best,
-            best_round=self._early_stopping.best_round,
+            self.done, self._total, lambda path: booster.save_model(path, num_iteration=-1), **self._monitor.early_stopping.notes
         )
 
 

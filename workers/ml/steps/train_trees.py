@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters
+from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters, EarlyStoppingParameters
 from workers.ml.trainer import THREADS, Trainer, TrainingMonitor, TrainingRows
 from workers.ml.training_checkpoints import read_estimator, write_estimator
 
@@ -46,7 +47,7 @@ class ExtraTreesParameters(ForestParameters):
     )
 
 
-class BoostingParameters(ClassifierOrRegressorParameters):
+class BoostingParameters(EarlyStoppingParameters, ClassifierOrRegressorParameters):
     n_estimators: int = Field(default=100, ge=1, le=5_000, title="Rounds", description="Number of boosting rounds.")
     learning_rate: float = Field(default=0.1, gt=0, le=1, title="Learning rate", description="Factor applied to each round's contribution.")
     max_depth: int = Field(default=3, ge=1, le=50, title="Maximum depth", description="Maximum depth of a tree.")
@@ -159,8 +160,10 @@ def fit_boosting(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -
     is_classifier = hasattr(estimator, "predict_proba")
     total = estimator.n_estimators
     restored = checkpoints.restore("round", read_estimator)
+    early_stopping = monitor.early_stopping
     if restored is not None:
         estimator = restored.model
+        early_stopping.restore(restored.notes)
     rounds_done = 0 if restored is None else restored.done
     staged_predictions: list[Any] = []
     monitor.begin_steps(rounds_done)
@@ -192,12 +195,29 @@ def fit_boosting(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -
                 values |= {f"validation_{name}": value for name, value in of_validation.items()}
         monitor.add_step(done, total, values, model.learning_rate)
         monitor.progress(done + 1, total)
-        return done + 1 < total and checkpoints.is_due
+        return early_stopping.update(done, values) or (done + 1 < total and checkpoints.is_due)
 
     estimator.set_params(warm_start=True)
-    while estimator.fit(rows.train, rows.train_target, monitor=on_round).n_estimators_ < total:
-        checkpoints.save(estimator.n_estimators_, total, write_estimator(estimator))
-    return estimator.set_params(warm_start=False)
+    while estimator.fit(rows.train, rows.train_target, monitor=on_round).n_estimators_ < total and not early_stopping.has_stopped:
+        checkpoints.save(estimator.n_estimators_, total, write_estimator(estimator), **early_stopping.notes)
+    estimator.set_params(warm_start=False)
+    rounds = estimator.n_estimators_
+    monitor.kept = {step: _with_rounds(estimator, step + 1) for step in monitor.checkpoint_steps(rounds)}
+    return _with_rounds(estimator, early_stopping.steps_of_model(rounds))
+
+
+def _with_rounds(estimator: Any, rounds: int) -> Any:
+    """The fitted gradient boosting with its first rounds alone."""
+    if rounds == estimator.n_estimators_:
+        return estimator
+    result = copy(estimator)
+    result.n_estimators_ = rounds
+    for name in ("estimators_", "train_score_", "oob_improvement_", "oob_scores_"):
+        if hasattr(estimator, name):
+            setattr(result, name, getattr(estimator, name)[:rounds])
+    if hasattr(result, "oob_scores_"):
+        result.oob_score_ = result.oob_scores_[-1]
+    return result
 
 
 RANDOM_FOREST = Step(

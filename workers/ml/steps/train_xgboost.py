@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from pydantic import Field
 
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters
+from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters, EarlyStoppingParameters
 from workers.ml.trainer import THREADS, Trainer, TrainingMonitor, TrainingRows
 
 NAME = "xgboost"
 
 
-class XGBoostParameters(ClassifierOrRegressorParameters):
+class XGBoostParameters(EarlyStoppingParameters, ClassifierOrRegressorParameters):
     n_estimators: int = Field(default=100, ge=1, le=10_000, title="Rounds", description="Number of boosting rounds.")
     learning_rate: float = Field(default=0.3, gt=0, le=1, title="Learning rate", description="Factor applied to each round's contribution.")
     max_depth: int = Field(default=6, ge=1, le=50, title="Maximum depth", description="Maximum depth of a tree.")
@@ -29,14 +30,6 @@ class XGBoostParameters(ClassifierOrRegressorParameters):
     )
     reg_lambda: float = Field(default=1.0, ge=0, le=1e6, title="L2 penalty", description="L2 penalty on leaf values.")
     reg_alpha: float = Field(default=0.0, ge=0, le=1e6, title="L1 penalty", description="L1 penalty on leaf values.")
-    early_stopping_rounds: int | None = Field(
-        default=None,
-        ge=1,
-        le=10_000,
-        title="Early stopping",
-        description="Stops when the validation loss has not improved for this many rounds; the split must hold out validation rows.",
-        json_schema_extra={"x-needs-validation-rows": True},
-    )
 
 
 def build(parameters: XGBoostParameters, problem: str, seed: int) -> Any:
@@ -67,28 +60,41 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     from sklearn.preprocessing import LabelEncoder
 
     if not hasattr(estimator, "estimators"):  # a regressor
-        return _with_best_round(estimator, _fit_booster(estimator, rows.train_target, rows.validation_target, rows, monitor, None))
+        rounds = _fit_booster(estimator, rows.train_target, rows.validation_target, rows, monitor, None)
+        monitor.kept = {step: _with_rounds(estimator, step + 1) for step in monitor.checkpoint_steps(rounds)}
+        return _with_rounds(estimator, monitor.early_stopping.steps_of_model(rounds))
     encoder: Any = LabelEncoder().fit(rows.train_target)
     validation_target = None if rows.validation_target is None else encoder.transform(rows.validation_target)
-    # Early stopping goes by the last one.
     metrics = ["error", "logloss"] if len(encoder.classes_) == 2 else ["merror", "mlogloss"]
-    booster = _fit_booster(estimator.estimators[0][1], encoder.transform(rows.train_target), validation_target, rows, monitor, metrics)
+    booster = estimator.estimators[0][1]
+    rounds = _fit_booster(booster, encoder.transform(rows.train_target), validation_target, rows, monitor, metrics)
     # What VotingClassifier.fit sets; it would fit without validation rows.
     estimator.le_, estimator.classes_ = encoder, encoder.classes_
-    estimator.estimators_ = [booster]
-    return _with_best_round(estimator, booster)
+
+    def with_rounds(kept: int) -> Any:
+        result = copy(estimator)
+        result.estimators_ = [_with_rounds(booster, kept)]
+        result.estimators = [(NAME, result.estimators_[0])]
+        return result
+
+    monitor.kept = {step: with_rounds(step + 1) for step in monitor.checkpoint_steps(rounds)}
+    return with_rounds(monitor.early_stopping.steps_of_model(rounds))
 
 
-def _with_best_round(estimator: Any, booster: Any) -> Any:
-    """After early stopping, add the number of the best round under the name that LightGBM gives it."""
+def _with_rounds(booster: Any, rounds: int) -> Any:
+    """The fitted estimator with its first rounds alone."""
+    trees = booster.get_booster()[:rounds]
     if booster.early_stopping_rounds is not None:
-        estimator.best_iteration_ = int(booster.best_iteration) + 1
-    return estimator
+        trees.best_iteration = rounds - 1  # what predictions of an estimator with this parameter look for
+    result = copy(booster)
+    vars(result)["_Booster"] = trees
+    return result
 
 
 def _fit_booster(
     booster: Any, target: Any, validation_target: Any, rows: TrainingRows, monitor: TrainingMonitor, metrics: list[str] | None
-) -> Any:
+) -> int:
+    """Fit, and return the number of rounds."""
     from xgboost.callback import TrainingCallback
 
     from workers.ml.scoring import regression_measures  # numpy; see build
@@ -112,13 +118,16 @@ def _fit_booster(
                         values[f"{part}_loss"] = history[-1]
             monitor.add_step(epoch, total, values, booster.learning_rate)
             monitor.progress(epoch + 1, total)
-            return False
+            return monitor.early_stopping.update(epoch, values)
 
     eval_set = [(rows.train, target), *([] if rows.validation is None else [(rows.validation, validation_target)])]
     monitor.begin_steps()
-    booster.set_params(callbacks=[Reports()], eval_metric=metrics).fit(rows.train, target, eval_set=eval_set, verbose=False)
+    patience = booster.early_stopping_rounds
+    booster.set_params(callbacks=[Reports()], eval_metric=metrics, early_stopping_rounds=None)
+    booster.fit(rows.train, target, eval_set=eval_set, verbose=False)
     vars(booster).pop("evals_result_", None)  # already reported as points
-    return booster.set_params(callbacks=None, eval_metric=None)
+    booster.set_params(callbacks=None, eval_metric=None, early_stopping_rounds=patience)
+    return booster.get_booster().num_boosted_rounds()
 
 
 XGBOOST = Step(
