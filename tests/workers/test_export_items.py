@@ -191,6 +191,41 @@ def test_hugging_face_reads_the_items_with_splits_and_classes(tmp_path: Path, mo
         assert part.column_names == [column, *expected.columns]
 
 
+@pytest.mark.parametrize("modality", ["IMAGE", exhaustive("AUDIO")])
+def test_an_exported_archive_is_ingested_with_its_labels_splits_and_features(tmp_path: Path, modality: str) -> None:
+    extension, make = MADE[modality]
+    names = [
+        f"{split}/{label}/{level}/{n}"
+        for split in ("train", "test")
+        for label in ("None", "3")
+        for level in ("high", "low")
+        for n in (0, 1)
+    ]
+    version = Items(tmp_path, {f"{name}.{extension}": make(number) for number, name in enumerate(names)}, modality)
+    exported = version.export("HUGGINGFACE")
+    frames: list[pl.DataFrame] = []
+    for split in ("train", "test"):
+        folder = tmp_path / split
+        folder.mkdir()
+        result, frame = run_ingest(folder, exported[f"data/{split}-00000.zip"], f"{split}-00000.zip", modality=modality)
+        assert result["issues"] == []
+        assert {item["split"] for item in items_of(result)} == {split}
+        keys = {item["key"]: item["metadata"]["key"] for item in items_of(result)}
+        frames.append(frame.with_columns(pl.col("key").replace_strict(keys, return_dtype=pl.String)))
+    assert pl.concat(frames).sort("key").equals(version.frame.sort("key"))
+    assert {"label", "split", "severity"} < set(version.frame.columns)
+
+
+def test_a_metadata_file_that_is_no_table_of_files_says_nothing(tmp_path: Path) -> None:
+    other = io.BytesIO()
+    pl.DataFrame({"name": ["1.png"], "label": ["a"]}).write_parquet(other)
+    for content in (b"PAR1 damaged PAR1", other.getvalue()):
+        result, _ = run_ingest(tmp_path, zip_of({"1.png": picture(1), "metadata.parquet": content}), "train-00000.zip", modality="IMAGE")
+        (item,) = items_of(result)
+        assert (item["label"], item["split"], item["metadata"]) == (None, None, {})
+        assert [issue["code"] for issue in result["issues"]] == ["SKIPPED_FILES"]
+
+
 def _bytes(entry: dict[str, Any]) -> bytes:
     """Of an archive, the library keeps where the bytes are."""
     if entry["bytes"] is not None:
@@ -238,6 +273,8 @@ def test_names_are_safe_and_of_one_item_each() -> None:
     made = [names.add(key) for key in hostile]
     assert made[:9] == ["etc/passwd", "abs", "item", "a/b", "hidden/x", "rf", "C-x", "a-b", "Z/a-c"]
     assert len(made[9]) < 200
+    devices = [names.add(key) for key in ("con.png", "NUL", "aux/lpt1.d/COM9.tar.gz", "x/Prn", "console/com10.png", "COM¹.wav")]
+    assert devices == ["con-", "NUL-", "aux-/lpt1-.d/COM9-tar", "x/Prn-", "console/com10", "COM1-"]
     same = [names.add(key) for key in ("1.png", "1.jpg", "1.PNG", "A/1.png", "a/1.png", "___", "日本.png", "日本語.png", "1-11.png")]
     assert len({name.lower() for name in (*made, *same)}) == len(made) + len(same)
     assert all(not part.startswith((".", "-", "_")) for name in (*made, *same) for part in name.split("/"))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,31 @@ def test_only_the_first_minute_counts(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(limits, "MAX_ANALYSED_PIXELS", 2 * 16 * 24)
     assert read(film(content)) == [0, 1]
     assert frame.height == 1
+
+
+def _uneven_video(times: list[float]) -> bytes:
+    """The pictures at these seconds, as of a recorded screen that changes seldom, and then often."""
+    import av
+
+    target = io.BytesIO()
+    with av.open(target, "w", format="matroska") as out:
+        stream: Any = out.add_stream("ffv1", rate=1_000)
+        stream.width, stream.height, stream.pix_fmt = 24, 16, "bgr0"
+        for picture, seconds in zip(PICTURES, times, strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = int(seconds * 1_000), Fraction(1, 1_000)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return target.getvalue()
+
+
+def test_frames_are_sampled_evenly_where_their_rate_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_ANALYSED_VIDEO_SECONDS", 1.0)
+    _, items = ingested(tmp_path, _uneven_video([0, 0.5, *(1.5 + 0.01 * number for number in range(8))]), "v.mkv", "VIDEO")
+    opened = films.open_film(films.Items(items), films.Items(items).place(0))
+    assert opened.count > 2, "by the mean rate"
+    for count, expected in ((1, [1]), (2, [0, 1]), (9, [0, 1])):
+        assert read(frames.sample(opened, method="even", count=count, every=1, seconds=1)) == expected
 
 
 def _one(source: Film) -> Film:

@@ -24,13 +24,16 @@ Choice = Callable[[int, float], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Film(Content):
-    """The first minute of a video. `count` is the number of frames that are decoded, as the ingest counted them; those that `choose` refuses are skipped.
+    """The first minute of a video. `count` is the number of frames that are decoded, as the ingest counted them, or a guess by the mean rate if there are
+    more; those that `choose` refuses are skipped.
 
     Each frame is an image, as `changes` leave it, in their order.
     """
 
     file: IO[bytes]
     count: int
+    is_guessed: bool = False
+    count_by_pixels: int = limits.MAX_FRAMES
     choose: Callable[[], Choice] | None = None
     changes: tuple[Callable[[Content], Content], ...] = ()
 
@@ -45,6 +48,15 @@ class Film(Content):
                 raise
 
         return replace(self, changes=(*self.changes, change))
+
+    def counted(self) -> int:
+        """The number of frames that are decoded, counted in the file if it was guessed: the rate of a recorded screen may change a hundredfold."""
+        if not self.is_guessed:
+            return self.count
+        try:
+            return max(1, min(_count_frames(self.file), self.count_by_pixels))
+        except NoVideo:
+            return self.count
 
     def frames(self) -> Iterator[Content]:
         """Yield the frames from the first on. Raises ContentError."""
@@ -67,8 +79,34 @@ def open_film(items: Items, place: ItemPlace) -> Film:
     frames, rate = int(info["frames"]), info["frame_rate"] or _USUAL_RATE
     seconds = info["duration"] or frames / rate
     share = min(1.0, limits.MAX_ANALYSED_VIDEO_SECONDS / seconds)
-    count = min(round(frames * share), limits.MAX_ANALYSED_PIXELS // (info["width"] * info["height"]))
-    return Film(info["kind"], _NOTHING, info["frame_rate"], file=items.open(place), count=max(1, count))
+    by_pixels = limits.MAX_ANALYSED_PIXELS // (info["width"] * info["height"])
+    count = max(1, min(round(frames * share), by_pixels))
+    return Film(
+        info["kind"],
+        _NOTHING,
+        info["frame_rate"],
+        file=items.open(place),
+        count=count,
+        is_guessed=share < 1,
+        count_by_pixels=by_pixels,
+    )
+
+
+def _count_frames(file: IO[bytes]) -> int:
+    """Count those within the time limit without decoding them. Packets come in the order of decoding, a few frames from that of time."""
+    count = 0
+    first: float | None = None
+    with opened(file) as (container, stream, _):
+        for packet in container.demux(stream):
+            if not packet.size or packet.pts is None:
+                continue
+            time = float(packet.pts * packet.time_base)
+            first = time if first is None else first
+            if time - first < limits.MAX_ANALYSED_VIDEO_SECONDS:
+                count += 1
+            elif packet.is_keyframe:
+                break
+    return count
 
 
 def _decoded(file: IO[bytes], choose: Choice | None, rate: float) -> Iterator[np.ndarray]:

@@ -21,10 +21,10 @@ def sample(film: Film, *, method: Literal["even", "every", "seconds"], count: in
     if film.choose is not None:
         raise ContentError("is sampled twice. Keep one of the steps.")
 
-    middles = {(2 * part + 1) * film.count // (2 * count) for part in range(count)}
-
     def choose() -> Choice:
         if method == "even":
+            frames = film.counted()
+            middles = {(2 * part + 1) * frames // (2 * count) for part in range(count)}
             return lambda number, _: number in middles
         return _first_of_each(seconds) if method == "seconds" else lambda number, _: number % every == 0
 

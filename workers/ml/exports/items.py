@@ -52,6 +52,8 @@ _MEDIA_TYPES: Final[Mapping[str, str]] = {extension: media_type for media_type, 
 KEY: Final = "key"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _UNSAFE_FOLDER: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_DEVICE: Final = re.compile(r"(?<![^/])(con|prn|aux|nul|com\d|lpt\d)(?![^/.])", re.IGNORECASE)
+"""The name of a file or folder that Windows takes for a device, with any extension: no archive with such a file can be unpacked there."""
 _MAX_NAME, _MAX_FOLDERS = 80, 120
 
 
@@ -163,8 +165,8 @@ def too_many_shards(limit: int) -> BadInput:
 
 
 class Names:
-    """Paths of ASCII letters, digits, dashes and underscores, in folders that may have dots: no file outside of its archive, hidden, or beside another of
-    its name in other case. The name has no dot, since WebDataset takes what is after the first for the extension.
+    """Paths of ASCII letters, digits, dashes and underscores, in folders that may have dots: no file outside of its archive, hidden, beside another of
+    its name in other case, or called as a device of Windows is. The name has no dot, since WebDataset takes what is after the first for the extension.
     """
 
     def __init__(self) -> None:
@@ -176,7 +178,7 @@ class Names:
         *folders, name = key.split("/")
         stem, dot, _ = name.rpartition(".")
         path = "/".join(clean for folder in folders if (clean := _clean(folder, _UNSAFE_FOLDER).rstrip(".")))[:_MAX_FOLDERS].rstrip("./")
-        base = f"{path}/" * bool(path) + (_clean(stem if dot else name, _UNSAFE) or "item")
+        base = _DEVICE.sub(r"\1-", f"{path}/" * bool(path) + (_clean(stem if dot else name, _UNSAFE) or "item"))
         for attempt in range(self._count + 1):
             candidate = base if attempt == 0 else f"{base}-{self._count + attempt - 1}"
             digest = int.from_bytes(hashlib.blake2b(candidate.lower().encode(), digest_size=8).digest(), "big")

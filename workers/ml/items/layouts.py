@@ -1,7 +1,7 @@
 """What the folders and files of an archive say of its items: label, split, severity and further fields.
 
-In this order: a metadata file as Hugging Face's `datasets` reads it (`metadata.csv` with `file_name`, one per split or one for all), a manifest (a table
-with a column that names the files), COCO, YOLO, files beside the items as WebDataset has them, class folders (`[split/]label/[severity/]file`), plain
+In this order: a metadata file as Hugging Face's `datasets` reads it (`metadata.csv` or `.parquet` with `file_name`, one per split or one for all), a manifest
+(a table with a column that names the files), COCO, YOLO, files beside the items as WebDataset has them, class folders (`[split/]label/[severity/]file`), plain
 files. A table that names the files is explicit, so it counts for more than folders.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -17,12 +17,14 @@ import orjson
 from workers.ml.items import limits
 from workers.ml.items.archive import Member, UnreadableMember
 from workers.ml.items.coco import by_coco
+from workers.ml.items.parquet_metadata import PARQUET, parquet_rows, split_of_shard
 from workers.ml.items.paths import resolver, split_folder, stem_of, suffix_of
 from workers.ml.items.places import ArchiveContent, Layout, Place
 from workers.ml.items.sidecars import by_sidecars
 from workers.ml.items.yolo import by_yolo
 from workers.ml.reading.issues import IssueLog, short_repr
 
+METADATA: Final = "metadata"
 _TABLES: Final = (".csv", ".tsv", ".jsonl", ".ndjson")
 _MANIFEST_NAMES: Final = ("metadata", "manifest", "labels", "annotations", "index", "train", "validation", "test", "files")
 _GENERIC_FOLDERS: Final = frozenset({
@@ -74,14 +76,17 @@ def _folder(member: Member) -> str:
 def _by_manifest(content: ArchiveContent) -> Layout | None:
     members, suffixes = content.members, content.suffixes
     candidates = _candidates(members)
-    metadata = [member for member in candidates if stem_of(member.path) == "metadata"]
+    metadata = [member for member in candidates if stem_of(member.path) == METADATA]
     if metadata:
         others = [member for member in members if member not in metadata and suffix_of(member.path) in suffixes]
         tables = [(member, _rows(member, content)) for member in metadata]
         if others and all(rows and "file_name" in rows[0] for _, rows in tables):
             places = _places([(member, rows, "file_name") for member, rows in tables], others, content)
+            _take_split_of_shard(content, metadata, places.values())
             return Layout("metadata", [(member, places[member.path]) for member in others])
     for candidate in candidates:
+        if suffix_of(candidate.path) == PARQUET:
+            continue
         others = [member for member in members if member is not candidate and suffix_of(member.path) in suffixes]
         rows = _rows(candidate, content) if others else []
         column = _naming_column(rows, candidate, others)
@@ -93,12 +98,20 @@ def _by_manifest(content: ArchiveContent) -> Layout | None:
     return None
 
 
+def _take_split_of_shard(content: ArchiveContent, metadata: Sequence[Member], places: Iterable[Place]) -> None:
+    """Of an archive that is a part of a folder, as exports and `datasets` name them: the items without a split have that of the part."""
+    split = split_of_shard(content.filename) if any(suffix_of(member.path) == PARQUET for member in metadata) else None
+    if split is not None:
+        for place in places:
+            place.split = place.split or split
+
+
 def _candidates(members: Sequence[Member]) -> list[Member]:
     """Tables near the top; where there are many, only those with the name of a manifest."""
     tables = [
         member
         for member in members
-        if suffix_of(member.path) in _TABLES
+        if (suffix_of(member.path) in _TABLES or (suffix_of(member.path) == PARQUET and stem_of(member.path) == METADATA))
         and member.size <= limits.MAX_MANIFEST_BYTES
         and len(split_folder(member.path.split("/")[:-1])[1]) == 0
     ]
@@ -111,6 +124,11 @@ def _candidates(members: Sequence[Member]) -> list[Member]:
 def _rows(member: Member, content: ArchiveContent) -> list[dict[str, Any]]:
     """The rows of a table as objects; none where it is none, since a table of a signal's samples may have any form."""
     try:
+        if suffix_of(member.path) == PARQUET:
+            rows, is_cut = parquet_rows(content.read(member), limits.MAX_METADATA_FIELDS, _CELLS)
+            if is_cut:
+                _report_cut(member, rows, content.issues)
+            return rows
         text = content.read(member).decode("utf-8-sig")
     except (UnreadableMember, UnicodeDecodeError, ValueError):
         return []
@@ -138,11 +156,13 @@ def _delimited_rows(text: str, member: Member, issues: IssueLog) -> list[dict[st
             return []
         rows.append({name: cell for name, cell in zip(header, cells, strict=True) if cell != ""})
         if len(rows) * len(header) > _CELLS:
-            issues.add(
-                "MANIFEST_CUT", f"{short_repr(member.path)} has more rows than are read: what comes after row {len(rows):,} is left out."
-            )
+            _report_cut(member, rows, issues)
             break
     return rows
+
+
+def _report_cut(member: Member, rows: Sequence[Any], issues: IssueLog) -> None:
+    issues.add("MANIFEST_CUT", f"{short_repr(member.path)} has more rows than are read: what comes after row {len(rows):,} is left out.")
 
 
 def _naming_column(rows: Sequence[Mapping[str, Any]], table: Member, others: Sequence[Member]) -> str | None:
