@@ -156,7 +156,7 @@ class Operation:
 
 def deep_cursor(cursor: str) -> str:
     """A cursor in the middle of the list that this one belongs to."""
-    name, value, _ = orjson.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_"))
+    name, value, _, *place = orjson.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_"))
     if isinstance(value, str):
         value = "2025-12-01T00:00:00+00:00" if value[:4].isdigit() else "larch survey"
     elif isinstance(value, list):
@@ -165,7 +165,7 @@ def deep_cursor(cursor: str) -> str:
         value = 0.5
     elif isinstance(value, int) and value > 100:
         value //= 2
-    return base64.urlsafe_b64encode(orjson.dumps([name, value, KEY])).decode().rstrip("=")
+    return base64.urlsafe_b64encode(orjson.dumps([name, value, KEY, *place])).decode().rstrip("=")
 
 
 def type_of_filter(place: str) -> str:

@@ -16,6 +16,7 @@ from db.core.viewer import SYSTEM, AccountKind, UserRole
 from db.core.work import Database
 from db.services import maintenance
 from db.settings import StateSettings
+from db.stores.multipart import UnfinishedUpload
 from db.stores.objects import ObjectStore
 from db.tables import Job, Membership, Upload, User
 from db.tables.jobs import JobKind
@@ -57,8 +58,10 @@ async def send(part: dict[str, Any]) -> str:
     return answer.headers["etag"]
 
 
-async def unfinished(objects: ObjectStore) -> list[str]:
-    return [upload.key for upload in await objects.multipart.unfinished("uploads/")]
+async def unfinished(objects: ObjectStore, client: Client) -> list[UnfinishedUpload]:
+    """Those of one account: other tests leave theirs in the bucket."""
+    owner = UUID((await client.one("{ viewer { id } }"))["id"].removeprefix("user_"))
+    return await objects.multipart.unfinished(f"uploads/{owner}/")
 
 
 @pytest.mark.usefixtures("_small_parts")
@@ -95,7 +98,7 @@ async def test_a_call_that_lost_its_answer_after_the_parts_were_joined_is_repeat
     upload_id = await request_parts(ada)
     for part in (await ada.one(UPLOAD, id=upload_id))["parts"]:
         await send(part)
-    (upload,) = await objects.multipart.unfinished("uploads/")
+    (upload,) = await unfinished(objects, ada)
     arrived = await objects.multipart.arrived(upload.key, upload.id)
     assert arrived is not None
     await objects.multipart.complete(upload.key, upload.id, [arrived[number] for number in (1, 2, 3)])
@@ -111,7 +114,7 @@ async def test_an_upload_that_is_aborted_leaves_nothing(
     upload = await ada.one(UPLOAD, id=upload_id)
     if multipart:
         await send(upload["parts"][0])
-        assert len(await unfinished(objects)) == 1
+        assert len(await unfinished(objects, ada)) == 1
     key = (await database.rows(select(Upload.object_key)))[0].object_key
     assert (await bob.one(UPLOAD, id=upload_id)) is None
     assert (await bob.one(ABORT, id=upload_id))["code"] == "NOT_FOUND"
@@ -121,7 +124,7 @@ async def test_an_upload_that_is_aborted_leaves_nothing(
     assert (await ada.one(UPLOAD, id=upload_id))["state"] == "ABORTED"
     assert await ada.one(ABORT, id=upload_id) == {"__typename": "WrongState", "code": "WRONG_STATE", "state": "FAILED"}
     assert (await ada.complete_upload(upload_id))["__typename"] == "WrongState"
-    assert (await unfinished(objects), await objects.head(key)) == ([], None)
+    assert (await unfinished(objects, ada), await objects.head(key)) == ([], None)
     assert (await ada.one("{ viewer { storage { pendingBytes } } }")) == {"storage": {"pendingBytes": 0}}
 
 
@@ -165,11 +168,11 @@ async def test_parts_that_nobody_goes_on_with_are_removed(
     monkeypatch.setattr("db.services.maintenance.objects.CLOCK_SKEW", timedelta(0))
     await objects.multipart.abort("")
     await request_parts(ada)
-    (kept,) = await unfinished(objects)
-    await objects.multipart.begin(f"{kept.rpartition('/')[0]}/{uuid4()}", "text/csv")
+    (kept,) = await unfinished(objects, ada)
+    await objects.multipart.begin(f"{kept.key.rpartition('/')[0]}/{uuid4()}", "text/csv")
     context = maintenance.MaintenanceContext(database, objects, settings.model_copy(update={"orphan_age": 0.0}))
     await run_maintenance(context, "collect_orphans")
-    assert await unfinished(objects) == [kept]
+    assert await unfinished(objects, ada) == [kept]
 
 
 async def test_who_may_only_see_what_a_team_owns_gets_no_url_to_write_to(ada: Client, bob: Client, database: Database) -> None:

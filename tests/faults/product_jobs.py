@@ -21,6 +21,9 @@ EXPORTING = [("data", "dataset", {}), ("scale", "scale", {}), ("out", "export", 
 OF_IMAGES = [("data", "dataset", {}), ("pixels", "image_pixels", {})]
 OLDER_PROFILER = "UPDATE dataset_profiles SET profiler_version = 'older ' || id WHERE version_id = $1 AND profiler_version = '1'"
 
+_NUMBERS = itertools.count(1)
+"""In names and idempotency keys: of all tests, since those of one process share viewers."""
+
 
 def _mutation(name: str) -> str:
     type_name = name[0].upper() + name[1:]
@@ -36,7 +39,6 @@ class ProductJobs:
     def __init__(self, workload: Workload, files_url: str | None = None) -> None:
         self._workload = workload
         self._files_url = files_url
-        self._numbers = itertools.count(1)
         self._models: dict[str, str] = {}
         self._images: dict[str, str] = {}
 
@@ -47,8 +49,8 @@ class ProductJobs:
     async def export_from_pipeline(self) -> Submission:
         viewer = self._viewer()
         pipeline = await viewer.pipeline("exporting", EXPORTING)
-        run = {"pipelineId": pipeline, "datasetVersionId": viewer.version, "outputDatasetId": viewer.output, "seed": next(self._numbers)}
-        return await self._workload.submit_twice(viewer, "exporting", "completed", f"exporting {next(self._numbers)}", RUN, run)
+        run = {"pipelineId": pipeline, "datasetVersionId": viewer.version, "outputDatasetId": viewer.output, "seed": next(_NUMBERS)}
+        return await self._workload.submit_twice(viewer, "exporting", "completed", f"exporting {next(_NUMBERS)}", RUN, run)
 
     async def import_file(self) -> Submission:
         viewer = self._viewer()
@@ -56,7 +58,7 @@ class ProductJobs:
 
     async def generate(self) -> Submission:
         viewer = self._viewer()
-        generator = {"generator": "blobs", "parameters": {"rows": 50}, "seed": next(self._numbers)}
+        generator = {"generator": "blobs", "parameters": {"rows": 50}, "seed": next(_NUMBERS)}
         return await self._submit(viewer, "generateDataset", {"datasetId": viewer.output, **generator})
 
     async def propose_schema(self) -> Submission:
@@ -86,16 +88,16 @@ class ProductJobs:
         """Run a pipeline that reads uploaded images."""
         viewer = self._viewer()
         pipeline = await viewer.pipeline("pixels", OF_IMAGES, modality="IMAGE")
-        run = {"pipelineId": pipeline, "datasetVersionId": self._images[viewer.name], "seed": next(self._numbers)}
+        run = {"pipelineId": pipeline, "datasetVersionId": self._images[viewer.name], "seed": next(_NUMBERS)}
         run["outputDatasetId"] = viewer.output
-        return await self._workload.submit_twice(viewer, "images", "completed", f"images {next(self._numbers)}", RUN, run)
+        return await self._workload.submit_twice(viewer, "images", "completed", f"images {next(_NUMBERS)}", RUN, run)
 
     async def prepare(self) -> None:
         """Create what the jobs need before any fault: images, the models that predict, and pipelines, whose creation cannot be repeated."""
         images = {f"{label}/{number}.png": image_of(np.full((4, 4), 60 * number, np.uint8)) for label in "ab" for number in range(3)}
         for viewer in self._workload.viewers:
             if viewer.name not in self._images:
-                name = f"{viewer.name}'s images {next(self._numbers)}"
+                name = f"{viewer.name}'s images {next(_NUMBERS)}"
                 dataset = await viewer.client().create_dataset(name, modality="IMAGE")
                 self._images[viewer.name], job = await viewer.client().upload(dataset, "images.tar", tar_of(images))
                 await self._workload.wait_for_end(self._workload.record_submission(viewer, name, "ingest", [job]))
@@ -107,7 +109,7 @@ class ProductJobs:
         return self._workload.random.choice(self._workload.viewers)
 
     async def _submit(self, viewer: Viewer, name: str, mutation_input: dict[str, Any]) -> Submission:
-        key = f"{name} {next(self._numbers)}"
+        key = f"{name} {next(_NUMBERS)}"
         return await self._workload.submit_twice(viewer, name, "completed", key, _mutation(name), mutation_input)
 
     async def _model(self, viewer: Viewer) -> str:

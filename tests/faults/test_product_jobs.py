@@ -19,7 +19,7 @@ CHEAP = ("propose_schema", "profile", "generate")
 KILLED = [("body", CHEAP), exhaustive("worker", CHEAP), *(exhaustive(what, KINDS) for what in ("body", "worker"))]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def product_jobs(workload: Workload) -> Generator[ProductJobs]:
     with files_server() as url:
         yield ProductJobs(workload, url)
