@@ -42,7 +42,7 @@ async def test_no_kind_is_lost_or_done_twice(
             rows = await cluster.rows("SELECT count(*) FROM jobs WHERE id = ANY($1) AND attempt > 1", ids)
             return rows[0]["count"] == len(ids)
 
-        await eventually(all_struck, 60.0, f"a kill of the {what} of each of {', '.join(kinds)}")
+        await eventually(all_struck, 180.0, f"a kill of the {what} of each of {', '.join(kinds)}")
     finally:
         hold.unlink()
     assert set((await workload.wait_for_end(*jobs, within=180.0)).values()) == {"completed"}
