@@ -29,6 +29,7 @@ DOMAINS = (
     "experiments",
     "exports",
     "explanations",
+    "search",
     "audit",
     "usage",
 )

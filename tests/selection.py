@@ -25,15 +25,14 @@ def node_types(schema: GraphQLSchema) -> list[GraphQLObjectType]:
 
 
 def connected_type(field: GraphQLField) -> GraphQLObjectType | None:
-    """Return the node type of a connection field; None if the field is not a connection."""
+    """Return the node type of a connection field; None if the field is not a connection, or one of several types."""
     connection = get_named_type(field.type)
     if not isinstance(connection, GraphQLObjectType) or not {"edges", "pageInfo"} <= connection.fields.keys():
         return None
     edge = get_named_type(connection.fields["edges"].type)
     assert isinstance(edge, GraphQLObjectType)
     node = get_named_type(edge.fields["node"].type)
-    assert isinstance(node, GraphQLObjectType)
-    return node
+    return node if isinstance(node, GraphQLObjectType) else None
 
 
 def root_lists(schema: GraphQLSchema) -> dict[str, GraphQLObjectType]:

@@ -289,6 +289,7 @@ def _engine(url: str, connections: int, statement_timeout: float, idle_timeout: 
                 # neither timeout applies: a process that is frozen or cut off there would hold its locks for ever.
                 "transaction_timeout": str(int((statement_timeout + idle_timeout) * 1000) if statement_timeout and idle_timeout else 0),
                 "timezone": "UTC",
+                "pg_trgm.word_similarity_threshold": "0.35",  # of a search: by default, a word with two letters exchanged finds nothing
                 "jit": "off",  # compiling a statement that writes a tree of pages takes longer than executing it
                 # A host that vanished must not hold its locks for the usual two hours.
                 "tcp_keepalives_idle": "10",

@@ -44,6 +44,7 @@ from db.tables.oauth import OAuthFlow, OAuthIdentity
 from db.tables.pipelines import Pipeline, PipelineInput, PipelineSnapshot, StepDefinition
 from db.tables.proposals import SchemaProposal
 from db.tables.schedules import ImportSchedule
+from db.tables.search import SearchEntry
 from db.tables.usage import ApiMetric, ApiRequest
 
 __all__ = [
@@ -96,6 +97,7 @@ __all__ = [
     "RunMetric",
     "RunParameter",
     "SchemaProposal",
+    "SearchEntry",
     "StagedPoint",
     "StepDefinition",
     "StoredObject",
