@@ -19,6 +19,7 @@ from graph.execution.schema import Schema
 # In the order in which their root fields stand in the schema.
 DOMAINS = (
     "accounts",
+    "tags",
     "datasets",
     "items",
     "pipelines",

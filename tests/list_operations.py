@@ -200,6 +200,10 @@ def filter_values(filter_type: GraphQLInputObjectType, ids: Parents) -> Iterator
             object_name = name.removesuffix("Id")
             yield name, ids.ids[OBJECTS.get(object_name, object_name)]
             continue
+        if name == "tags":
+            yield from ((name, [tag]) for tag in (ids.ids["tag"], ids.ids["rareTag"], f"tag_{KEY}"))
+            yield name, [ids.ids["tag"], ids.ids["rareTag"]]
+            continue
         values = VALUES.get(f"{filter_type.name}.{name}") or BY_TYPE.get(get_named_type(input_field.type).name)
         if values is None:
             raise LookupError(f"{filter_type.name}.{name} has no values to measure it with: add them to {Path(__file__).name}.")

@@ -39,6 +39,15 @@ class Checks:
             self.add(*path, message="Control characters and line breaks cannot stand in a name.")
         return cleaned
 
+    def new_name(self, values: dict[str, Any], subject: str) -> None:
+        """Validate the name among the changes of a thing that must have one, and trim it."""
+        if "name" not in values:
+            return
+        if values["name"] is None:
+            self.add("name", message=f"{subject} must have a name; leave the field out to keep the present one.")
+        else:
+            values["name"] = self.name(values["name"], "name")
+
     def text(self, value: str | None, *path: str, length: int = TEXT_LENGTH) -> str | None:
         """Validate free text; PostgreSQL cannot store NUL."""
         if value is not None and len(value) > length:

@@ -10,7 +10,8 @@ from db.core.listing import Listing
 from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
-from db.tables import Dataset
+from db.queries.tags import has_tags
+from db.tables import Dataset, Tagging
 
 COLUMNS = (
     Dataset.id,
@@ -43,5 +44,5 @@ def datasets(viewer: Viewer) -> Rows:
 by_id = rows_by_key(with_deleted, Dataset.id)
 live_by_id = rows_by_key(datasets, Dataset.id)
 
-listing = Listing(datasets, Orders(Dataset), Filters(Dataset))
+listing = Listing(datasets, Orders(Dataset), Filters(Dataset, tags=has_tags(Tagging.dataset_id, Dataset.id)))
 of_owner = listing.under(Dataset.owner_id)

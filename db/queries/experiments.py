@@ -12,7 +12,8 @@ from db.core.listing import Listing
 from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
-from db.tables import Experiment, Run
+from db.queries.tags import has_tags
+from db.tables import Experiment, Run, Tagging
 
 
 def with_deleted(viewer: Viewer) -> Rows:
@@ -34,5 +35,7 @@ def _has_algorithm(condition: Equals) -> Iterator[ColumnElement[bool]]:
     yield exists().where(Run.experiment_id == Experiment.id, Run.algorithm == condition.value)
 
 
-listing = Listing(experiments, Orders(Experiment), Filters(Experiment, algorithm=_has_algorithm))
+listing = Listing(
+    experiments, Orders(Experiment), Filters(Experiment, algorithm=_has_algorithm, tags=has_tags(Tagging.experiment_id, Experiment.id))
+)
 of_owner = listing.under(Experiment.owner_id)

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Row, Text, Uuid, any_, bindparam, exists, func, or_, select
+from sqlalchemy import ARRAY, ColumnElement, Row, Text, Uuid, any_, bindparam, exists, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.orm import aliased
 
 from db.core.batch import rows_by_key, rows_by_parent
 from db.core.criteria import Equals, Filters, Orders
@@ -20,7 +21,8 @@ from db.core.prepared_rows import PreparedRows
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.tables import Model, ModelAliasEvent, ModelDataset, ModelVersion
+from db.queries.tags import has_tags
+from db.tables import Model, ModelAliasEvent, ModelDataset, ModelVersion, Tagging
 
 PRODUCTION = "production"
 
@@ -48,8 +50,11 @@ by_id = rows_by_key(with_deleted, Model.id)
 live_by_id = rows_by_key(models, Model.id)
 
 
+_IS_SET = (ModelAliasEvent.superseded_at.is_(None), ModelAliasEvent.model_version_id.is_not(None))  # a removal has no version
+
+
 def _is_current_alias(name: str) -> tuple[ColumnElement[bool], ...]:
-    return ModelAliasEvent.name == name.lower(), ModelAliasEvent.superseded_at.is_(None)
+    return ModelAliasEvent.name == name.lower(), *_IS_SET
 
 
 def _has_alias(condition: Equals) -> Iterator[ColumnElement[bool]]:
@@ -62,7 +67,11 @@ def _has_algorithm(condition: Equals) -> Iterator[ColumnElement[bool]]:
     yield exists().where(ModelVersion.model_id == Model.id, ModelVersion.algorithm == condition.value)
 
 
-listing = Listing(models, Orders(Model), Filters(Model, alias=_has_alias, algorithm=_has_algorithm))
+listing = Listing(
+    models,
+    Orders(Model),
+    Filters(Model, alias=_has_alias, algorithm=_has_algorithm, tags=has_tags(Tagging.model_id, Model.id)),
+)
 of_owner = listing.under(Model.owner_id)
 
 
@@ -104,11 +113,69 @@ latest_version = FirstRows(of_model)
 
 def _aliases(viewer: Viewer) -> Rows:
     """The aliases that are set now."""
-    return select(ModelAliasEvent.__table__).where(visible(ModelAliasEvent, viewer), ModelAliasEvent.superseded_at.is_(None))
+    return select(ModelAliasEvent.__table__).where(visible(ModelAliasEvent, viewer), *_IS_SET)
 
 
 aliases_of_model = rows_by_parent(_aliases, ModelAliasEvent.model_id, ModelAliasEvent.name.asc())
 aliases_of_version = rows_by_parent(_aliases, ModelAliasEvent.model_version_id, ModelAliasEvent.name.asc())
+
+
+def _is_set_at() -> tuple[ColumnElement[bool], ...]:
+    """An alias pointed to its version at the parameter `at`."""
+    at = bindparam("at", type_=ModelAliasEvent.set_at.type)
+    still_set = or_(ModelAliasEvent.superseded_at.is_(None), ModelAliasEvent.superseded_at > at)
+    return ModelAliasEvent.model_version_id.is_not(None), ModelAliasEvent.set_at <= at, still_set
+
+
+def _aliases_at(viewer: Viewer) -> Rows:
+    of_models = ModelAliasEvent.model_id == any_(bindparam("model_ids", type_=ARRAY(Uuid)))
+    aliases = select(ModelAliasEvent.__table__).where(visible(ModelAliasEvent, viewer), of_models, *_is_set_at())
+    return aliases.order_by(ModelAliasEvent.model_id, ModelAliasEvent.name)
+
+
+_ALIASES_AT = PreparedRows(_aliases_at, "model_ids", "at")
+
+
+@dataclass(frozen=True, slots=True)
+class AliasesAt:
+    """A batch: the aliases of each model that were set at a time, ordered by name."""
+
+    at: datetime
+
+    async def __call__(self, database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, list[Row[Any]]]:
+        aliases: dict[UUID, list[Row[Any]]] = {key: [] for key in keys}
+        for row in await _ALIASES_AT(database, viewer, model_ids=keys, at=self.at):
+            aliases[row.model_id].append(row)
+        return aliases
+
+
+def alias_events(viewer: Viewer) -> Rows:
+    """The changes of aliases that a viewer may see, those of deleted models included; `previous_id` is the version that the alias pointed to before."""
+    earlier = aliased(ModelAliasEvent)
+    previous = select(earlier.model_version_id).where(
+        earlier.model_id == ModelAliasEvent.model_id, earlier.name == ModelAliasEvent.name, earlier.set_at < ModelAliasEvent.set_at
+    )
+    previous = previous.order_by(earlier.set_at.desc()).limit(literal_column("1")).correlate(ModelAliasEvent)
+    return select(
+        ModelAliasEvent.id,
+        ModelAliasEvent.model_id,
+        ModelAliasEvent.model_version_id,
+        ModelAliasEvent.name,
+        ModelAliasEvent.set_by_id,
+        ModelAliasEvent.reason,
+        ModelAliasEvent.set_at.label("created_at"),
+        previous.scalar_subquery().label("previous_id"),
+    ).where(visible(ModelAliasEvent, viewer))
+
+
+def _live_alias_events(viewer: Viewer) -> Rows:
+    return alias_events(viewer).join(Model, Model.id == ModelAliasEvent.model_id).where(Model.deleted_at.is_(None))
+
+
+_LATEST_CHANGE = Sort("set_at", ModelAliasEvent.set_at, ModelAliasEvent.id)
+
+live_alias_event_by_id = rows_by_key(_live_alias_events, ModelAliasEvent.id)
+alias_history = Listing(alias_events, lambda _: _LATEST_CHANGE, parent=ModelAliasEvent.model_id)
 
 
 def _by_alias(viewer: Viewer, *conditions: ColumnElement[bool]) -> Rows:
@@ -121,9 +188,7 @@ def _by_alias(viewer: Viewer, *conditions: ColumnElement[bool]) -> Rows:
 
 
 def _by_alias_at(viewer: Viewer) -> Rows:
-    at = bindparam("at", type_=ModelAliasEvent.set_at.type)
-    still_set = or_(ModelAliasEvent.superseded_at.is_(None), ModelAliasEvent.superseded_at > at)
-    return _by_alias(viewer, ModelAliasEvent.set_at <= at, still_set)
+    return _by_alias(viewer, *_is_set_at())
 
 
 _BY_ALIAS = PreparedRows(lambda viewer: _by_alias(viewer, ModelAliasEvent.superseded_at.is_(None)), "model_ids", "name")

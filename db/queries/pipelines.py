@@ -17,7 +17,8 @@ from db.core.prepared_rows import PreparedRows
 from db.core.sql import Rows
 from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database
-from db.tables import Pipeline, PipelineInput, PipelineSnapshot, StepDefinition
+from db.queries.tags import has_tags
+from db.tables import Pipeline, PipelineInput, PipelineSnapshot, StepDefinition, Tagging
 
 COLUMNS = (
     Pipeline.id,
@@ -66,7 +67,7 @@ def _has_step(condition: Equals) -> Iterator[ColumnElement[bool]]:
     yield Pipeline.step_keys.contains(bindparam(None, [condition.value], type_=ARRAY(Text), unique=True))
 
 
-listing = Listing(listed, Orders(Pipeline), Filters(Pipeline, step_key=_has_step))
+listing = Listing(listed, Orders(Pipeline), Filters(Pipeline, step_key=_has_step, tags=has_tags(Tagging.pipeline_id, Pipeline.id)))
 of_owner = listing.under(Pipeline.owner_id)
 
 

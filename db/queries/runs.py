@@ -21,7 +21,8 @@ from db.core.prepared_rows import PreparedRows
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.tables import Experiment, Run, RunMetric, RunParameter
+from db.queries.tags import has_tags
+from db.tables import Experiment, Run, RunMetric, RunParameter, Tagging
 
 _POSITION = re.compile(r"\s*[+-]?\d+")  # what PostgreSQL takes for a position in an array
 INFINITY = literal_column("'infinity'::float8", Double)
@@ -121,7 +122,7 @@ def _all_conditions(condition: AllOf | OneOf) -> Iterator[ColumnElement[bool]]:
         yield item.condition()
 
 
-FILTERS = Filters(Run, metrics=_all_conditions, parameters=_all_conditions)
+FILTERS = Filters(Run, metrics=_all_conditions, parameters=_all_conditions, tags=has_tags(Tagging.run_id, Run.id))
 
 
 _COLUMNS = (

@@ -85,11 +85,7 @@ async def update(work: Work, dataset_id: UUID, changes: dict[str, Any]) -> UUID:
     dataset = await lock(work, dataset_id)
     checks = Checks()
     values = dict(changes)
-    if "name" in values:
-        if values["name"] is None:
-            checks.add("name", message="A dataset must have a name; leave the field out to keep the present one.")
-        else:
-            values["name"] = checks.name(values["name"], "name")
+    checks.new_name(values, "A dataset")
     if "schema_policy" in values and values["schema_policy"] is None:
         checks.add("schemaPolicy", message="A dataset must have a policy; leave the field out to keep the present one.")
     if "description" in values:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, delete, exists, func, insert, select, update
+from sqlalchemy import Row, delete, exists, func, insert, select
+from sqlalchemy import update as update_rows
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from db.core.audit import differences
 from db.core.checks import Checks
 from db.core.policy import visible
 from db.core.unique import translate_unique_violation
@@ -17,6 +19,8 @@ from db.errors import NameTaken, NotFound
 from db.tables import Experiment, Job, JobCheckpoint, MetricPoint, Run, RunMetric
 
 DEFAULT = "Default"
+NOTES_LENGTH = 100_000
+_UNIQUE = "uq_experiments_owner_id_name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +57,57 @@ async def create(work: Work, new: NewExperiment) -> UUID:
     values = {
         "name": checks.name(new.name, "name"),
         "description": checks.text(new.description, "description"),
-        "notes": checks.text(new.notes, "notes", length=100_000),
+        "notes": checks.text(new.notes, "notes", length=NOTES_LENGTH),
     }
     checks.raise_if_invalid()
-    with translate_unique_violation("uq_experiments_owner_id_name", NameTaken("experiment", str(values["name"]))):
+    with translate_unique_violation(_UNIQUE, NameTaken("experiment", str(values["name"]))):
         experiment_id: UUID = await work.scalar(
             insert(Experiment).values(owner_id=owner_id, created_by_id=work.viewer.maker_id, **values).returning(Experiment.id)
         )
     work.record("create_experiment", "experiment", experiment_id, owner_id, after=values)
     return experiment_id
+
+
+async def update(work: Work, experiment_id: UUID, changes: dict[str, Any]) -> UUID:
+    """`changes` holds the fields to set, None clearing one. Raises `NotFound`, `InvalidInput` or `NameTaken`."""
+    work.viewer.require_write()
+    is_live = Experiment.deleted_at.is_(None)
+    statement = select(*Experiment.__table__.c).where(Experiment.id == experiment_id, is_live, visible(Experiment, work.viewer))
+    experiment = await work.first(statement.with_for_update(key_share=True))
+    if experiment is None:
+        raise NotFound(str(experiment_id))
+    checks = Checks()
+    values = dict(changes)
+    checks.new_name(values, "An experiment")
+    checks.text(values.get("description"), "description")
+    checks.text(values.get("notes"), "notes", length=NOTES_LENGTH)
+    checks.raise_if_invalid()
+    if values:
+        with translate_unique_violation(_UNIQUE, NameTaken("experiment", str(values.get("name")))):
+            await work.run(update_rows(Experiment).where(Experiment.id == experiment_id).values(values))
+        work.record("update_experiment", "experiment", experiment_id, experiment.owner_id, *differences(experiment, values))
+    return experiment_id
+
+
+async def update_run(work: Work, run_id: UUID, changes: dict[str, Any]) -> UUID:
+    """`changes` holds the fields to set, None clearing one. Raises `NotFound` or `InvalidInput`."""
+    work.viewer.require_write()
+    columns = (Run.id, Run.owner_id, Run.name, Run.notes)
+    statement = select(*columns).join(Experiment, Experiment.id == Run.experiment_id)
+    statement = statement.where(Run.id == run_id, Experiment.deleted_at.is_(None), visible(Run, work.viewer))
+    run = await work.first(statement.with_for_update(of=Run, key_share=True))
+    if run is None:
+        raise NotFound(str(run_id))
+    checks = Checks()
+    values = dict(changes)
+    if values.get("name") is not None:
+        values["name"] = checks.name(values["name"], "name")
+    checks.text(values.get("notes"), "notes", length=NOTES_LENGTH)
+    checks.raise_if_invalid()
+    if values:
+        await work.run(update_rows(Run).where(Run.id == run_id).values(values))
+        work.record("update_run", "run", run_id, run.owner_id, *differences(run, values))
+    return run_id
 
 
 async def owned_experiment(work: Work, owner_id: UUID, experiment_id: UUID) -> UUID | None:
@@ -91,7 +137,7 @@ async def default_experiment(work: Work, owner_id: UUID) -> UUID:
 
 async def add_run(work: Work, new: NewRun) -> UUID:
     """Add a run with the experiment's next number; the experiment's row stays locked until the transaction ends."""
-    increment = update(Experiment).where(Experiment.id == new.experiment_id).values(last_number=Experiment.last_number + 1)
+    increment = update_rows(Experiment).where(Experiment.id == new.experiment_id).values(last_number=Experiment.last_number + 1)
     number = await work.scalar(increment.returning(Experiment.last_number))
     insertion = insert(Run).values(
         owner_id=new.owner_id,

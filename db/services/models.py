@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Uuid, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Uuid, bindparam, func, insert, select
+from sqlalchemy import update as update_rows
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from db.core.audit import ref
+from db.core.audit import differences, ref
 from db.core.checks import Checks
 from db.core.policy import visible
+from db.core.unique import translate_unique_violation
 from db.core.work import Work
-from db.errors import Conflict, NotFound
+from db.errors import Conflict, NameTaken, NotFound, invalid
 from db.services import outputs
 from db.services.outputs import Result, StoredFile, WrittenOutput
 from db.tables import Model, ModelAliasEvent, ModelDataset, ModelVersion, Run, RunMetric
@@ -27,6 +29,54 @@ _PROBLEM_TYPE = select(Model.problem_type).where(
     func.lower(Model.name) == func.lower(bindparam("p_name")),
     Model.deleted_at.is_(None),
 )
+
+
+async def update(work: Work, model_id: UUID, changes: dict[str, Any]) -> UUID:
+    """`changes` holds the fields to set, None clearing one. Raises `NotFound`, `InvalidInput` or `NameTaken`."""
+    work.viewer.require_write()
+    model = await _lock(work, model_id)
+    checks = Checks()
+    values = dict(changes)
+    checks.new_name(values, "A model")
+    checks.text(values.get("description"), "description")
+    checks.raise_if_invalid()
+    if values:
+        with translate_unique_violation("uq_models_owner_id_name", NameTaken("model", str(values.get("name")))):
+            await work.run(update_rows(Model).where(Model.id == model_id).values(values))
+        work.record("update_model", "model", model_id, model.owner_id, *differences(model, values))
+    return model_id
+
+
+async def update_version(work: Work, version_id: UUID, changes: dict[str, Any]) -> UUID:
+    """`changes` holds the fields to set, None clearing one. Raises `NotFound` or `InvalidInput`."""
+    work.viewer.require_write()
+    statement = (
+        select(ModelVersion.id, ModelVersion.label, ModelVersion.description, Model.owner_id)
+        .join(Model, Model.id == ModelVersion.model_id)
+        .where(ModelVersion.id == version_id, Model.deleted_at.is_(None), visible(ModelVersion, work.viewer))
+    )
+    version = await work.first(statement.with_for_update(of=ModelVersion, key_share=True))
+    if version is None:
+        raise NotFound(str(version_id))
+    checks = Checks()
+    values = dict(changes)
+    if values.get("label") is not None:
+        values["label"] = checks.name(values["label"], "label")
+    checks.text(values.get("description"), "description")
+    checks.raise_if_invalid()
+    if values:
+        await work.run(update_rows(ModelVersion).where(ModelVersion.id == version_id).values(values))
+        work.record("update_model_version", "mversion", version_id, version.owner_id, *differences(version, values))
+    return version_id
+
+
+async def _lock(work: Work, model_id: UUID) -> Row[Any]:
+    """Lock a live model's row, which serializes changes of its aliases too. Raises `NotFound`."""
+    statement = select(*Model.__table__.c).where(Model.id == model_id, Model.deleted_at.is_(None), visible(Model, work.viewer))
+    row = await work.first(statement.with_for_update(key_share=True))
+    if row is None:
+        raise NotFound(str(model_id))
+    return row
 
 
 async def set_alias(work: Work, version_id: UUID, name: str, reason: str | None = None) -> UUID:
@@ -55,21 +105,45 @@ async def set_alias(work: Work, version_id: UUID, name: str, reason: str | None 
     model = await work.first(statement)
     if model is None:
         raise NotFound(str(version_id))
-    is_current = (ModelAliasEvent.model_id == model.id) & (ModelAliasEvent.name == alias) & ModelAliasEvent.superseded_at.is_(None)
+    is_current = _is_current(model.id, alias)
     previous_id: UUID | None = await work.scalar(select(ModelAliasEvent.model_version_id).where(is_current))
     if previous_id == version_id:
         return version_id
-    moment = await work.scalar(select(func.clock_timestamp()))
-    await work.run(update(ModelAliasEvent).where(is_current).values(superseded_at=moment))
-    await work.run(
-        insert(ModelAliasEvent).values(
-            model_id=model.id, model_version_id=version_id, name=alias, set_by_id=work.viewer.id, reason=reason, set_at=moment
-        )
-    )
+    await _point(work, model.id, alias, version_id, reason)
     before = {"version": None if previous_id is None else ref("mversion", previous_id)}
     after = {"name": alias, "version": ref("mversion", version_id), "reason": reason}
     work.record("set_model_alias", "model", model.id, model.owner_id, before, after)
     return version_id
+
+
+async def remove_alias(work: Work, model_id: UUID, name: str, reason: str | None = None) -> UUID:
+    """Let an alias point to no version any more; its history stays. Raises `NotFound`, or `InvalidInput` if the model has no such alias."""
+    work.viewer.require_write()
+    checks = Checks()
+    checks.text(reason, "reason", length=2_000)
+    checks.raise_if_invalid()
+    model = await _lock(work, model_id)
+    alias = name.strip().lower()
+    current = select(ModelAliasEvent.model_version_id).where(_is_current(model_id, alias))
+    version_id: UUID | None = await work.scalar(current) if _ALIAS.fullmatch(alias) else None
+    if version_id is None:
+        raise invalid("name", message="This model has no alias of this name. Its `aliases` are those that it has.")
+    await _point(work, model_id, alias, None, reason)
+    before = {"version": ref("mversion", version_id)}
+    work.record("remove_model_alias", "model", model_id, model.owner_id, before, {"name": alias, "version": None, "reason": reason})
+    return model_id
+
+
+def _is_current(model_id: UUID, alias: str) -> ColumnElement[bool]:
+    return (ModelAliasEvent.model_id == model_id) & (ModelAliasEvent.name == alias) & ModelAliasEvent.superseded_at.is_(None)
+
+
+async def _point(work: Work, model_id: UUID, alias: str, version_id: UUID | None, reason: str | None) -> None:
+    """End the present period of an alias and begin another one; the model's row is locked."""
+    moment = await work.scalar(select(func.clock_timestamp()))
+    await work.run(update_rows(ModelAliasEvent).where(_is_current(model_id, alias)).values(superseded_at=moment))
+    values = {"model_id": model_id, "model_version_id": version_id, "name": alias, "reason": reason, "set_at": moment}
+    await work.run(insert(ModelAliasEvent).values(set_by_id=work.viewer.id, **values))
 
 
 async def problem_type(work: Work, owner_id: UUID, name: str) -> ProblemType | None:
@@ -93,7 +167,7 @@ async def add_version(work: Work, job: Row[Any], run: Row[Any], result: Result, 
     """
     trained = ProblemType[result["problem_type"]]
     model_id = await _ensure_model(work, job, trained)
-    increment = update(Model).where(Model.id == model_id).values(last_number=Model.last_number + 1)
+    increment = update_rows(Model).where(Model.id == model_id).values(last_number=Model.last_number + 1)
     number = await work.scalar(increment.returning(Model.last_number))
     columns = (
         RunMetric.key,
@@ -136,7 +210,7 @@ async def add_version(work: Work, job: Row[Any], run: Row[Any], result: Result, 
         "architecture": result["network"],
         "best_step": result["best_step"],
     }
-    await work.run(update(Run).where(Run.id == run.id).values(trained_values))
+    await work.run(update_rows(Run).where(Run.id == run.id).values(trained_values))
     await outputs.add_outputs(work, job, [(ModelVersion, output.id)])
     return output
 

@@ -45,6 +45,7 @@ from db.tables.pipelines import Pipeline, PipelineInput, PipelineSnapshot, StepD
 from db.tables.proposals import SchemaProposal
 from db.tables.schedules import ImportSchedule
 from db.tables.search import SearchEntry
+from db.tables.tags import Tag, Tagging
 from db.tables.usage import ApiMetric, ApiRequest
 
 __all__ = [
@@ -102,6 +103,8 @@ __all__ = [
     "StepDefinition",
     "StoredObject",
     "Table",
+    "Tag",
+    "Tagging",
     "Upload",
     "Uptime",
     "User",

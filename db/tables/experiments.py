@@ -160,7 +160,7 @@ class RunParameter(Table, policy=Through("run_id")):
 class RunMetric(Table, policy=Through("run_id")):
     """Last, least and greatest value of one metric of one run. NaN and infinities count only as last.
 
-    `experiment_id` is that of the run, which never changes: no other index would have the runs of an experiment in the order of a metric.
+    `experiment_id` is that of the run: no other index would have the runs of an experiment in the order of a metric. A run that moves takes it along.
     """
 
     __tablename__ = "run_metrics"

@@ -70,6 +70,8 @@ class ModelVersion(Table, policy=Through("model_id")):
     id: Mapped[UUID] = uuid_primary_key()
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id", ondelete="RESTRICT"))
     number: Mapped[int]
+    label: Mapped[str | None]
+    description: Mapped[str | None]
     algorithm: Mapped[str]
     architecture: Mapped[str | None]
     framework: Mapped[str]
@@ -100,18 +102,19 @@ class ModelDataset(Table, policy=Through("model_id")):
 
 
 class ModelAliasEvent(Table, policy=Through("model_id")):
-    """A period in which an alias pointed to a version. The current one has `superseded_at` null; the others are its history."""
+    """A period in which an alias pointed to a version, or without one to none, since it was removed. The current one has `superseded_at` null."""
 
     __tablename__ = "model_alias_events"
     __table_args__ = (
         Index("uq_model_alias_events_current", "model_id", "name", unique=True, postgresql_where=text("superseded_at IS NULL")),
         Index("ix_model_alias_events_name", "name", "model_id", postgresql_where=text("superseded_at IS NULL")),
         Index("ix_model_alias_events_history", "model_id", "name", text("set_at DESC")),
+        Index("ix_model_alias_events_model_id_set_at", "model_id", text("set_at DESC"), text("id DESC")),
     )
 
     id: Mapped[UUID] = uuid_primary_key()
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id", ondelete="RESTRICT"))
-    model_version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT"), index=True)
+    model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT"), index=True)
     name: Mapped[str]
     set_by_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), index=True)
     reason: Mapped[str | None]

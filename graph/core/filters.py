@@ -23,6 +23,7 @@ import strawberry
 
 from db.core.criteria import AllOf, Condition, Criteria, Equals, OneOf, Order, Period, Range, TextMatch
 from graph.core.enums import describe
+from graph.core.errors import BadUserInput
 from graph.core.ids import filter_id
 from graph.core.scalars import Duration
 
@@ -71,9 +72,9 @@ class DurationFilter:
         return Range(self.gte, self.lte)
 
 
-def reference(prefix: str, *, description: str) -> Any:
-    """A filter field for an id, or a list of ids, with this prefix. Ids with another prefix match no row."""
-    return strawberry.field(description=description, metadata={"prefix": prefix})
+def reference(prefix: str, *, description: str, most: int | None = None) -> Any:
+    """A filter field for an id, or a list of at most `most` ids, with this prefix. Ids with another prefix match no row."""
+    return strawberry.field(description=description, metadata={"prefix": prefix, "most": most})
 
 
 def reference_to_any(*, description: str) -> Any:
@@ -89,7 +90,15 @@ class Filter:
 
         A list of values matches any of them; a list of inputs with a `to_criteria` of their own requires all of them.
         """
+        self._check_lengths()
         return Criteria.of(**{name: _condition(prefix, getattr(self, name)) for name, prefix in _fields(type(self))})
+
+    def _check_lengths(self) -> None:
+        """Raise `BadUserInput` for a list of ids that is longer than its field allows."""
+        for field in dataclasses.fields(cast("Any", self)):
+            most, values = field.metadata.get("most"), getattr(self, field.name)
+            if most is not None and isinstance(values, list) and len(cast("list[Any]", values)) > most:
+                raise BadUserInput(f"`{field.name}` has {len(cast('list[Any]', values))} entries; at most {most} are accepted at once.")
 
     @classmethod
     def field_names(cls) -> list[str]:

@@ -11,6 +11,7 @@ from db.services.reading_options import ReadingOptions
 from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input, reference
 from graph.core.scalars import JSON, BigInt
 from graph.datasets.enums import ColumnType, DatasetSource, Modality, ProblemType, SchemaPolicy
+from graph.tags.filters import tagged_with
 
 
 @strawberry.input(description="Conditions on datasets, all of which must hold. A list of values means any of them.")
@@ -19,6 +20,7 @@ class DatasetFilter(Filter):
     modality: list[Modality] | None = strawberry.field(description="The kind of its data.")
     problem_type: list[ProblemType] | None = strawberry.field(description="The task of models trained on it.")
     source: list[DatasetSource] | None = strawberry.field(description="The origin of its data.")
+    tags: list[ID] | None = tagged_with()
     created_at: DateTimeFilter | None = strawberry.field(description="When it was created.")
     owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
 

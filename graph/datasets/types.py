@@ -9,7 +9,7 @@ from uuid import UUID
 import strawberry
 
 from db.core.page import MAX_SIZE
-from db.queries import accounts, artifacts, datasets, jobs, versions
+from db.queries import accounts, artifacts, datasets, jobs, tags, versions
 from graph.accounts.types import Profile, User
 from graph.core.context import Info
 from graph.core.costs import PROFILE, costs
@@ -25,6 +25,7 @@ from graph.datasets.files import Artifact
 from graph.datasets.inputs import DatasetFilter, DatasetOrder
 from graph.datasets.profiles import Column, DatasetProfile, ValidationIssue
 from graph.jobs.outputs import job_output
+from graph.tags.types import Tag, Taggable, tags_of
 
 if TYPE_CHECKING:
     from graph.jobs.types import Job
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 @strawberry.type(
     description="A container of versions. Its name and description can change; the data of a version never changes once it is READY."
 )
-class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id, scope=Scope.READ):
+class Dataset(Node, Taggable, prefix="dataset", found_by=datasets.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     created_by_id: strawberry.Private[UUID | None]
     name: str = strawberry.field(description="Unique among the owner's datasets, ignoring case.")
@@ -53,6 +54,7 @@ class Dataset(Node, prefix="dataset", found_by=datasets.live_by_id, scope=Scope.
     created_by: Profile | None = one(
         accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
     )
+    tags: list[Tag] = tags_of(tags.of_dataset)
     current_version: DatasetVersion | None = one(versions.current, description="The READY version with the highest number.")
     versions: Connection[DatasetVersion] = connection(versions.of_dataset, description="Its versions, newest first.")
 

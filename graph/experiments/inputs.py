@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import strawberry
 from strawberry import ID, UNSET, Maybe
@@ -14,6 +14,7 @@ from graph.core.filters import DateTimeFilter, DurationFilter, Filter, OrderDire
 from graph.core.metric_filter import MAX_CONDITIONS, MetricFilter, check_key
 from graph.core.scalars import JSON
 from graph.experiments.enums import RunOrderField, RunStatus
+from graph.tags.filters import tagged_with
 
 
 @strawberry.input(description="Conditions on experiments, all of which must hold.")
@@ -22,6 +23,7 @@ class ExperimentFilter(Filter):
     algorithm: str | None = strawberry.field(
         description="The algorithm of the model that one of its runs trained, such as `RandomForestClassifier`; case matters."
     )
+    tags: list[ID] | None = tagged_with()
     created_at: DateTimeFilter | None = strawberry.field(description="When it was created.")
     owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
 
@@ -63,6 +65,7 @@ class RunFilter(Filter):
     duration: DurationFilter | None = strawberry.field(description="The time from its first start to its end.")
     metrics: list[MetricFilter] | None = strawberry.field(description="Bounds on its metrics, all of which must hold.")
     parameters: list[ParameterFilter] | None = strawberry.field(description="Conditions on its hyperparameters, all of which must hold.")
+    tags: list[ID] | None = tagged_with()
     created_at: DateTimeFilter | None = strawberry.field(description="When it was requested.")
     owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
 
@@ -128,3 +131,33 @@ class CreateExperimentInput:
     owner_id: ID | None = strawberry.field(
         default=None, description="Who is to own it: a team in which you are MEMBER or ADMIN; you if left out."
     )
+
+
+@strawberry.input(description="Changes to an experiment. Omitted fields stay unchanged; null clears a field.")
+class UpdateExperimentInput:
+    id: ID = strawberry.field(description="The experiment.")
+    name: Maybe[str | None] = strawberry.field(description="A new name; it cannot be cleared.")
+    description: Maybe[str | None] = strawberry.field(description="Free text, such as the question that it should answer.")
+    notes: Maybe[str | None] = strawberry.field(description="Notes for your own use, such as Markdown.")
+
+    def changes(self) -> dict[str, Any]:
+        """Return the given fields; None clears one."""
+        fields = {"name": self.name, "description": self.description, "notes": self.notes}
+        return {name: change.value for name, change in fields.items() if change is not None}
+
+
+@strawberry.input(description="Changes to what is written about a run. Omitted fields stay unchanged; null clears a field.")
+class UpdateRunInput:
+    id: ID = strawberry.field(description="The run.")
+    name: Maybe[str | None] = strawberry.field(description="A name, at most 200 characters; several runs may have the same.")
+    notes: Maybe[str | None] = strawberry.field(description="Notes for your own use, such as Markdown; at most 100,000 characters.")
+
+    def changes(self) -> dict[str, Any]:
+        """Return the given fields; None clears one."""
+        return {name: change.value for name, change in (("name", self.name), ("notes", self.notes)) if change is not None}
+
+
+@strawberry.input(description="Runs, and the experiment to move them to.")
+class MoveRunsInput:
+    ids: list[ID] = strawberry.field(description="The runs, at most 100, of any experiments of one account.")
+    experiment_id: ID = strawberry.field(description="The experiment, of the same account.")

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import accounts, artifacts, datasets, experiments, jobs, leaderboard, metrics, pipelines, runs, versions
+from db.queries import accounts, artifacts, datasets, experiments, jobs, leaderboard, metrics, pipelines, runs, tags, versions
 from db.queries.goals import goal_of
 from graph.accounts.types import Profile, User
 from graph.core.context import Info
@@ -29,12 +29,13 @@ from graph.experiments.inputs import ExperimentFilter, ExperimentOrder, RunFilte
 from graph.experiments.metrics import MetricSeries, MetricSummary
 from graph.jobs.types import Job, duration
 from graph.pipelines.types import Pipeline
+from graph.tags.types import Tag, Taggable, tags_of
 
 MAX_KEYS = 100
 
 
 @strawberry.type(description="A group of runs that answer one question.")
-class Experiment(Node, prefix="experiment", found_by=experiments.live_by_id, scope=Scope.READ):
+class Experiment(Node, Taggable, prefix="experiment", found_by=experiments.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     created_by_id: strawberry.Private[UUID | None]
     name: str = strawberry.field(description="Unique among the owner's experiments, ignoring case.")
@@ -47,6 +48,7 @@ class Experiment(Node, prefix="experiment", found_by=experiments.live_by_id, sco
     created_by: Profile | None = one(
         accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
     )
+    tags: list[Tag] = tags_of(tags.of_experiment)
     runs: Connection[Run] = connection(
         leaderboard.of_experiment, filtered_by=RunFilter, ordered_by=RunOrder, description="Its runs, newest first by default."
     )
@@ -75,7 +77,7 @@ class Experiment(Node, prefix="experiment", found_by=experiments.live_by_id, sco
 
 
 @strawberry.type(description="One training with its hyperparameters and metrics. Its status follows that of its job.")
-class Run(Node, prefix="run", found_by=runs.live_by_id, scope=Scope.READ):
+class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     experiment_id: strawberry.Private[UUID]
     job_id: strawberry.Private[UUID | None]
@@ -83,12 +85,14 @@ class Run(Node, prefix="run", found_by=runs.live_by_id, scope=Scope.READ):
     dataset_version_id: strawberry.Private[UUID | None]
     network: strawberry.Private[Mapping[str, Any] | None]
     pipeline_id: strawberry.Private[UUID | None]
-    number: int = strawberry.field(description="Counts up from 1 within the experiment.")
-    name: str | None = strawberry.field(description="An optional name. Null at present: nothing sets it yet.")
+    number: int = strawberry.field(
+        description="Counts up from 1 within the experiment. A run that moves to another experiment gets the next number there."
+    )
+    name: str | None = strawberry.field(description="A name that somebody gave it; several runs may have the same.")
     status: RunStatus = strawberry.field(description="Its current status.")
     hyperparameters: JSON = strawberry.field(description="The parameters that it trains with, as an object.")
     config: JSON = strawberry.field(description="Its other settings, as an object.")
-    notes: str | None = strawberry.field(description="Notes of the owner, such as Markdown. Null at present: nothing sets them yet.")
+    notes: str | None = strawberry.field(description="Notes of the owner, such as Markdown.")
     seed: BigInt = strawberry.field(description="The random seed: the same seed and inputs give the same metrics.")
     algorithm: str | None = strawberry.field(
         description="The algorithm of its model, such as RandomForestClassifier; null until that is trained."
@@ -113,6 +117,7 @@ class Run(Node, prefix="run", found_by=runs.live_by_id, scope=Scope.READ):
         description="The pipeline that it trains by, in its present state; `job.snapshot` is the definition.",
     )
     owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
+    tags: list[Tag] = tags_of(tags.of_run)
     metrics: list[MetricSummary] = many(
         metrics.summaries, metadata=costs(entries=10), description="A summary of each metric so far, ordered by key."
     )

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import accounts, artifacts, jobs, leaderboard, models, pipelines, runs, versions
+from db.queries import accounts, artifacts, jobs, leaderboard, models, pipelines, runs, tags, versions
 from graph.accounts.types import Profile, User
 from graph.core.context import Info
 from graph.core.costs import costs
@@ -29,6 +29,7 @@ from graph.jobs.types import Job
 from graph.models.enums import ModelFormat
 from graph.models.inputs import ModelFilter, ModelOrder
 from graph.pipelines.types import PipelineSnapshot
+from graph.tags.types import Tag, Taggable, tags_of
 
 
 @strawberry.type(
@@ -55,7 +56,7 @@ class ModelAlias:
 
 
 @strawberry.type(description="A named series of trained versions.")
-class Model(Node, prefix="model", found_by=models.live_by_id, scope=Scope.READ):
+class Model(Node, Taggable, prefix="model", found_by=models.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     created_by_id: strawberry.Private[UUID | None]
     name: str = strawberry.field(description="Unique among the owner's models, ignoring case.")
@@ -68,11 +69,23 @@ class Model(Node, prefix="model", found_by=models.live_by_id, scope=Scope.READ):
     created_by: Profile | None = one(
         accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
     )
+    tags: list[Tag] = tags_of(tags.of_model)
     latest_version: ModelVersion | None = one(models.latest_version, description="The version with the highest number.")
     versions: Connection[ModelVersion] = connection(models.of_model, description="Its versions, newest first.")
     aliases: list[ModelAlias] = many(
         models.aliases_of_model, metadata=costs(entries=3), description="Its present aliases, ordered by name."
     )
+
+    alias_history: Connection[ModelAliasEvent] = connection(
+        models.alias_history, description="What its aliases were pointed to, and when they were removed, the latest change first."
+    )
+
+    @strawberry.field(
+        metadata=costs(entries=3),
+        description="The aliases that were set at a given time, with the versions that they pointed to then, ordered by name.",
+    )
+    async def aliases_at(self, info: Info, at: Annotated[datetime, strawberry.argument(description="The time.")]) -> list[ModelAlias]:
+        return await info.context.loaders.many(models.AliasesAt(at), ModelAlias.of).load(self.uuid)
 
     @strawberry.field(description="The version that an alias points to, or pointed to at a given time; null if it points to none.")
     async def alias(
@@ -84,8 +97,31 @@ class Model(Node, prefix="model", found_by=models.live_by_id, scope=Scope.READ):
         return await info.context.loaders.one(models.VersionByAlias(name.lower(), at), ModelVersion.of).load(self.uuid)
 
 
+@strawberry.type(description="A change of an alias of a model: it was pointed to a version, or removed.")
+class ModelAliasEvent(Node, prefix="aliasevent", found_by=models.live_alias_event_by_id, scope=Scope.READ):
+    model_id: strawberry.Private[UUID]
+    model_version_id: strawberry.Private[UUID | None]
+    previous_id: strawberry.Private[UUID | None]
+    set_by_id: strawberry.Private[UUID | None]
+    name: str = strawberry.field(description="The alias, in lower case.")
+    reason: str | None = strawberry.field(description="Why it was changed, as free text.")
+    created_at: datetime = strawberry.field(description="When it was changed.")
+    model: Model = one(models.by_id, key="model_id", description="The model whose alias it is, even if that is deleted.")
+    version: ModelVersion | None = one(
+        models.version_by_id, key="model_version_id", description="The version that the alias was pointed to; null if it was removed."
+    )
+    previous: ModelVersion | None = one(
+        models.version_by_id, key="previous_id", description="The version that the alias pointed to before; null if it pointed to none."
+    )
+    set_by: Profile | None = one(
+        accounts.profile_by_id, key="set_by_id", description="Who changed it, such as a member of the team; null if that was not kept."
+    )
+
+
 @job_output(models.version_by_id)
-@strawberry.type(description="A trained model. It never changes, and everything that it was derived from can be traced; see `lineage`.")
+@strawberry.type(
+    description="A trained model. It never changes but for its label and description, and everything that it was derived from can be traced; see `lineage`."
+)
 class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id, scope=Scope.READ):
     model_id: strawberry.Private[UUID]
     job_id: strawberry.Private[UUID | None]
@@ -94,6 +130,8 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id, 
     dataset_version_id: strawberry.Private[UUID | None]
     measured: strawberry.Private[Sequence[Mapping[str, Any]]]
     number: int = strawberry.field(description="Counts up from 1 within the model.")
+    label: str | None = strawberry.field(description="A short name that somebody gave it.")
+    description: str | None = strawberry.field(description="Free text that somebody wrote about it.")
     algorithm: str = strawberry.field(description="The algorithm, such as RandomForestClassifier.")
     architecture: str | None = strawberry.field(
         description="The layers of a neural network, such as `30-100-1 relu`: the units of each, from the inputs to the outputs; null for other algorithms."

@@ -11,6 +11,7 @@ from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input
 from graph.core.scalars import JSON, BigInt
 from graph.datasets.enums import Modality
 from graph.pipelines.enums import PipelineStatus
+from graph.tags.filters import tagged_with
 
 
 @strawberry.input(description="Conditions on pipelines, all of which must hold. A list of values means any of them.")
@@ -20,6 +21,7 @@ class PipelineFilter(Filter):
     status: list[PipelineStatus] | None = strawberry.field(description="Whether it can run.")
     is_template: bool | None = strawberry.field(description="Whether it is marked as a template.")
     step_key: str | None = strawberry.field(description="A step that one of its nodes runs, such as `train_lightgbm`; case matters.")
+    tags: list[ID] | None = tagged_with()
     created_at: DateTimeFilter | None = strawberry.field(description="When it was created.")
     owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
 

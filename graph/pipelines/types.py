@@ -9,7 +9,7 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import accounts, pipelines
+from db.queries import accounts, pipelines, tags
 from db.services import ml_tasks
 from graph.accounts.types import Profile, User
 from graph.core.costs import costs
@@ -23,6 +23,7 @@ from graph.datasets.types import Dataset
 from graph.experiments.enums import Goal
 from graph.pipelines.enums import MlTaskType, PipelineStatus, StepType
 from graph.pipelines.inputs import PipelineFilter, PipelineOrder
+from graph.tags.types import Tag, Taggable, tags_of
 
 
 @strawberry.type(description="A step available to pipelines.")
@@ -108,7 +109,7 @@ class PipelineDefinition:
 @strawberry.type(
     description="An editable graph of steps. Each run freezes the definition as a snapshot, so that later changes do not affect past runs."
 )
-class Pipeline(Node, prefix="pipeline", found_by=pipelines.live_by_id, scope=Scope.READ):
+class Pipeline(Node, Taggable, prefix="pipeline", found_by=pipelines.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     created_by_id: strawberry.Private[UUID | None]
     task_key: strawberry.Private[str | None]
@@ -141,6 +142,7 @@ class Pipeline(Node, prefix="pipeline", found_by=pipelines.live_by_id, scope=Sco
     created_by: Profile | None = one(
         accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
     )
+    tags: list[Tag] = tags_of(tags.of_pipeline)
     snapshots: Connection[PipelineSnapshot] = connection(
         pipelines.snapshots_of_pipeline, description="The definitions that have run, newest first; equal definitions share a snapshot."
     )

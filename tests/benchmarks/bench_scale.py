@@ -183,7 +183,15 @@ async def parents_of(url: str) -> dict[str, Parents]:
     """The first rows of the heavy owner, which the admin uses too, and of the light one."""
     connect: Any = asyncpg.connect
     connection = await connect(url)
-    tables = {"dataset": "datasets", "pipeline": "pipelines", "experiment": "experiments", "model": "models", "job": "jobs", "run": "runs"}
+    tables = {
+        "dataset": "datasets",
+        "pipeline": "pipelines",
+        "experiment": "experiments",
+        "model": "models",
+        "job": "jobs",
+        "run": "runs",
+        "tag": "tags",
+    }
     try:
         found: dict[str, Parents] = {}
         for viewer, name in (("owner", scale_data.LIGHT), ("heavy owner", scale_data.HEAVY), ("admin", scale_data.HEAVY)):
@@ -206,6 +214,8 @@ async def parents_of(url: str) -> dict[str, Parents]:
             snapshot = await connection.fetchval("SELECT id FROM pipeline_snapshots WHERE owner_id = $1 ORDER BY id LIMIT 1", owner)
             ids["pipelineSnapshot"] = f"snapshot_{snapshot.hex}"
             key = await connection.fetchval("SELECT id FROM api_keys WHERE user_id = $1 ORDER BY id LIMIT 1", owner)
+            rare = await connection.fetchval("SELECT id FROM tags WHERE owner_id = $1 AND name = 'rare'", owner)
+            ids["rareTag"] = f"tag_{rare.hex}"
             ids["apiKey"] = f"apikey_{key.hex}"
             found[viewer] = Parents(ids)
         return found

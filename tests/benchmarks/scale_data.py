@@ -165,6 +165,15 @@ _ROWS = (
         pg_temp.id(9, CASE WHEN i % 2 = 0 THEN 0 ELSE i % :runs END, :runs), pg_temp.id(7, i % (:jobs / 5), :jobs / 5),
         pg_temp.id(20, CASE WHEN i % 2 = 0 THEN 0 ELSE i END, :jobs), 'permutation', pg_temp.at(i, :jobs)
       FROM generate_series(0, :jobs - 1) i""",
+    """INSERT INTO tags (id, owner_id, name, slug, color, usage_count, created_at)
+      SELECT pg_temp.id(21, i * 2 + rare, :owners * 2), pg_temp.id(1, i, :owners), name, name, '#1f77b4', i % 100, pg_temp.at(i, :owners)
+      FROM generate_series(0, :owners - 1) i, (VALUES (0, 'frequent'), (1, 'rare')) v(rare, name)""",
+    *(
+        f"""INSERT INTO taggings ({table.removesuffix("s")}_id, tag_id)
+          SELECT r.id, t.id FROM (SELECT id, owner_id, row_number() OVER (ORDER BY id) AS i FROM {table}) r
+          JOIN tags t ON t.owner_id = r.owner_id AND t.name = CASE WHEN r.i % 2000 = 1 THEN 'rare' ELSE 'frequent' END WHERE r.i % 3 = 1"""
+        for table in ("datasets", "pipelines", "experiments", "models", "runs")
+    ),
     """INSERT INTO audit_events (id, actor_id, owner_id, action, subject_id, origin, created_at)
       SELECT pg_temp.id(11, i, :jobs), CASE WHEN i % 1000 = 3 THEN NULL ELSE owner END, owner, CASE WHEN i % 100 = 1 THEN 'login' ELSE 'create_dataset' END,
         'dataset_' || replace(pg_temp.id(2, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :datasets END, :datasets)::text, '-', ''), 'api', pg_temp.at(i, :jobs)

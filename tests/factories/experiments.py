@@ -16,9 +16,9 @@ WITH numbered_jobs AS (
   SELECT j.*, row_number() OVER (ORDER BY j.id) AS i FROM jobs j JOIN users u ON u.id = j.owner_id WHERE u.username = :owner AND j.kind = 'train'),
 numbered_experiments AS (
   SELECT e.id, row_number() OVER (ORDER BY e.id) AS i FROM experiments e JOIN users u ON u.id = e.owner_id WHERE u.username = :owner)
-INSERT INTO runs (owner_id, experiment_id, number, status, seed, job_id, dataset_id, dataset_version_id, pipeline_id, hyperparameters, algorithm,
+INSERT INTO runs (owner_id, experiment_id, number, name, notes, status, seed, job_id, dataset_id, dataset_version_id, pipeline_id, hyperparameters, algorithm,
   started_at, completed_at)
-SELECT j.owner_id, e.id, 1, 'completed', 7, j.id, j.dataset_id, j.dataset_version_id, j.pipeline_id, jsonb_build_object('alpha', j.i), 'Ridge',
+SELECT j.owner_id, e.id, 1, 'run ' || j.i, 'notes', 'completed', 7, j.id, j.dataset_id, j.dataset_version_id, j.pipeline_id, jsonb_build_object('alpha', j.i), 'Ridge',
   now() - j.i * interval '1 second', now()
 FROM numbered_jobs j JOIN numbered_experiments e USING (i);
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from db.tables import Model, ModelVersion
+from db.tables import Model, ModelAliasEvent, ModelVersion
 from tests.client import Client
 from tests.factories import Example, Factory, Row
 
@@ -16,8 +16,8 @@ WITH numbered_runs AS (
 numbered_models AS (
   SELECT m.id, row_number() OVER (ORDER BY m.id) AS i FROM models m JOIN users u ON u.id = m.owner_id WHERE u.username = :owner)
 INSERT INTO model_versions (
-  model_id, number, algorithm, framework, packages, format, is_trusted, seed, problem_type, metrics, job_id, run_id, snapshot_id, dataset_version_id)
-SELECT m.id, 1, 'Ridge', 'scikit-learn', '{"python": "3.13.1", "scikit-learn": "1.8.0"}', 'skops', true, 7, 'classification',
+  model_id, number, label, description, algorithm, framework, packages, format, is_trusted, seed, problem_type, metrics, job_id, run_id, snapshot_id, dataset_version_id)
+SELECT m.id, 1, 'first', 'for people', 'Ridge', 'scikit-learn', '{"python": "3.13.1", "scikit-learn": "1.8.0"}', 'skops', true, 7, 'classification',
   '[{"key": "accuracy", "last": 0.9, "last_step": 9, "min": 0, "min_step": 0, "max": 0.9, "max_step": 9, "count": 10}]',
   r.job_id, r.id, r.snapshot_id, r.dataset_version_id
 FROM numbered_runs r JOIN numbered_models m USING (i);
@@ -26,8 +26,10 @@ INSERT INTO model_datasets (model_id, dataset_id)
 SELECT v.model_id, d.dataset_id FROM model_versions v JOIN dataset_versions d ON d.id = v.dataset_version_id JOIN models m ON m.id = v.model_id
 JOIN users u ON u.id = m.owner_id WHERE u.username = :owner;
 
-INSERT INTO model_alias_events (model_id, model_version_id, name)
-SELECT v.model_id, v.id, 'production' FROM model_versions v JOIN models m ON m.id = v.model_id JOIN users u ON u.id = m.owner_id
+INSERT INTO model_alias_events (model_id, model_version_id, name, set_by_id, reason, set_at, superseded_at)
+SELECT v.model_id, v.id, 'production', u.id, 'for people', at, superseded_at
+FROM model_versions v JOIN models m ON m.id = v.model_id JOIN users u ON u.id = m.owner_id,
+  (VALUES (now() - interval '1 day', now()), (now(), NULL)) p(at, superseded_at)
 WHERE u.username = :owner;
 
 INSERT INTO job_outputs (job_id, position, kind, target_id)
@@ -57,6 +59,9 @@ WHERE u.username = :owner AND m.name = 'Imported';
 INSERT INTO model_alias_events (model_id, model_version_id, name, set_by_id, reason, superseded_at)
 SELECT v.model_id, v.id, 'staging', m.owner_id, 'for people', CASE v.number WHEN 1 THEN now() END
 FROM model_versions v JOIN models m ON m.id = v.model_id JOIN users u ON u.id = m.owner_id WHERE u.username = :owner AND m.name = 'Imported';
+
+INSERT INTO model_alias_events (model_id, name) SELECT m.id, 'removed' FROM models m JOIN users u ON u.id = m.owner_id
+WHERE u.username = :owner AND m.name = 'Imported';
 """
 
 
@@ -83,7 +88,7 @@ def _algorithm(name: str) -> Example:
 
 
 FACTORY = Factory(
-    ids={"model": Model, "mversion": ModelVersion},
+    ids={"model": Model, "mversion": ModelVersion, "aliasevent": ModelAliasEvent},
     after=("datasets", "experiments"),
     rows=_ROWS,
     states=_STATES,
@@ -92,5 +97,5 @@ FACTORY = Factory(
         "ModelFilter.alias": (_alias("production"), _alias("staging"), _alias("nothing")),
         "ModelFilter.algorithm": (_algorithm("Ridge"), _algorithm("ridge")),
     },
-    arguments={"Model.alias(name)": '"production"'},
+    arguments={"Model.alias(name)": '"production"', "Model.aliasesAt(at)": '"2100-01-01T00:00:00Z"'},
 )

@@ -37,6 +37,8 @@ LARGE = (
         "schema_proposals",
         "pipeline_inputs",
         "model_datasets",
+        "tags",
+        "taggings",
     ),
 )
 TOKENS = {**VIEWERS, "member": "the-token-of-a-member-of-both-owners"}

@@ -51,10 +51,10 @@ async def test_an_alias_moves_and_its_history_stays(ada: Client, versions: list[
 
 
 async def test_setting_an_alias_where_it_is_changes_nothing(ada: Client, database: Database, versions: list[dict[str, Any]]) -> None:
+    before = await database.rows(text("SELECT * FROM model_alias_events ORDER BY id"))
     for _ in range(2):
         await ada.one(SET, input={"modelVersionId": versions[1]["id"], "name": "Production"})
-    rows = await database.rows(text("SELECT count(*) FROM model_alias_events"))
-    assert rows[0][0] == 1
+    assert await database.rows(text("SELECT * FROM model_alias_events ORDER BY id")) == before
 
 
 @pytest.mark.parametrize("name", ["", "v1", "7", "latest", "with space", "ä", "x" * 65])
@@ -74,3 +74,38 @@ async def test_models_are_found_by_alias(ada: Client, versions: list[dict[str, A
     query = "query($alias: String) { models(filter: {alias: $alias}) { totalCount edges { node { id } } } }"
     assert await ada.one(query, alias="production") == {"totalCount": 1, "edges": [{"node": {"id": versions[0]["model"]}}]}
     assert await ada.one(query, alias="staging") == {"totalCount": 0, "edges": []}
+
+
+REMOVE = """mutation($input: RemoveModelAliasInput!) { removeModelAlias(input: $input) { ... on RemoveModelAliasPayload { model { aliases { name } } }
+  ... on Problem { code message } } }"""
+HISTORY = """query($id: ID!, $at: DateTime!) { model(id: $id) { aliases { name } aliasesAt(at: $at) { name version { number } } alias(name: "production") { number }
+  aliasHistory(first: 3) { totalCount edges { node { name version { number } previous { number } setBy { username } reason } } } } }"""
+
+
+async def test_a_removed_alias_points_to_nothing_and_keeps_its_history(ada: Client, bob: Client, versions: list[dict[str, Any]]) -> None:
+    model, second = versions[0]["model"], versions[0]["id"]
+    await ada.one(SET, input={"modelVersionId": second, "name": "production", "reason": "better"})
+    at = datetime.now(UTC).isoformat()
+    assert (await bob.one(REMOVE, input={"modelId": model, "name": "production"}))["code"] == "NOT_FOUND"
+    assert await ada.one(REMOVE, input={"modelId": model, "name": "PRODUCTION", "reason": "worse"}) == {"model": {"aliases": []}}
+    again = await ada.one(REMOVE, input={"modelId": model, "name": "production"})
+    assert (again["code"], again["message"].startswith("name: This model has no alias of this name.")) == ("INVALID_INPUT", True)
+    history = await ada.one(HISTORY, id=model, at=at)
+    by_ada = {"name": "production", "setBy": {"username": "ada"}}
+    assert history["aliasHistory"] == {
+        "totalCount": 4,
+        "edges": [
+            {"node": {**by_ada, "version": None, "previous": {"number": 2}, "reason": "worse"}},
+            {"node": {**by_ada, "version": {"number": 2}, "previous": {"number": 1}, "reason": "better"}},
+            {"node": {**by_ada, "version": {"number": 1}, "previous": {"number": 1}, "reason": "for people"}},
+        ],
+    }
+    assert (history["aliases"], history["alias"]) == ([], None)
+    assert history["aliasesAt"] == [{"name": "production", "version": {"number": 2}}]
+    assert (await ada.one('{ models(filter: {alias: "production"}) { totalCount } }'))["totalCount"] == 0
+    traced = await ada.one("query($id: ID!) { node(id: $id) { ... on ModelVersion { isProduction aliases { name } } } }", id=second)
+    assert traced == {"isProduction": False, "aliases": []}
+    await ada.one(SET, input={"modelVersionId": second, "name": "production"})
+    back = await ada.one(HISTORY, id=model, at=datetime.now(UTC).isoformat())
+    assert back["aliasHistory"]["edges"][0]["node"] == {**by_ada, "version": {"number": 2}, "previous": None, "reason": None}
+    assert back["aliases"] == [{"name": "production"}]

@@ -53,6 +53,8 @@ from db.tables import (
     Run,
     SchemaProposal,
     StoredObject,
+    Tag,
+    Tagging,
     Upload,
     User,
 )
@@ -161,6 +163,8 @@ async def _delete_rows(database: Database, user_id: UUID) -> int:
 def _parts(user_id: UUID) -> Iterator[tuple[Any, ColumnElement[bool]]]:
     """What refers to jobs or is a large part of something, each before what it refers to."""
     jobs, runs, models = (_ids(table, user_id) for table in (Job, Run, Model))
+    yield Tagging, Tagging.tag_id.in_(_ids(Tag, user_id))
+    yield Tag, Tag.owner_id == user_id
     yield JobOutput, JobOutput.job_id.in_(jobs)
     yield Artifact, Artifact.owner_id == user_id
     yield Export, Export.owner_id == user_id

@@ -11,7 +11,7 @@ from db.core.base import Table
 from db.core.viewer import SYSTEM
 from db.services.maintenance.context import MaintenanceContext
 from db.services.maintenance.user_counters import recount
-from db.tables import DatasetVersion, StoredObject, Upload, User
+from db.tables import DatasetVersion, StoredObject, Tag, Tagging, Upload, User
 from db.tables.datasets import DatasetVersionStatus, UploadState
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -34,6 +34,11 @@ def _stored_bytes() -> ColumnElement[int]:
     return cast(sizes.scalar_subquery(), BigInteger)
 
 
+def _live_taggings() -> ColumnElement[int]:
+    number = select(func.count()).where(Tagging.tag_id == Tag.id, Tagging.is_live)
+    return cast(number.scalar_subquery(), BigInteger)
+
+
 async def _release_ingested(context: MaintenanceContext) -> int:
     is_ready = select(DatasetVersion.id).where(DatasetVersion.id == Upload.version_id, DatasetVersion.status == DatasetVersionStatus.READY)
     statement = update(Upload).where(Upload.state == UploadState.COMPLETED, is_ready.exists()).values(state=UploadState.INGESTED)
@@ -53,6 +58,7 @@ async def reconcile_counters(context: MaintenanceContext) -> int:
     counters: tuple[tuple[Any, Any, ColumnElement[int]], ...] = (
         (StoredObject, StoredObject.reference_count, _reference_count()),
         (User, User.storage_bytes, _stored_bytes()),
+        (Tag, Tag.usage_count, _live_taggings()),
     )
     for model, counter, actual in counters:
         async with context.database.work(SYSTEM) as work:

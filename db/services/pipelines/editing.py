@@ -88,11 +88,7 @@ async def update(work: Work, pipeline_id: UUID, expected_version: int | None, ch
         )
     checks = Checks()
     values = dict(changes)
-    if "name" in values:
-        if values["name"] is None:
-            checks.add("name", message="A pipeline must have a name; leave the field out to keep the present one.")
-        else:
-            values["name"] = checks.name(values["name"], "name")
+    checks.new_name(values, "A pipeline")
     if "description" in values:
         checks.text(values["description"], "description")
     for field, path in (("definition", "definition"), ("status", "status"), ("is_template", "isTemplate")):

@@ -64,12 +64,12 @@ def list_length_error(
         name = definition.variable.name.value
         if variables and name in variables:
             type_: Any = cast("Any", type_from_ast)(schema, definition.type)
-            for path, length, limit in _overlong_lists(type_, variables[name], f"${name}"):
+            for path, length, limit in overlong_lists(type_, variables[name], f"${name}"):
                 return _error(path, length, limit, definition)
     return None
 
 
-def _overlong_lists(type_: Any, value: Any, path: str) -> Iterator[tuple[str, int, int]]:
+def overlong_lists(type_: Any, value: Any, path: str) -> Iterator[tuple[str, int, int]]:
     """Yield each list that is too long, nested ones included. Recursion is bounded by the depth of the type, not by that of the JSON value."""
     type_ = cast("Any", get_nullable_type)(type_)
     if isinstance(type_, GraphQLList) and isinstance(value, list):
@@ -78,11 +78,11 @@ def _overlong_lists(type_: Any, value: Any, path: str) -> Iterator[tuple[str, in
             yield path, len(entries), _max_entries(type_)
             return
         for entry in entries:
-            yield from _overlong_lists(inner, entry, path)
+            yield from overlong_lists(inner, entry, path)
     elif isinstance(type_, GraphQLInputObjectType) and isinstance(value, dict):
         for name, inner in cast("dict[str, Any]", value).items():
             if name in type_.fields:
-                yield from _overlong_lists(type_.fields[name].type, inner, f"{path}.{name}")
+                yield from overlong_lists(type_.fields[name].type, inner, f"{path}.{name}")
 
 
 def _max_entries(type_: Any) -> int:
