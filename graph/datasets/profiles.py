@@ -125,7 +125,7 @@ class DatasetProfile(Node, prefix="profile", found_by=versions.live_profile_by_i
     duplicate_row_count: BigInt = strawberry.field(description="How many rows are equal to an earlier one.")
     missing_cell_ratio: float = strawberry.field(description="The share of cells that are missing, 0 to 1.")
 
-    async def _report(self, info: Info) -> Mapping[str, Any]:
+    async def report(self, info: Info) -> Mapping[str, Any]:
         """Load the report from its row or, if it is large, from the object store; an empty one if the dataset is deleted."""
         row = await info.context.loaders.one(versions.report_of_profile, identity).load(self.uuid)
         if row is None:
@@ -139,11 +139,11 @@ class DatasetProfile(Node, prefix="profile", found_by=versions.live_profile_by_i
         metadata=costs(entries=100), description="The profile of each column, in the order of the file; empty if the dataset is deleted."
     )
     async def columns(self, info: Info) -> list[ColumnProfile]:
-        return [ColumnProfile.of(column) for column in (await self._report(info))["columns"]]
+        return [ColumnProfile.of(column) for column in (await self.report(info))["columns"]]
 
     @strawberry.field(
         description="Pearson correlations of the first 100 numeric columns: {column: {other: coefficient}}; null if undefined."
         " Empty if the dataset is deleted."
     )
     async def correlations(self, info: Info) -> JSON:
-        return (await self._report(info))["correlations"]
+        return (await self.report(info))["correlations"]

@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import Annotated
 
 import strawberry
+from strawberry import ID
 
 from db.queries import pipelines
 from db.services.ml_tasks import TASKS
 from graph.core.context import Info
-from graph.core.costs import costs
+from graph.core.costs import COMPUTED, costs
 from graph.core.edges import listing, lookup
+from graph.core.ids import lookup_key
 from graph.core.paging import Connection
 from graph.core.permissions import query
 from graph.datasets.enums import Modality
+from graph.pipelines.comparison import SnapshotComparison, compare
 from graph.pipelines.inputs import PipelineFilter, PipelineOrder
-from graph.pipelines.types import MlTask, Pipeline, StepDefinition
+from graph.pipelines.types import MlTask, Pipeline, PipelineSnapshot, StepDefinition
 
 
 @strawberry.type
@@ -42,3 +45,20 @@ class PipelineQueries:
         self, modality: Annotated[Modality | None, strawberry.argument(description="Return only tasks on this kind of data.")] = None
     ) -> list[MlTask]:
         return [MlTask.of(task) for task in TASKS.values() if modality in (None, task.modality)]
+
+    @query(
+        metadata=costs(COMPUTED),
+        description="Compare two snapshots, of one pipeline or of two: the nodes, parameters and links that differ. Null if one of them does not exist or you"
+        " may not see it.",
+    )
+    async def compare_snapshots(
+        self,
+        info: Info,
+        from_: Annotated[ID, strawberry.argument(name="from", description="The first snapshot, such as the older one.")],
+        to: Annotated[ID, strawberry.argument(description="The second snapshot.")],
+    ) -> SnapshotComparison | None:
+        keys = [lookup_key(PipelineSnapshot.prefix, text) for text in (from_, to)]
+        if None in keys:
+            return None
+        before, after = await info.context.loaders.one(pipelines.snapshot_by_id, PipelineSnapshot.of).load_many(keys)
+        return None if before is None or after is None else await compare(info, before, after)

@@ -129,7 +129,9 @@ def _own_field(type_: GraphQLObjectType, name: str) -> str | None:
 
 
 def variables(place: Place, target: str, own: Mapping[str, str]) -> dict[str, Any]:
-    """Return the required variables, with `target` at the place; other ids are the viewer's own."""
+    """Return the required variables, with `target` at the place; other ids are the viewer's own. What compares two things compares one with itself."""
+    if place.root in {"compareVersions", "compareSnapshots"}:
+        return dict.fromkeys(_root(place).args, target)
     values: dict[str, Any] = {}
     for name, argument in _root(place).args.items():
         if place.path[0] == name or isinstance(argument.type, GraphQLNonNull):
@@ -253,6 +255,7 @@ async def _own_ids(bob: Client, database: Database) -> OwnIds:
     training = ("train", "train_random_forest", {"target": "label"})
     own["datasetVersionId"] = await bob.ingest("his", CSV, targetColumn="label", problemType="CLASSIFICATION")
     own["copyPipeline.id"] = own["pipelineId"] = (await bob.create_pipeline("his", ("data", "dataset", {}), training))["pipeline"]["id"]
+    own["moveRuns.ids"] = own["runId"]
     return own
 
 
