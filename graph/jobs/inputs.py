@@ -33,6 +33,14 @@ class CancelJobInput:
     id: ID = strawberry.field(description="The job.")
 
 
+@strawberry.input(description="The jobs to cancel: these, or those that meet conditions, but not both.")
+class CancelJobsInput:
+    ids: list[ID] | None = strawberry.field(default=None, description="The jobs, at most 100.")
+    filter: JobFilter | None = strawberry.field(
+        default=None, description="Conditions on the jobs, of which those that wait or run are cancelled; `{}` for all of yours."
+    )
+
+
 @strawberry.input(description="The job to run again.")
 class RetryJobInput:
     id: ID = strawberry.field(description="The job, which must have ended.")

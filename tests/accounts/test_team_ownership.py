@@ -117,6 +117,7 @@ async def test_who_only_sees_changes_nothing(team: str, ada: Client, bob: Client
         "completeUpload": {"uploadId": upload["id"]},
         "updatePipeline": {"id": pipeline, "name": "Mine"},
         "cancelJob": {"id": f"job_{job.id.hex}"},
+        "cancelJobs": {"ids": [f"job_{job.id.hex}"]},
     }
     state = select(Dataset.name, Dataset.deleted_at, Dataset.updated_at, Dataset.last_number)
     before = await database.rows(state)
@@ -127,6 +128,10 @@ async def test_who_only_sees_changes_nothing(team: str, ada: Client, bob: Client
             await cleo.one(query, input=values)
         assert refused.value.codes == ["FORBIDDEN"], mutation
     assert await database.rows(state) == before
+    # A filter finds only what the viewer may stop.
+    assert await cleo.one("mutation { cancelJobs(input: { filter: {} }) { ... on CancelJobsPayload { cancelledCount } } }") == {
+        "cancelledCount": 0
+    }
     assert (await cleo.one("query($id: ID!) { job(id: $id) { status } }", id=f"job_{job.id.hex}"))["status"] == "PENDING"
     assert (await bob.one("mutation($id: ID!) { cancelJob(input: {id: $id}) { __typename } }", id=f"job_{job.id.hex}")) == {
         "__typename": "CancelJobPayload"

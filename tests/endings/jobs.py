@@ -16,6 +16,13 @@ async def cancel_job(world: World) -> Endings:
     yield "WrongState", {"id": ingest}
 
 
+@endings_of("cancelJobs")
+async def cancel_jobs(world: World) -> Endings:
+    yield "CancelJobsPayload", {"ids": [await world.submit_job(), f"job_{UNKNOWN}"]}
+    yield "InvalidInput", {"ids": []}
+    yield "InvalidInput", {"ids": [f"job_{UNKNOWN}"], "filter": {}}
+
+
 @endings_of("retryJob")
 async def retry_job(world: World) -> Endings:
     waiting, cancelled = await world.submit_job(), await world.submit_job()

@@ -144,6 +144,7 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.predict": Scope.RUN,
     "Mutation.predictDataset": Scope.RUN,
     "Mutation.cancelJob": Scope.RUN,
+    "Mutation.cancelJobs": Scope.RUN,
     "Mutation.retryJob": Scope.RUN,
     "Mutation.createExperiment": Scope.TRACK,
 }

@@ -1,7 +1,7 @@
 """The operations on jobs. Every change of status is one compare-and-set statement that also writes the event; see `transitions`."""
 
 from db.core.queues import QUEUES
-from db.services.jobs.cancelling import cancel
+from db.services.jobs.cancelling import Cancellations, cancel, cancel_matching, cancel_named
 from db.services.jobs.claiming import claim, claim_waiting
 from db.services.jobs.dispatching import DispatchNotice, current_dispatches, dispatch
 from db.services.jobs.heartbeat import HeldJob, heartbeat
@@ -18,6 +18,7 @@ from db.services.jobs.transitions import Claim
 __all__ = [
     "QUEUES",
     "Backoff",
+    "Cancellations",
     "Claim",
     "DispatchNotice",
     "Failure",
@@ -27,6 +28,8 @@ __all__ = [
     "NodeChange",
     "Point",
     "cancel",
+    "cancel_matching",
+    "cancel_named",
     "claim",
     "claim_waiting",
     "complete",
