@@ -65,7 +65,7 @@ class Client:
         """For what is signed by the API, in the object store."""
         return httpx.AsyncClient(timeout=120, verify=False, trust_env=False)
 
-    async def post(self, query: str, **variables: Any) -> dict[str, Any]:
+    async def post(self, query: str, /, **variables: Any) -> dict[str, Any]:
         """Return the whole response, errors included."""
         if self.http.cookies:
             raise AssertionError("A client with cookies sends its requests with httpx.")
@@ -74,14 +74,14 @@ class Client:
         sent = [(name.encode(), value.encode()) for name, value in headers.items()]
         return json.loads(await self._connections.post("/graphql", sent, orjson.dumps({"query": query, "variables": variables})))
 
-    async def execute(self, query: str, **variables: Any) -> dict[str, Any]:
+    async def execute(self, query: str, /, **variables: Any) -> dict[str, Any]:
         """Return the data; raise `GraphQLErrors` if the response has errors."""
         answer = await self.post(query, **variables)
         if answer.get("errors"):
             raise GraphQLErrors(answer["errors"])
         return answer["data"]
 
-    async def one(self, query: str, **variables: Any) -> Any:
+    async def one(self, query: str, /, **variables: Any) -> Any:
         """Return the value of the only root field."""
         (value,) = (await self.execute(query, **variables)).values()
         return value
@@ -206,7 +206,7 @@ class Client:
         async for answer in self.subscribe(query, id=job, after=after):
             yield answer["jobEvents"]
 
-    async def subscribe(self, query: str, **variables: Any) -> AsyncGenerator[dict[str, Any]]:
+    async def subscribe(self, query: str, /, **variables: Any) -> AsyncGenerator[dict[str, Any]]:
         """Yield the data of each event until the stream completes; raise `GraphQLErrors` if one has errors."""
         async with self.socket() as (send, receive):
             await send({"id": "1", "type": "subscribe", "payload": {"query": query, "variables": variables}})

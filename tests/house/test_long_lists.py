@@ -51,7 +51,7 @@ def _places(kind: Any, place: str, above: tuple[str, ...]) -> list[tuple[str, An
 
 def _required_arguments(arguments: dict[str, GraphQLArgument], excluded: str) -> str:
     """Return literals for the other required arguments of the field."""
-    required = [name for name, definition in arguments.items() if str(definition.type) == "ID!" and name != excluded]
+    required = [name for name, definition in arguments.items() if str(definition.type) in {"ID!", "String!"} and name != excluded]
     return "".join(f', {name}: "run_{"0" * 32}"' for name in required)
 
 
