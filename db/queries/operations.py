@@ -14,6 +14,7 @@ from db.core.criteria import Filters
 from db.core.listing import Listing
 from db.core.page import Sort
 from db.core.policy import is_shipped, visible
+from db.core.queues import ROUTE_MARK
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -44,9 +45,8 @@ def running() -> Rows:
 def workers_by_queue() -> Rows:
     """By queue: live `workers` that serve it, and their `slots`; each worker counts in each of its queues."""
     queue_workers = select(func.unnest(Worker.queues).label("queue"), Worker.slots).where(scheduling.is_live()).subquery("queue_workers")
-    return select(queue_workers.c.queue, func.count().label("workers"), func.sum(queue_workers.c.slots).label("slots")).group_by(
-        queue_workers.c.queue
-    )
+    counts = select(queue_workers.c.queue, func.count().label("workers"), func.sum(queue_workers.c.slots).label("slots"))
+    return counts.where(~queue_workers.c.queue.contains(ROUTE_MARK)).group_by(queue_workers.c.queue)
 
 
 def worker_totals() -> Rows:

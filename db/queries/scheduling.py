@@ -37,6 +37,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.selectable import Subquery
 
+from db.core.queues import ROUTE_MARK
 from db.core.sql import Column, Rows
 from db.settings import state_settings
 from db.tables import Job, OwnerTurn, User, Worker
@@ -69,6 +70,16 @@ def in_states(statuses: Collection[JobStatus], status: Column = Job.status) -> C
 def payer(jobs: Any = Job) -> ColumnElement[UUID]:
     """The account whose turns and limit of running jobs a job takes: its owner, or the maker of a team without a quota of its own."""
     return func.coalesce(jobs.payer_id, jobs.owner_id)
+
+
+def route(jobs: Any = Job) -> ColumnElement[str]:
+    """The part of its queue that a job waits in, see `db.core.queues`."""
+    return case((jobs.extras.is_(None), jobs.queue), else_=jobs.queue + ROUTE_MARK + jobs.extras[1])
+
+
+def waits_in(routes: ColumnElement[Sequence[str]]) -> ColumnElement[bool]:
+    """Whether a job waits in one of these routes. A route is only computed of a job with extras; the index has the queues, which are among the routes."""
+    return (Job.queue == any_(routes)) & (Job.extras.is_(None) | (route() == any_(routes)))
 
 
 def owner_limit(tier: Column) -> ColumnElement[int]:
@@ -104,21 +115,19 @@ def due() -> ColumnElement[bool]:
 
 
 def scheduling_order(*conditions: ColumnElement[bool], max_position: ColumnElement[int] | None = None) -> Subquery:
-    """The due jobs of the queues that `conditions` choose: `id`, `queue`, `position` in the queue from 1, `is_held` for a job over a
+    """The due jobs of the routes that `conditions` choose: `id`, `queue`, which is the route, `position` in it from 1, `is_held` for a job over a
     concurrency limit, and `last_started_at`, the time of the last start in the queue. A worker that serves several queues orders by position,
     then by that time.
 
-    Conditions may only choose whole queues: leaving out a job would move up the others. An owner's limit applies to each queue alone, since
+    Conditions may only choose whole routes: leaving out a job would move up the others. An owner's limit applies to each queue alone, since
     a job in a queue without workers must not hold back one in another queue.
 
     With `max_position`, jobs further back in their owner's own order are left out. That saves most of the work for a long queue, and the
     positions up to `max_position` stay the same.
     """
     # Priority is negated so that one sort serves both row numbers, and the sort is what a long queue costs.
-    ranked = select(Job.id, Job.queue, payer().label("owner_id"), Job.created_at, (-effective_priority()).label("negated_priority")).where(
-        due(), *conditions
-    )
-    prioritised = ranked.subquery("prioritised")
+    columns = (Job.id, route().label("queue"), Job.queue.label("limited_queue"), payer().label("owner_id"), Job.created_at)
+    prioritised = select(*columns, (-effective_priority()).label("negated_priority")).where(due(), *conditions).subquery("prioritised")
     age = (prioritised.c.created_at, prioritised.c.id)
     turn = func.row_number().over(partition_by=(prioritised.c.queue, prioritised.c.owner_id, prioritised.c.negated_priority), order_by=age)
     owner_position = func.row_number().over(
@@ -126,12 +135,12 @@ def scheduling_order(*conditions: ColumnElement[bool], max_position: ColumnEleme
     )
     turns = select(*prioritised.c, turn.label("turn"), owner_position.label("owner_position")).subquery("turns")
     owner = payer().label("owner_id")
-    of_owner, of_owner_in_queue = _running_counts("of_owner", owner), _running_counts("of_owner_in_queue", owner, Job.queue)
+    of_owner, of_owner_in_queue = _running_counts("of_owner", owner), _running_counts("of_owner_in_queue", owner, route().label("queue"))
     allowance = owner_limit(User.tier) - func.coalesce(of_owner.c.running, 0)
     is_over_allowance = func.coalesce(turns.c.owner_position > allowance, False)
     entries = (
         select(
-            *(turns.c[name] for name in ("id", "queue", "created_at", "negated_priority")),
+            *(turns.c[name] for name in ("id", "queue", "limited_queue", "created_at", "negated_priority")),
             is_over_allowance.label("is_over_allowance"),
             (turns.c.turn + func.coalesce(of_owner_in_queue.c.running, 0)).label("turn"),
             OwnerTurn.started_at,
@@ -152,15 +161,16 @@ def scheduling_order(*conditions: ColumnElement[bool], max_position: ColumnEleme
         entries.c.id,
     )
     position = func.row_number().over(partition_by=entries.c.queue, order_by=order)
-    placed = select(entries.c.id, entries.c.queue, entries.c.is_over_allowance, position.label("position")).subquery("placed")
+    placed_columns = (entries.c.id, entries.c.queue, entries.c.limited_queue, entries.c.is_over_allowance)
+    placed = select(*placed_columns, position.label("position")).subquery("placed")
     of_queue = _running_counts("of_queue", Job.queue)
-    remaining = queue_limit(placed.c.queue) - func.coalesce(of_queue.c.running, 0)
+    remaining = queue_limit(placed.c.limited_queue) - func.coalesce(of_queue.c.running, 0)
     is_held = placed.c.is_over_allowance | func.coalesce(placed.c.position > remaining, False)
     last_starts = (
         select(OwnerTurn.queue, func.max(OwnerTurn.started_at).label("last_started_at")).group_by(OwnerTurn.queue).subquery("last_starts")
     )
     statement = select(placed.c.id, placed.c.queue, placed.c.position, is_held.label("is_held"), last_starts.c.last_started_at)
-    statement = statement.outerjoin(of_queue, of_queue.c.queue == placed.c.queue).outerjoin(
+    statement = statement.outerjoin(of_queue, of_queue.c.queue == placed.c.limited_queue).outerjoin(
         last_starts, last_starts.c.queue == placed.c.queue
     )
     return statement.subquery("schedule")
@@ -190,11 +200,13 @@ def any_has_extra(queue: str, extra: str) -> Select[bool | None]:
 
 def wait_positions(ids: ColumnElement[Sequence[UUID]], allowed: ColumnElement[bool]) -> Rows:
     """`id`, `reason` and `position` of those of the jobs with these ids, an array, that wait and meet `allowed`."""
-    queues = select(Job.queue).where(Job.id == any_(ids), in_states(WAITING), allowed).distinct()
+    chosen = aliased(Job, name="chosen")
+    asked = (chosen.id == any_(ids), in_states(WAITING, chosen.status))
+    in_routes = Job.queue.in_(select(chosen.queue).where(*asked)), route().in_(select(route(chosen)).where(*asked))
     positions = (
-        select(scheduling_order(Job.queue.in_(queues))).cte("positions").prefix_with("MATERIALIZED")
+        select(scheduling_order(*in_routes)).cte("positions").prefix_with("MATERIALIZED")
     )  # otherwise it is computed again for each job
-    is_served = exists().where(is_live(), Job.queue == any_(Worker.queues))
+    is_served = exists().where(is_live(), route() == any_(Worker.queues))
     reason = case(
         (~is_served, WaitReason.NO_WORKER.value),
         (Job.run_after > func.statement_timestamp(), WaitReason.RETRY_BACKOFF.value),

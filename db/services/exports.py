@@ -15,7 +15,7 @@ from db.core.checks import Checks
 from db.core.policy import visible
 from db.core.work import Work
 from db.errors import NotFound, Unsupported, WrongState
-from db.services import datasets, export_options, idempotency, jobs, outputs
+from db.services import datasets, export_options, extras, idempotency, jobs, outputs
 from db.services.outputs import StoredFile, WrittenOutput
 from db.settings import state_settings
 from db.tables import DatasetVersion, Export, Job, Model, ModelVersion
@@ -54,13 +54,14 @@ class NewExport:
 
 @dataclass(frozen=True, slots=True)
 class _Exported:
-    """What is exported. `parent` has its column in `exports`, `rows` the dataset version that the job reads."""
+    """What is exported. `parent` has its column in `exports`, `rows` the dataset version that the job reads; `extras` are those that it needs."""
 
     owner_id: UUID
     parent: dict[str, UUID]
     rows: Row[Any]
     dataset: Row[Any]
     options_source: export_options.Source
+    extras: Sequence[str] = ()
 
 
 async def create(work: Work, new: NewExport) -> tuple[UUID, UUID]:
@@ -80,12 +81,15 @@ async def create(work: Work, new: NewExport) -> tuple[UUID, UUID]:
     if options.get("contents") and (problem := export_options.contents_problem(new.format, exported.options_source)) is not None:
         raise Unsupported(problem)
     export_id: UUID = await work.scalar(select(func.uuidv7()))
+    queue = jobs.queue_for(EXPORT.kind, exported.dataset.modality)
+    needed = await extras.require(work, queue, exported.extras, "modelVersionId", "The export of a model")
     job = await jobs.submit(
         work,
         jobs.NewJob(
             owner_id=exported.owner_id,
             kind=EXPORT.kind,
-            queue=jobs.queue_for(EXPORT.kind, exported.dataset.modality),
+            queue=queue,
+            extras=needed,
             parameters={"exportId": str(export_id), "format": new.format.name, "options": options},
             dataset_id=exported.dataset.id,
             dataset_version_id=exported.rows.id,
@@ -151,7 +155,7 @@ async def _of_model(work: Work, new: NewExport, checks: Checks) -> _Exported:
     if new.format is not ExportFormat.ONNX:
         checks.add("format", message=f"{new.format.name} is a format of data; the format of a model is ONNX.")
     statement = (
-        select(ModelVersion.id, ModelVersion.algorithm, ModelVersion.dataset_version_id, Model.owner_id)
+        select(ModelVersion.id, ModelVersion.algorithm, ModelVersion.framework, ModelVersion.dataset_version_id, Model.owner_id)
         .join(Model, Model.id == ModelVersion.model_id)
         .where(ModelVersion.id == new.model_version_id, Model.deleted_at.is_(None), visible(ModelVersion, work.viewer))
         .with_for_update(of=Model, read=True, key_share=True)
@@ -171,7 +175,8 @@ async def _of_model(work: Work, new: NewExport, checks: Checks) -> _Exported:
     if trained_on is None or dataset is None:
         reason = "was not trained here" if trained_on is None else "was trained on a dataset that is deleted"
         raise Unsupported(f"The model version {reason}, so there are no rows to verify its ONNX form on. Download its own files instead.")
-    return _Exported(model.owner_id, {"model_version_id": model.id}, trained_on, dataset, export_options.Source([]))
+    needed = (extras.ONNX, *extras.of_framework(model.framework))
+    return _Exported(model.owner_id, {"model_version_id": model.id}, trained_on, dataset, export_options.Source([]), needed)
 
 
 def _completed(files: Sequence[StoredFile]) -> dict[str, Any]:

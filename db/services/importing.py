@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from db.core.audit import ref
 from db.core.checks import Checks
 from db.core.work import Work
-from db.services import datasets, idempotency, jobs, reading_options, versions
+from db.services import datasets, extras, idempotency, jobs, reading_options, versions
 from db.services.reading_options import ReadingOptions
 from db.settings import state_settings
 from db.stores.outbound import MAX_URL_LENGTH, parse_url
@@ -106,6 +106,7 @@ async def add(
             owner_id=dataset.owner_id,
             kind=IMPORT.kind,
             queue=jobs.queue_for(IMPORT.kind, dataset.modality),
+            extras=extras.of_modality(dataset.modality),
             parameters={"url": url, "sha256": sha256} | ({} if reading is None else {"reading": reading}),
             dataset_id=dataset.id,
             dataset_version_id=version_id,

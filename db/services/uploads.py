@@ -294,6 +294,7 @@ async def complete(
                 owner_id=dataset.owner_id,
                 kind=INGEST.kind,
                 queue=jobs.queue_for(INGEST.kind, dataset.modality),
+                extras=extras.of_modality(dataset.modality),
                 parameters={"filename": upload.filename, "sizeBytes": upload.size_bytes, "sha256": upload.sha256}
                 | ({} if upload.reading is None else {"reading": upload.reading}),
                 dataset_id=dataset.id,

@@ -13,7 +13,7 @@ from db.tables import Worker
 
 
 async def register(work: Work, name: str, queues: Sequence[str], slots: int, extras: Sequence[str] | None = None) -> UUID:
-    """Register a process that serves `queues` and has these `extras`, if it says; `name` must be unique among all registered workers."""
+    """Register a process that serves `queues`, routes included, and has these `extras`, if it says; `name` must be unique among all registered workers."""
     await work.run(uptime.record_start())
     values = {"name": name, "queues": list(queues), "slots": slots, "extras": None if extras is None else list(extras)}
     return await work.scalar(insert(Worker).values(values).returning(Worker.id))

@@ -80,7 +80,7 @@ class Job(Table, policy=Owned()):
     `error` is {code, message, retryable, traceback}. `worker_id` and `lease_until` belong to the current attempt. `credit_cost` is
     what was held for it when it was submitted; a trigger refuses its change. `payer_id` is the account whose credits, turns and limit of running
     jobs it takes, if that is not its owner; no foreign key, as of who made it. `waiting_since` is when it last began to wait;
-    `postponements` counts how often in a row a service was unavailable for it.
+    `postponements` counts how often in a row a service was unavailable for it. `extras` of the package are those that its worker must have.
     """
 
     __tablename__ = "jobs"
@@ -105,6 +105,7 @@ class Job(Table, policy=Owned()):
         CheckConstraint("(status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL)", name="completed_at_says_final"),
         CheckConstraint("status <> 'failed' OR error IS NOT NULL", name="failure_has_an_error"),
         CheckConstraint("credit_cost >= 0", name="cost_not_negative"),
+        CheckConstraint("cardinality(extras) > 0", name="extras_are_some_or_null"),
     )
 
     id: Mapped[UUID] = uuid_primary_key()
@@ -112,6 +113,7 @@ class Job(Table, policy=Owned()):
     kind: Mapped[JobKind] = enum_column("kind", JobKind)
     status: Mapped[JobStatus] = enum_column("status", JobStatus, server_default="pending")
     queue: Mapped[str]
+    extras: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     priority: Mapped[int] = mapped_column(SmallInteger, server_default="5")
     progress: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     current_step: Mapped[str | None]
@@ -277,7 +279,7 @@ class IdempotencyKey(Table, policy=Personal("owner_id")):
 
 
 class Worker(Table, policy=Internal("Worker processes, for operators.")):
-    """A worker process and its last heartbeat."""
+    """A worker process and its last heartbeat. `queues` are those that it serves, and their routes by its extras (see `db.core.queues`)."""
 
     __tablename__ = "workers"
     __table_args__ = (UniqueConstraint("name"), Index("ix_workers_live", "heartbeat_at", postgresql_where=text("stopped_at IS NULL")))

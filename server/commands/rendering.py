@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Row
 
+from db.core.queues import named_queues
 from db.core.viewer import ROLE_SCOPES, ApiScope
 from db.queries.accounts import COUNTED
 
@@ -129,7 +130,8 @@ def print_workers(rows: Sequence[Row[Any]], *, as_json: bool) -> None:
     """Print the worker processes."""
     if as_json:
         for row in rows:
-            _print_json_line(_record(row, "id", "name", "live", "queues", "slots", "running", "started_at", "heartbeat_at", "stopped_at"))
+            record = _record(row, "id", "name", "live", "queues", "slots", "running", "started_at", "heartbeat_at", "stopped_at")
+            _print_json_line({**record, "queues": named_queues(row.queues)})
         return
     if not rows:
         typer.echo("No worker is alive. Start one with `trellis worker`.")
@@ -138,7 +140,9 @@ def print_workers(rows: Sequence[Row[Any]], *, as_json: bool) -> None:
     for row in rows:
         state = "live" if row.live else "stopped" if row.stopped_at else "silent"
         up = _format_seconds(float(row.age)) if row.stopped_at is None else _format_duration(row.started_at, row.stopped_at)
-        table.add_row(Text(row.name), state, f"{row.running} of {row.slots}", ", ".join(row.queues), up, f"{row.silent:.1f} s ago")
+        table.add_row(
+            Text(row.name), state, f"{row.running} of {row.slots}", ", ".join(named_queues(row.queues)), up, f"{row.silent:.1f} s ago"
+        )
     _print_table(table)
 
 

@@ -39,8 +39,8 @@ INSERT INTO stored_objects (owner_id, object_key, size_bytes, sha256)
 SELECT m.owner_id, 'test/' || v.id || '/MODEL', 10, md5(v.id::text || 'MODEL') || repeat('0', 32)
 FROM model_versions v JOIN models m ON m.id = v.model_id JOIN users u ON u.id = m.owner_id WHERE u.username = :owner;
 
-INSERT INTO artifacts (owner_id, object_id, model_version_id, role, filename, content_type)
-SELECT o.owner_id, o.id, v.id, 'MODEL', 'file', 'application/octet-stream'
+INSERT INTO artifacts (owner_id, object_id, model_version_id, run_id, path, role, filename, content_type)
+SELECT o.owner_id, o.id, v.id, v.run_id, 'file', 'MODEL', 'file', 'application/octet-stream'
 FROM model_versions v JOIN stored_objects o ON o.object_key = 'test/' || v.id || '/MODEL' JOIN users u ON u.id = o.owner_id
 WHERE u.username = :owner;
 """

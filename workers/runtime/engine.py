@@ -16,10 +16,11 @@ import structlog
 from sqlalchemy import Row, func, select
 from sqlalchemy.exc import DBAPIError
 
+from db.core.queues import named_queues, served_routes
 from db.core.viewer import SYSTEM
 from db.core.work import Database, is_transient
 from db.errors import Unavailable
-from db.services import jobs, maintenance, workers
+from db.services import extras, jobs, maintenance, workers
 from db.services.jobs import Failure
 from db.services.jobs.transitions import CANCELLED_PREFIX, ENDED, REQUEUED_PREFIX
 from db.settings import state_settings
@@ -30,7 +31,6 @@ from workers.runtime import telemetry
 from workers.runtime.attempt import Attempt, Effects, StopReason, Task, WorkerResources
 from workers.runtime.body_runner import BodyFailed
 from workers.runtime.dispatch_listener import DispatchListener
-from workers.runtime.extras import installed_extras
 from workers.runtime.maintenance import Maintenance
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -51,7 +51,8 @@ class Engine:
         self._database = resources.database
         self._settings = resources.settings
         self._redis_url = redis_url
-        self._queues = list(queues)
+        self._extras = extras.installed()
+        self._queues = served_routes(queues, self._extras)
         self._tasks = tasks
         self._slots = resources.settings.slot_count()
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
@@ -98,7 +99,7 @@ class Engine:
             return
         telemetry.SLOTS.set(self._slots)
         telemetry.SLOTS_USED.set_function(lambda: self._used_slots)
-        log.info("worker_ready", worker=self._name, queues=self._queues, slots=self._slots)
+        log.info("worker_ready", worker=self._name, queues=named_queues(self._queues), slots=self._slots)
         loops = [
             asyncio.create_task(loop, name=name)
             for name, loop in {
@@ -124,7 +125,7 @@ class Engine:
             try:
                 await self._make_partitions()
                 async with self._database.work(SYSTEM) as work:
-                    self._id = await workers.register(work, self._name, self._queues, self._slots, installed_extras())
+                    self._id = await workers.register(work, self._name, self._queues, self._slots, self._extras)
             except Unavailable as error:
                 log.warning("worker_registration_delayed", error=str(error))
                 with suppress(TimeoutError):

@@ -14,12 +14,12 @@ from db.core.checks import Checks, composed
 from db.core.viewer import Viewer
 from db.core.work import Database, Work
 from db.errors import NotFound, WrongState
-from db.services import idempotency, jobs
+from db.services import extras, idempotency, jobs
 from db.services.explanations.methods import DEFAULT_ROWS, ExplainedModel, check_options, require_supported
 from db.services.explanations.requests import NewExplanation
 from db.services.explanations.sources import check_source, find_source
 from db.services.predictions.inputs import check_rows
-from db.services.predictions.signatures import Signature, load_model, read_signature
+from db.services.predictions.signatures import Signature, load_model, needed_extras, read_signature
 from db.stores.objects import ObjectStore
 from db.tables import Explanation, JobDocument
 from db.tables.jobs import JobKind
@@ -95,12 +95,15 @@ async def _submit(work: Work, new: NewExplanation, signature: Signature, rows: l
         "seed": DEFAULT_SEED if new.seed is None else new.seed,
     }
     version_id = None if source.version is None else source.version.id
+    queue = jobs.queue_for(KIND.kind, None if source.dataset is None else source.dataset.modality)
+    needed = await extras.require(work, queue, needed_extras(model, signature), "modelVersionId", "The model")
     job = await jobs.submit(
         work,
         jobs.NewJob(
             owner_id=model.owner_id,
             kind=KIND.kind,
-            queue=jobs.queue_for(KIND.kind, None if source.dataset is None else source.dataset.modality),
+            queue=queue,
+            extras=needed,
             parameters={"explanationId": str(explanation_id), **options},
             dataset_id=None if source.dataset is None else source.dataset.id,
             dataset_version_id=version_id,

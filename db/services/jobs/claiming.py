@@ -12,11 +12,12 @@ from sqlalchemy import CTE, Integer, Row, Text, Uuid, any_, bindparam, func, ins
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from db.core.queues import with_queues
 from db.core.work import Work
 from db.queries import scheduling
 from db.services.jobs import attempts, concurrency
 from db.services.jobs.transitions import JOB_BY_ID, TransitionStatement, clock, interval
-from db.tables import Job, JobAttempt, OwnerTurn
+from db.tables import Job, JobAttempt, OwnerTurn, Worker
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import WAITING, JobStatus
 
@@ -32,7 +33,8 @@ def _record_attempt(claimed: CTE) -> Sequence[CTE]:
     worker = bindparam("p_worker_name", type_=Text())
     record = select(claimed.c.id, claimed.c.attempt, claimed.c.worker_id, worker, clock(), clock())
     payer_id = scheduling.payer(claimed.c)
-    is_own_turn = (OwnerTurn.owner_id == payer_id) & (OwnerTurn.queue == claimed.c.queue)
+    queue = scheduling.route(claimed.c)
+    is_own_turn = (OwnerTurn.owner_id == payer_id) & (OwnerTurn.queue == queue)
     unlocked_turns = (
         select(OwnerTurn.owner_id, OwnerTurn.queue)
         .join(claimed, is_own_turn)
@@ -40,7 +42,7 @@ def _record_attempt(claimed: CTE) -> Sequence[CTE]:
     )
     existing_turns = unlocked_turns.cte("existing_turns")
     is_existing_turn = (OwnerTurn.owner_id == existing_turns.c.owner_id) & (OwnerTurn.queue == existing_turns.c.queue)
-    turn_insertion = upsert(OwnerTurn).from_select(["owner_id", "queue", "started_at"], select(payer_id, claimed.c.queue, clock()))
+    turn_insertion = upsert(OwnerTurn).from_select(["owner_id", "queue", "started_at"], select(payer_id, queue, clock()))
     return (
         insert(JobAttempt).from_select(columns, record).cte("inserted_attempt"),
         update(OwnerTurn).where(is_existing_turn).values(started_at=clock()).cte("updated_turns"),
@@ -55,6 +57,10 @@ _CLAIM = TransitionStatement(
     JOB_BY_ID,
     or_(Job.run_after.is_(None), Job.run_after <= clock()),
     scheduling.below_limits(),
+    # Whether the worker has all of the extras: it reads the routes of each that it has, and a job waits in that of its first.
+    or_(
+        Job.extras.is_(None), Job.extras.contained_by(select(Worker.extras).where(Worker.id == bindparam("p_worker_id")).scalar_subquery())
+    ),
     extra_changes=_record_attempt,
     attempt=Job.attempt + 1,
     worker_id=bindparam("p_worker_id", type_=Uuid()),
@@ -69,10 +75,10 @@ _CLEAR_DISPATCHED = update(Job).where(JOB_BY_ID, Job.status == JobStatus.QUEUED,
 
 _LIMIT = bindparam("p_limit", type_=Integer())
 _SCHEDULE = scheduling.scheduling_order(
-    Job.queue == any_(bindparam("p_queues", type_=ARRAY(Text))), max_position=2 * _LIMIT
+    scheduling.waits_in(bindparam("p_queues", type_=ARRAY(Text))), max_position=2 * _LIMIT
 )  # twice the limit: some may be claimed meanwhile
 _NEXT_JOBS = (
-    select(Job.id, scheduling.payer().label("payer_id"), Job.queue)
+    select(Job.id, scheduling.payer().label("payer_id"), _SCHEDULE.c.queue)
     .join(_SCHEDULE, _SCHEDULE.c.id == Job.id)
     .where(scheduling.in_states(WAITING), ~_SCHEDULE.c.is_held)
     .order_by(*scheduling.round_robin_order(_SCHEDULE))
@@ -103,7 +109,7 @@ async def claim_waiting(work: Work, queues: Sequence[str], limit: int, worker_id
         return []
     await concurrency.lock_limits(work, [row.id for row in rows], lease)
     # Other workers may have claimed some by now: select again among the owners and queues whose limits are locked.
-    locked_scope = {"p_queues": sorted({row.queue for row in rows}), "p_payer_ids": sorted({row.payer_id for row in rows})}
+    locked_scope = {"p_queues": with_queues({row.queue for row in rows}), "p_payer_ids": sorted({row.payer_id for row in rows})}
     rows = await work.all(_NEXT_JOBS_OF_PAYERS, {**parameters, **locked_scope})
     claimed: list[Row[Any]] = []
     for row in rows:

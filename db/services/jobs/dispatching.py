@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import CTE, Select, Text, Uuid, all_, any_, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from db.core.queues import route_of
 from db.core.work import Database, Work
 from db.queries import scheduling
 from db.services.jobs.transitions import JOBS_BY_ID, TransitionStatement, clock, interval
@@ -23,7 +24,7 @@ BATCH_SIZE = 50
 
 @dataclass(frozen=True, slots=True)
 class DispatchNotice:
-    """A dispatch notice, to be sent after the commit."""
+    """A dispatch notice, to be sent after the commit to the workers that read the route."""
 
     queue: str
     job_id: UUID
@@ -52,7 +53,7 @@ def _capacities() -> CTE:
 def _due_jobs() -> Select[UUID, JobStatus]:
     capacities = _capacities()
     max_capacity = select(func.max(capacities.c.capacity)).scalar_subquery()
-    placed = scheduling.scheduling_order(Job.queue == any_(bindparam("p_queues", type_=ARRAY(Text))), max_position=max_capacity)
+    placed = scheduling.scheduling_order(scheduling.waits_in(bindparam("p_queues", type_=ARRAY(Text))), max_position=max_capacity)
     needs_dispatch = or_(Job.dispatched_at.is_(None), Job.dispatched_at <= clock() - interval("p_redispatch_after"))
     return (
         select(Job.id, Job.status)
@@ -69,7 +70,10 @@ _DUE_JOBS = _due_jobs()
 _DISPATCHED: dict[str, Any] = {"dispatch_no": Job.dispatch_no + 1, "dispatched_at": clock()}
 _FIRST_DISPATCH = TransitionStatement(JobStatus.QUEUED, "dispatch", JobEventType.QUEUED, JOBS_BY_ID, **_DISPATCHED)
 _REDISPATCH = (
-    update(Job).where(JOBS_BY_ID, Job.status == JobStatus.QUEUED).values(_DISPATCHED).returning(Job.id, Job.queue, Job.dispatch_no)
+    update(Job)
+    .where(JOBS_BY_ID, Job.status == JobStatus.QUEUED)
+    .values(_DISPATCHED)
+    .returning(Job.id, Job.queue, Job.extras, Job.dispatch_no)
 )
 
 _CURRENT_DISPATCHES = select(Job.id, Job.dispatch_no).where(JOBS_BY_ID, scheduling.in_states(WAITING))
@@ -92,9 +96,9 @@ async def dispatch(work: Work, queues: Sequence[str], redispatch_after: float, w
     notices: list[DispatchNotice] = []
     pending = [row.id for row in rows if row.status is JobStatus.PENDING]
     if pending:
-        notices += [DispatchNotice(row.queue, row.id, row.dispatch_no) for row in await _FIRST_DISPATCH.apply(work, p_job_ids=pending)]
+        notices += [DispatchNotice(route_of(row), row.id, row.dispatch_no) for row in await _FIRST_DISPATCH.apply(work, p_job_ids=pending)]
     queued = [row.id for row in rows if row.status is JobStatus.QUEUED]
     if queued:
-        notices += [DispatchNotice(row.queue, row.id, row.dispatch_no) for row in await work.all(_REDISPATCH, {"p_job_ids": queued})]
+        notices += [DispatchNotice(route_of(row), row.id, row.dispatch_no) for row in await work.all(_REDISPATCH, {"p_job_ids": queued})]
     positions = {row.id: position for position, row in enumerate(rows)}
     return sorted(notices, key=lambda notice: positions[notice.job_id])

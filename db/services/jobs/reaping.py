@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Select, Text, any_, bindparam, or_, select, update
+from sqlalchemy import Select, Text, bindparam, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from db.core.work import Database, Work
@@ -34,7 +34,7 @@ WORKER_LOST = Failure(
 def _poll_statement() -> Select[bool, bool]:
     needs_dispatch = or_(Job.dispatched_at.is_(None), Job.dispatched_at <= clock() - interval("p_redispatch_after"))
     has_waiting = (
-        select(Job.id).where(scheduling.due(), Job.queue == any_(bindparam("p_queues", type_=ARRAY(Text))), needs_dispatch).exists()
+        select(Job.id).where(scheduling.due(), scheduling.waits_in(bindparam("p_queues", type_=ARRAY(Text))), needs_dispatch).exists()
     )
     has_expired = select(Job.id).where(scheduling.in_states(ACTIVE), Job.lease_until < clock()).exists()
     return select(has_waiting.label("has_waiting"), has_expired.label("has_expired"))

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import select, update
 
 from db.core.policy import visible
+from db.core.queues import route_of
 from db.core.work import Notice, Work
 from db.errors import NotFound, WrongState
 from db.services.jobs.transitions import JOB_BY_ID
@@ -18,7 +19,7 @@ _MAKE_DUE = (
     update(Job)
     .where(JOB_BY_ID, Job.status.in_(WAITING))
     .values(run_after=None, dispatched_at=None)
-    .returning(Job.status, Job.queue, Job.last_sequence, Job.owner_id)
+    .returning(Job.status, Job.queue, Job.extras, Job.last_sequence, Job.owner_id)
 )
 
 
@@ -30,7 +31,7 @@ async def requeue(work: Work, job_id: UUID) -> JobStatus:
         raise NotFound(str(job_id))
     job = await work.first(_MAKE_DUE, {"p_job_id": job_id})
     if job is not None:
-        work.notify(Notice(job_id, job.last_sequence, job.queue))
+        work.notify(Notice(job_id, job.last_sequence, route_of(job)))
         work.record("requeue_job", "job", job_id, job.owner_id, after={"run_after": None})
         return job.status
     status = await work.scalar(select(Job.status).where(Job.id == job_id))

@@ -55,6 +55,7 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
             owner_id=old.owner_id,
             kind=old.kind,
             queue=old.queue,
+            extras=old.extras or (),
             priority=min(old.priority, state_settings().highest_priority(old.owner_tier)),
             parameters=old.parameters,
             dataset_id=old.dataset_id,

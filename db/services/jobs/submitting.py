@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import UUID
@@ -25,7 +26,7 @@ class NewJob:
     """A job to be submitted. It belongs to `owner_id`, whoever submits it, and counts in the limits of `db.queries.storage.payer`.
 
     `timeout` is in seconds; `max_tries` defaults to its kind's.
-    With `requires_space`, it is refused if its owner is at the storage quota.
+    `extras` of the package are those that its worker must have. With `requires_space`, it is refused if its owner is at the storage quota.
     """
 
     owner_id: UUID
@@ -42,6 +43,7 @@ class NewJob:
     inputs: list[UUID] = field(default_factory=list[UUID])
     max_tries: int | None = None
     timeout: float | None = None
+    extras: Sequence[str] = ()
     requires_space: bool = False
 
 
@@ -76,6 +78,7 @@ _INSERTED_COLUMNS = (
     "kind",
     "status",
     "queue",
+    "extras",
     "priority",
     "parameters",
     "dataset_id",
@@ -104,6 +107,7 @@ async def submit(work: Work, new: NewJob) -> Row[Any]:
         "kind": new.kind,
         "status": JobStatus.PENDING,
         "queue": new.queue,
+        "extras": sorted(new.extras) or None,
         "priority": new.priority,
         "parameters": new.parameters,
         "dataset_id": new.dataset_id,

@@ -15,14 +15,15 @@ from uuid import UUID
 from sqlalchemy import CTE, ColumnElement, Interval, Row, Text, Uuid, any_, bindparam, func, insert, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from db.core.queues import route_of
 from db.core.work import Notice, Work
 from db.tables import Job, JobEvent
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import ACTIVE, TERMINAL, JobStatus, allowed_before
 
-# Values of `Notice.dispatch`, besides the name of a queue that has work and the id of a worker that has to cancel a job.
-REQUEUED_PREFIX = "back:"  # followed by a queue: a job that ran waits in it again
-CANCELLED_PREFIX = "cancelled:"  # followed by queue and job id: its dispatch notice is obsolete
+# Values of `Notice.dispatch`, besides the name of a route that has work and the id of a worker that has to cancel a job.
+REQUEUED_PREFIX = "back:"  # followed by a route: a job that ran waits in it again
+CANCELLED_PREFIX = "cancelled:"  # followed by route and job id: its dispatch notice is obsolete
 ENDED = "ended"  # a running job has ended, so the concurrency limits may allow another
 
 
@@ -140,11 +141,11 @@ def notify_change(work: Work, row: Row[Any]) -> None:
     """Notify streams and, if needed, workers: of work, of a job to cancel, or of a free place under a concurrency limit."""
     dispatch = None
     if row.status is JobStatus.PENDING:
-        dispatch = row.queue if row.attempt == 0 else f"{REQUEUED_PREFIX}{row.queue}"
+        dispatch = route_of(row) if row.attempt == 0 else f"{REQUEUED_PREFIX}{route_of(row)}"
     elif row.status is JobStatus.CANCELLING:
         dispatch = str(row.worker_id)
     elif row.status is JobStatus.CANCELLED:
-        dispatch = f"{CANCELLED_PREFIX}{row.queue}:{row.id.hex}"
+        dispatch = f"{CANCELLED_PREFIX}{route_of(row)}:{row.id.hex}"
     elif row.status in TERMINAL:
         dispatch = ENDED
     work.notify(Notice(row.id, row.last_sequence, dispatch))

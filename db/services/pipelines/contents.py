@@ -28,9 +28,13 @@ def writes_items(definition: Definition, steps: Steps) -> bool:
     return any(_role(node, steps) == "write" for node in definition["nodes"])
 
 
-def first_index(definition: Definition, steps: Steps) -> int | None:
-    """The index of a node that works on contents, if any."""
-    return next((index for index, node in enumerate(definition["nodes"]) if _role(node, steps) is not None), None)
+def first_of_videos(definition: Definition, steps: Steps, modality: Modality) -> int | None:
+    """The index of a node that works on the contents of videos, if any: of a dataset of videos each, of others those for videos alone."""
+    of_videos = [Modality.VIDEO.value]
+    for index, node in enumerate(definition["nodes"]):
+        if _role(node, steps) is not None and (modality is Modality.VIDEO or list(steps[node["step"]].modalities) == of_videos):
+            return index
+    return None
 
 
 def _writing_issues(definition: Definition, steps: Steps) -> list[Issue]:

@@ -88,9 +88,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
     version, dataset, output = await _load_inputs(work, request)
     steps = await definitions.load_steps(work)
     applied, _ = definitions.apply_parameters(pipeline.definition, request.parameters)
-    if dataset.modality is Modality.VIDEO:
-        await _require_videos(work, applied, steps)
-    await _require_embeddings(work, applied, steps, dataset.modality)
+    needed = await _require_extras(work, applied, steps, dataset.modality)
     joined = await joins.load(work, applied, steps, dataset.owner_id, version.file_columns)
     definition, training = _freeze(pipeline, joined, dataset, version, steps, request)
     model_name = canonical_name(request.model_name or pipeline.name)
@@ -114,6 +112,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
             owner_id=pipeline.owner_id,
             kind=kind,
             queue=jobs.queue_for(kind, dataset.modality),
+            extras=sorted(needed),
             priority=request.priority,
             timeout=request.timeout_seconds,
             parameters=parameters,
@@ -161,23 +160,21 @@ async def run(work: Work, request: RunRequest) -> RunResult:
     return RunResult(job.id, run_id, target_id)
 
 
-async def _require_videos(work: Work, definition: definitions.Definition, steps: definitions.Steps) -> None:
-    """Raises `InvalidInput` for a step that would find no worker that can decode frames."""
-    index = contents.first_index(definition, steps)
-    if index is not None and not await extras.can_read_videos(work, jobs.queue_for(JobKind.TRAIN, Modality.VIDEO)):
-        node = definition["nodes"][index]
-        raise invalid("pipelineId", message=f"Node {node['key']!r} of the pipeline reads frames. {extras.NO_VIDEO}")
-
-
-async def _require_embeddings(work: Work, definition: definitions.Definition, steps: definitions.Steps, modality: Modality) -> None:
-    """Raises `InvalidInput` for a step that would find no worker that has the model which embeds."""
+async def _require_extras(work: Work, definition: definitions.Definition, steps: definitions.Steps, modality: Modality) -> set[str]:
+    """Return the extras that the nodes need. Raises `InvalidInput` for one that would find no worker which has what it needs."""
+    queue = jobs.queue_for(JobKind.TRAIN, modality)
+    needed: set[str] = set()
+    index = contents.first_of_videos(definition, steps, modality)
+    if index is not None:
+        if not await extras.can_read_videos(work, queue):
+            node = definition["nodes"][index]
+            raise invalid("pipelineId", message=f"Node {node['key']!r} of the pipeline reads frames. {extras.NO_VIDEO}")
+        needed.add(extras.VIDEO)
     for node in definition["nodes"]:
         step = steps.get(node["step"])
-        if step is None or step.parameter_schema.get("x-extra") != extras.EMBEDDINGS:
-            continue
-        if not await extras.is_installed(work, jobs.queue_for(JobKind.TRAIN, modality), extras.EMBEDDINGS):
-            raise invalid("pipelineId", message=f"Node {node['key']!r} of the pipeline needs an extra. {extras.NO_EMBEDDINGS}")
-        return
+        if step is not None and (extra := step.parameter_schema.get("x-extra")) is not None:
+            needed |= {*await extras.require(work, queue, [extra], "pipelineId", f"Node {node['key']!r} of the pipeline")}
+    return needed
 
 
 async def _load_inputs(work: Work, request: RunRequest) -> tuple[Row[Any], Row[Any], Row[Any] | None]:

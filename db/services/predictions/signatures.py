@@ -16,8 +16,10 @@ from db.core.policy import visible
 from db.core.work import Work
 from db.errors import NotFound, invalid
 from db.queries.artifacts import MODEL, SIGNATURE
+from db.services import extras
 from db.stores.objects import ObjectStore
 from db.tables import Artifact, Model, ModelVersion, StoredObject
+from db.tables.datasets import Modality
 from db.tables.models import ModelFormat
 
 MAX_SIGNATURE_BYTES = 4 * 1024**2
@@ -119,6 +121,14 @@ def _input(document: Mapping[str, Any], read: AbstractSet[str], roots: Mapping[s
     )
 
 
+def needed_extras(model: Row[Any], signature: Signature) -> list[str]:
+    """The extras of the package that a worker must have to predict with the model."""
+    reads_videos = Modality.VIDEO.name in signature.modalities
+    embeds = any(each.is_embedded for each in signature.inputs)
+    needed = [*extras.of_framework(model.framework), *extras.of_modality(Modality.VIDEO if reads_videos else None)]
+    return [*needed, extras.EMBEDDINGS] if embeds else needed
+
+
 async def load_model(work: Work, version_id: UUID) -> Row[Any]:
     """Load a version of a model that is not deleted, and where its signature lies; keep the model from being deleted meanwhile.
 
@@ -133,6 +143,7 @@ async def load_model(work: Work, version_id: UUID) -> Row[Any]:
             ModelVersion.number,
             ModelVersion.format,
             ModelVersion.algorithm,
+            ModelVersion.framework,
             ModelVersion.problem_type,
             ModelVersion.run_id,
             Model.name,

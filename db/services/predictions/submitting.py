@@ -14,9 +14,9 @@ from db.core.checks import Checks
 from db.core.viewer import Viewer
 from db.core.work import Database, Work
 from db.errors import NotFound, WrongState
-from db.services import idempotency, jobs, output_datasets
+from db.services import extras, idempotency, jobs, output_datasets
 from db.services.predictions.inputs import check_columns, check_rows
-from db.services.predictions.signatures import Signature, load_model, read_signature
+from db.services.predictions.signatures import Signature, load_model, needed_extras, read_signature
 from db.stores.objects import ObjectStore
 from db.tables import DatasetProfile, DatasetVersion, JobDocument
 from db.tables.jobs import JobKind
@@ -88,12 +88,14 @@ async def predict(database: Database, objects: ObjectStore, viewer: Viewer, requ
         if stored_answer is not None:
             return UUID(stored_answer["job"])
         model = await load_model(work, request.model_version_id)
+        queue = jobs.queue_for(KIND.kind, None)
         job = await jobs.submit(
             work,
             jobs.NewJob(
                 owner_id=model.owner_id,
                 kind=KIND.kind,
-                queue=jobs.queue_for(KIND.kind, None),
+                queue=queue,
+                extras=await extras.require(work, queue, needed_extras(model, signature), "modelVersionId", "The model"),
                 parameters={"rows": len(rows)},
                 model_version_id=model.id,
             ),
@@ -139,12 +141,15 @@ async def _submit_dataset(work: Work, request: DatasetRequest, signature: Signat
         output_id = output_datasets.require_same_owner(request.output_dataset_id, output, dataset)
     else:
         output_id = await output_datasets.create(work, dataset, name, f"Predictions for {dataset.name} by the model {name}.")
+    queue = jobs.queue_for(KIND.kind, dataset.modality)
+    needed = await extras.require(work, queue, needed_extras(model, signature), "modelVersionId", "The model")
     job = await jobs.submit(
         work,
         jobs.NewJob(
             owner_id=dataset.owner_id,
             kind=KIND.kind,
-            queue=jobs.queue_for(KIND.kind, dataset.modality),
+            queue=queue,
+            extras=needed,
             parameters={str(KIND.target): str(output_id)},
             dataset_id=dataset.id,
             dataset_version_id=version.id,

@@ -148,5 +148,6 @@ XGBOOST = Step(
         requires=NAME,
     ),
     requires_target=True,
+    extra=NAME,
     problem_types=("CLASSIFICATION", "REGRESSION"),
 )

@@ -46,26 +46,26 @@ class EarlyStoppingParameters(Parameters):
         ge=1,
         le=10_000,
         title="Early stopping",
-        description="Stops when the validation rows have not been predicted better for this many rounds, and keeps the model of the best round; the"
-        " split must hold out validation rows.",
+        description="Stops when the validation rows have not been predicted better for this many steps (rounds or epochs), and keeps the model of the"
+        " best one; the split must hold out validation rows.",
         json_schema_extra={"x-needs-validation-rows": True},
     )
     early_stopping_metric: Literal["validation_loss", "validation_accuracy", "validation_r2"] = Field(
         default="validation_loss",
         title="Early stopping by",
-        description="The curve that tells which round is best: the loss, or the accuracy of a classification or the R² of a regression.",
+        description="The curve that tells which step is best: the loss, or the accuracy of a classification or the R² of a regression.",
     )
     early_stopping_min_delta: float = Field(
         default=0.0,
         ge=0,
         le=1e9,
         title="Least improvement",
-        description="How much better than the best round another must be to count as better.",
+        description="How much better than the best step another must be to count as better.",
     )
     checkpoint_every: int | None = Field(
         default=None,
         ge=1,
         le=10_000,
         title="Checkpoints",
-        description="Keeps the model after every so many rounds as a file: the last 10 such, and that of the best round.",
+        description="Keeps the model after every so many steps as a file: the last 10 such, and that of the best step.",
     )
