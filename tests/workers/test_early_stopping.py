@@ -32,7 +32,7 @@ def noisy(name: str) -> pl.DataFrame:
 
 def trained(folder: Path, frame: pl.DataFrame, step: str, parameters: dict[str, Any]) -> tuple[Any, Any]:
     folder.mkdir()
-    return run(folder, frame, chain(SPLIT, (step, parameters)), target="target")
+    return run(folder, frame, chain(SPLIT, *(["scale"] if step == "train_mlp" else []), (step, parameters)), target="target")
 
 
 def predicted(path: Path, frame: pl.DataFrame) -> Any:
@@ -48,6 +48,7 @@ TRAININGS = [
     exhaustive("train_gradient_boosting", "wine", {"learning_rate": 0.3}),
     ("train_xgboost", "wine", {"early_stopping_min_delta": 0.01}),
     exhaustive("train_xgboost", "diabetes", {}),
+    ("train_mlp", "wine", {"learning_rate_init": 0.05, "hidden_layers": [8]}),
 ]
 
 
@@ -56,7 +57,8 @@ def test_the_model_is_that_of_a_training_of_as_many_steps_and_so_is_each_checkpo
     tmp_path: Path, step: str, data: str, parameters: dict[str, Any]
 ) -> None:
     frame = noisy(data)
-    stopping = {**parameters, "n_estimators": 400, "early_stopping_rounds": 10, "checkpoint_every": 3}
+    steps = "max_iter" if step == "train_mlp" else "n_estimators"
+    stopping = {**parameters, steps: 400, "early_stopping_rounds": 10, "checkpoint_every": 3}
     result, report = trained(tmp_path / "early", frame, step, stopping)
     metric = parameters.get("early_stopping_metric", "validation_loss")
     values = [value for _, value in report.metric_points[metric]]
@@ -69,7 +71,7 @@ def test_the_model_is_that_of_a_training_of_as_many_steps_and_so_is_each_checkpo
     assert checkpoints[best] == artifact_path(result, "MODEL")
     shorter = {key: value for key, value in parameters.items() if not key.startswith("early")}
     for at in {best, max(checkpoints)}:
-        plain, _ = trained(tmp_path / str(at), frame, step, {**shorter, "n_estimators": at + 1})
+        plain, _ = trained(tmp_path / str(at), frame, step, {**shorter, steps: at + 1})
         assert plain["best_step"] is None
         assert not any(each["role"] == "CHECKPOINT" for each in plain["artifacts"])
         np.testing.assert_array_equal(predicted(checkpoints[at], frame), predicted(artifact_path(plain, "MODEL"), frame))

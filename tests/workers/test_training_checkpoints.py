@@ -40,10 +40,11 @@ TRAININGS: list[tuple[str, dict[str, Any]]] = [
     ("train_random_forest", {"n_estimators": 40}),
     ("train_random_forest", {"n_estimators": 40, "class_weight": "balanced"}),
     ("train_mlp", {"max_iter": 12, "hidden_layers": [8, 4], "batch_size": 50, "learning_rate_init": 0.01}),
+    ("train_mlp", {"max_iter": 60, "early_stopping_rounds": 4, "checkpoint_every": 3, "learning_rate_init": 0.05, "hidden_layers": [8]}),
     ("train_mlp", {"max_iter": 40, "patience": 1, "learning_rate_init": 0.5, "activation": "tanh", "batch_size": 1_000}),
 ]
 
-QUICK = {(1, "label"), (7, "label"), (8, "amount"), (10, "label")}  # of boosting, early stopping, a forest and a neural network
+QUICK = {(1, "label"), (7, "label"), (8, "amount"), (11, "label")}  # of boosting, early stopping, a forest and a neural network
 
 
 class Interrupted(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,16 +12,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from workers.ml.architectures import Architecture, perceptron
+from workers.ml.early_stopping import EarlyStopping, checkpoint_steps
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
 from workers.ml.steps.train_linear import measures
-from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters
+from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters, EarlyStoppingParameters
 from workers.ml.trainer import Trainer, TrainingMonitor, TrainingRows
 
 DEFAULT_WIDTH = 100
 
 
-class MlpParameters(ClassifierOrRegressorParameters):
+class MlpParameters(EarlyStoppingParameters, ClassifierOrRegressorParameters):
     hidden_layers: list[Annotated[int, Field(ge=1, le=1_000)]] = Field(
         default=[100],
         min_length=1,
@@ -102,10 +104,12 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     if batch_size != "auto":
         estimator.set_params(batch_size=min(batch_size, len(rows.train)))  # scikit-learn does the same, and warns at each epoch
     classes = {"classes": np.unique(rows.train_target)} if hasattr(estimator, "predict_proba") else {}
+    early_stopping, kept = monitor.early_stopping, _Kept(monitor.checkpoint_every)
     restored = monitor.checkpoints.restore("epoch", lambda path: _read_state(path, clone(estimator), rows, classes))
     best, epochs_without_progress, epoch = math.inf, 0, 0
     if restored is not None:
-        estimator, epoch = restored.model, restored.done
+        (estimator, kept.models), epoch = restored.model, restored.done
+        early_stopping.restore(restored.notes["early_stopping"])
         best, epochs_without_progress = restored.notes["best"], restored.notes["epochs_without_progress"]
         vars(estimator).update(
             t_=epoch * len(rows.train), best_loss_=np.float64(best), _no_improvement_count=epochs_without_progress, loss_curve_=[]
@@ -113,39 +117,66 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     else:
         estimator.set_params(random_state=np.random.RandomState(seed))
     monitor.begin_steps(epoch)
-    while epoch < max_iter and epochs_without_progress <= patience:
+    while epoch < max_iter and epochs_without_progress <= patience and not early_stopping.has_stopped:
         estimator.partial_fit(rows.train, rows.train_target, **classes)
         loss = float(estimator.loss_curve_[-1])
         epochs_without_progress = epochs_without_progress + 1 if loss > best - estimator.tol else 0
         best = min(best, loss)
-        monitor.add_step(epoch, max_iter, measures(estimator, rows), estimator.learning_rate_init)
+        measured = measures(estimator, rows)
+        monitor.add_step(epoch, max_iter, measured, estimator.learning_rate_init)
+        early_stopping.update(epoch, measured)
+        kept.add(epoch, early_stopping, estimator.coefs_ + estimator.intercepts_)
         epoch += 1
         monitor.progress(epoch, max_iter)
-        if epoch < max_iter and epochs_without_progress <= patience and monitor.checkpoints.is_due:
-            notes = {"best": best, "epochs_without_progress": epochs_without_progress}
-            monitor.checkpoints.save(epoch, max_iter, partial(_write_state, estimator), **notes)
-    if epoch == max_iter and epochs_without_progress <= patience:
+        is_over = epoch == max_iter or epochs_without_progress > patience or early_stopping.has_stopped
+        if not is_over and monitor.checkpoints.is_due:
+            notes = {"best": best, "epochs_without_progress": epochs_without_progress, "early_stopping": early_stopping.notes}
+            monitor.checkpoints.save(epoch, max_iter, partial(_write_state, estimator, kept.models), **notes)
+    if epoch == max_iter and epochs_without_progress <= patience and early_stopping.patience is None:
         monitor.reporter.log(f"The training loss was still falling after {max_iter} epochs. Scale the features, or raise max_iter.")
     for name in ("_optimizer", "_random_state", "_best_coefs", "_best_intercepts", "loss_curve_"):
         # The state of the training: not used for predictions, but it would be stored in the model file.
         vars(estimator).pop(name, None)
-    return estimator.set_params(random_state=seed, batch_size=batch_size)
+    estimator.set_params(random_state=seed, batch_size=batch_size)
+    monitor.kept = {step: _with_parameters(estimator, kept.models[step]) for step in monitor.checkpoint_steps(epoch)}
+    return estimator if early_stopping.patience is None else _with_parameters(estimator, kept.models[early_stopping.best_step])
 
 
-def _write_state(estimator: Any, path: Path) -> None:
-    """Write all that the next epoch depends on as plain arrays: parameters, the moments of Adam and the generator that shuffles."""
+class _Kept:
+    """The parameters after the epochs that are kept: those of the best one, and of each that becomes a checkpoint."""
+
+    def __init__(self, every: int | None) -> None:
+        self._every = every
+        self.models: dict[int, list[Any]] = {}
+
+    def add(self, epoch: int, early_stopping: EarlyStopping, parameters: list[Any]) -> None:
+        wanted = {*checkpoint_steps(self._every, epoch + 1), *([] if early_stopping.patience is None else [early_stopping.best_step])}
+        if epoch in wanted:
+            self.models[epoch] = [values.copy() for values in parameters]
+        self.models = {step: model for step, model in self.models.items() if step in wanted}
+
+
+def _with_parameters(estimator: Any, parameters: list[Any]) -> Any:
+    result, layers = copy(estimator), len(estimator.coefs_)
+    result.coefs_, result.intercepts_ = parameters[:layers], parameters[layers:]
+    return result
+
+
+def _write_state(estimator: Any, kept: dict[int, list[Any]], path: Path) -> None:
+    """Write all that the next epoch depends on as plain arrays: parameters, the moments of Adam and the generator that shuffles; and what is kept."""
     import numpy as np
 
     _, keys, position, *_ = estimator.random_state.get_state()
     optimizer = estimator._optimizer  # noqa: SLF001 - scikit-learn has no other way to go on later
     groups = {"parameter": estimator.coefs_ + estimator.intercepts_, "mean": optimizer.ms, "square": optimizer.vs}
+    groups |= {f"kept_{step}": parameters for step, parameters in kept.items()}
     arrays = {f"{name}_{number}": values for name, members in groups.items() for number, values in enumerate(members)}
     with path.open("wb") as file:
-        np.savez(file, keys=keys, position=np.array(position), steps=np.array(optimizer.t), **arrays)
+        np.savez(file, keys=keys, position=np.array(position), steps=np.array(optimizer.t), kept=np.array(list(kept), np.int64), **arrays)
 
 
-def _read_state(path: Path, estimator: Any, rows: TrainingRows, classes: dict[str, Any]) -> Any:
-    """Return a network, made of one that is not fitted, whose next epoch is that after the checkpoint."""
+def _read_state(path: Path, estimator: Any, rows: TrainingRows, classes: dict[str, Any]) -> tuple[Any, dict[int, list[Any]]]:
+    """Return a network, made of one that is not fitted, whose next epoch is that after the checkpoint, and the parameters that are kept."""
     import numpy as np
 
     generator = np.random.RandomState(0)
@@ -162,7 +193,8 @@ def _read_state(path: Path, estimator: Any, rows: TrainingRows, classes: dict[st
     optimizer = estimator._optimizer  # noqa: SLF001 - see _write_state
     optimizer.t = int(arrays["steps"])
     optimizer.ms, optimizer.vs = ([arrays[f"{name}_{number}"] for number in range(len(parameters))] for name in ("mean", "square"))
-    return estimator
+    kept = {int(step): [arrays[f"kept_{step}_{number}"] for number in range(len(parameters))] for step in arrays["kept"]}
+    return estimator, kept
 
 
 def architecture(estimator: Any) -> Architecture:
@@ -179,7 +211,7 @@ MLP = Step(
     place="train",
     takes=("number",),
     run=run,
-    trainer=Trainer("scikit-learn", build, fit, architecture=architecture),
+    trainer=Trainer("scikit-learn", build, fit, steps_parameter="max_iter", architecture=architecture),
     requires_target=True,
     problem_types=("CLASSIFICATION", "REGRESSION"),
 )
