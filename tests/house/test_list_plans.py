@@ -161,6 +161,7 @@ async def test_each_filter_and_each_order_has_an_index(
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("viewer", VIEWERS)
 async def test_each_two_filters_and_each_page_have_an_index(
     viewer: str, parents: dict[str, Parents], settings: StateSettings, live_server: LiveServer
