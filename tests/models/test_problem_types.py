@@ -75,6 +75,7 @@ async def test_what_only_the_values_decide_is_refused_before_the_training_starts
     assert (await ada.wait(again["job"]["id"]))["status"] == "COMPLETED"
 
 
+@pytest.mark.exhaustive
 async def test_of_two_first_trainings_the_one_that_settles_first_decides(ada: Client, worker: object, database: Database) -> None:
     version = await ada.ingest("d", TABLE)
     started = await ada.run_pipeline(await pipeline(ada, "m", "random_forest", target="label", n_estimators=300), version)
