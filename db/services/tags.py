@@ -177,7 +177,7 @@ async def _lock_things(work: Work, things: Sequence[Thing]) -> UUID:
     for kind, (table, _) in KINDS.items():
         ids = by_kind.get(kind, [])
         if kind == "experiment" and "run" in by_kind:
-            parents = select(Run.experiment_id).where(equals_any(Run.id, by_kind["run"]))
+            parents = select(Run.experiment_id).where(equals_any(Run.id, by_kind["run"]), visible(Run, work.viewer))
             ids = [*ids, *(row.experiment_id for row in await work.all(parents))]
         if ids:
             owners |= await _lock_rows(work, table, ids)

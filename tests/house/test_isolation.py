@@ -214,12 +214,12 @@ def _probed(number: int, place: Place, ids: Mapping[str, str], part: int) -> lis
 
 async def _rows_of(database: Database, owner: UUID) -> dict[str, str]:
     """Return a digest of all rows of an owner, by table; without the last use of a token, which the owner's own requests set, and without
-    counters, which a worker corrects where a factory inserted rows past their triggers."""
+    counters, also of tags, which a worker corrects where a factory inserted rows past their triggers."""
     digests: dict[str, str] = {}
     for table in Table.metadata.sorted_tables:
         condition = owner_condition(table, owner)
         if condition is not None and table.name != "user_counters":
-            row = func.to_jsonb(literal_column(table.name)).op("-")(literal_column("'last_used_at'"))
+            row = func.to_jsonb(literal_column(table.name)).op("-")(literal_column("ARRAY['last_used_at', 'usage_count']"))
             rows = select(cast(row, Text).label("row")).select_from(table).where(condition).subquery()
             digest = select(func.md5(func.string_agg(rows.c.row, aggregate_order_by(literal_column("'|'"), rows.c.row))).label("digest"))
             digests[table.name] = (await database.rows(digest))[0].digest
