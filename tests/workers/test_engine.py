@@ -54,7 +54,6 @@ async def test_a_killed_body_uses_a_try_and_starts_again(harness_with_worker: Wo
     assert await harness_with_worker.outcomes(job_id) == ["retrying", "completed"]
 
 
-@pytest.mark.exhaustive
 async def test_a_frozen_worker_has_no_body_alive_when_another_begins(harness: WorkerHarness) -> None:
     await asyncio.gather(harness.start_worker(), harness.start_worker())
     job_id = await harness.submit("long")
