@@ -235,6 +235,10 @@ class StateSettings(TrellisSettings):
         description="Seconds between removals of operations older than `TRELLIS_API_REQUEST_RETENTION`, and of their sums older than"
         " `TRELLIS_API_METRICS_RETENTION`. 0: never.",
     )
+    maintenance_schedule_studies: Interval = Field(
+        default=10.0,
+        description="Seconds between runs that schedule the studies of which a process died before it did, and end those whose time is over. 0: never.",
+    )
     maintenance_run_import_schedules: Interval = Field(
         default=15.0, description="Seconds between runs that start the imports that are due. 0: never."
     )

@@ -31,6 +31,7 @@ DOMAINS = (
     "exports",
     "explanations",
     "search",
+    "studies",
     "audit",
     "usage",
 )

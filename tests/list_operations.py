@@ -70,6 +70,8 @@ VALUES: Mapping[str, Sequence[Any]] = {
     "ItemFilter.severity": (["high"], ["none"]),
     "ItemFilter.hasIssues": (True, False),
     "ItemFilter.features": ([{"key": "rms", "lte": 0.5}], [{"key": "width"}], [{"key": "rms", "gte": 0.1}, {"key": "peak", "gte": 0.99}]),
+    "StudyFilter.status": (["COMPLETED"], ["PAUSED"], ["PAUSED", "FAILED"]),
+    "TrialFilter.status": (["COMPLETED"], ["PRUNED"], ["PRUNED", "FAILED"]),
     "RunFilter.status": (["COMPLETED"], ["RUNNING"], ["CANCELLED"], ["RUNNING", "FAILED"]),
     "RunFilter.metrics": (
         [{"key": "loss", "lte": 0.5}],
@@ -107,7 +109,7 @@ KEY = "01997a00000070008000000000000000"  # of a row in the middle of a list, if
 
 @dataclass(frozen=True)
 class Parents:
-    """Ids for the lists under an object and for filters by id: `dataset`, `pipeline`, `version`, `job`, `experiment`, `model`, `user`."""
+    """Ids for the lists under an object and for filters by id: `dataset`, `pipeline`, `version`, `job`, `experiment`, `model`, `study`, `user`."""
 
     ids: Mapping[str, str]
 

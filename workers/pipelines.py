@@ -37,6 +37,7 @@ from workers.pipeline_exports import FIRST_PERCENT, export_result
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.failures import BodyFailed
+from workers.studies import begin_trial, keep_result
 
 LEAKS = ("LEAKED_ITEMS", "SIMILAR_ACROSS_SPLITS")  # issues of a version, see `workers.ml.items.records`
 BODY = "workers.ml.training:run_pipeline"
@@ -44,7 +45,8 @@ BODY = "workers.ml.training:run_pipeline"
 
 @task(JobKind.TRAIN)
 async def train(attempt: Attempt) -> Effects:
-    """Train a model. Metric points are written during the run, the model version in the settle."""
+    """Train a model. Metric points are written during the run, the model version in the settle; a trial of a study keeps its files instead."""
+    trial = await begin_trial(attempt)
     job = attempt.job
     (run,) = await attempt.database.rows(select(*Run.__table__.c).where(Run.job_id == job.id))
     attempt.reports.run_id = run.id
@@ -52,15 +54,15 @@ async def train(attempt: Attempt) -> Effects:
     model_path = attempt.folder / "found"
     checkpoint = await attempt.checkpoints.load("training", model_path)
     resume_from = None if checkpoint is None else {"state": checkpoint.state["body"], "path": str(model_path)}
-    ran = await _run(
-        attempt,
-        checkpointing={"interval": attempt.checkpoint_interval, "checkpoint": resume_from},
-        model={"name": job.parameters["modelName"], "problem_type": await _model_problem_type(attempt)},
-    )
+    model = {} if trial is not None else {"model": await _model_spec(attempt)}
+    ran = await _run(attempt, checkpointing={"interval": attempt.checkpoint_interval, "checkpoint": resume_from}, **model)
     prefix = f"models/{job.owner_id}/{job.id}/{attempt.key}/artifacts"
     files = await _store_artifacts(attempt, ran.result["artifacts"], prefix)
 
     async def effects(work: Work, settled: Row[Any]) -> Sequence[str]:
+        if trial is not None:
+            duplicate_keys = await keep_result(work, settled, trial, run, ran.result, files)
+            return [*duplicate_keys, *await ran.add_rest(work, settled, first=0)]
         try:
             output = await models.add_version(work, settled, run, ran.result, files)
         except Conflict as error:  # another first version of the model was settled during this training
@@ -121,11 +123,12 @@ async def _store_items(attempt: Attempt, result: dict[str, Any], prefix: str) ->
     return versions.StoredItems(file, lines, files)
 
 
-async def _model_problem_type(attempt: Attempt) -> str | None:
-    """Return the problem type that the model has now. The submission could not compare it if only the data tell what is trained."""
+async def _model_spec(attempt: Attempt) -> dict[str, Any]:
+    """Return the name of the model and its present problem type. The submission could not compare that if only the data tell what is trained."""
+    name = attempt.job.parameters["modelName"]
     async with attempt.database.work(SYSTEM) as work:
-        problem_type = await models.problem_type(work, attempt.job.owner_id, attempt.job.parameters["modelName"])
-    return None if problem_type is None else problem_type.name
+        problem_type = await models.problem_type(work, attempt.job.owner_id, name)
+    return {"name": name, "problem_type": None if problem_type is None else problem_type.name}
 
 
 @dataclass(frozen=True, slots=True)

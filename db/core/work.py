@@ -44,6 +44,9 @@ class Notice:
     dispatch: str | None = None
 
 
+AfterCommit = Callable[["Database"], Awaitable[None]]
+
+
 class NoticePublisher(Protocol):
     """Publish notices, and the ids of users whose sessions are to be revalidated. A lost notice delays a stream and loses nothing."""
 
@@ -63,6 +66,7 @@ class Work:
     before_commit_actions: list[tuple[UUID, Callable[[], Awaitable[None]]]] = field(
         default_factory=list[tuple[UUID, Callable[[], Awaitable[None]]]]
     )
+    after_commit_actions: dict[UUID, AfterCommit] = field(default_factory=dict[UUID, "AfterCommit"])
 
     async def all(self, statement: Executable, parameters: Any = None) -> Sequence[Row[Any]]:
         return (await self.connection.execute(statement, parameters)).all()
@@ -139,6 +143,11 @@ class Work:
         and no transaction that holds one waits for another kind of lock.
         """
         self.before_commit_actions.append((user_id, action))
+
+    def after_commit(self, subject_id: UUID, action: AfterCommit) -> None:
+        """Run `action`, once for a subject, when the commit is done. It may not be run, as after a crash, and its errors are logged: something else
+        has to make up for it."""
+        self.after_commit_actions[subject_id] = action
 
     async def run_before_commit(self) -> None:
         """Write the events of the audit, then run the callbacks of `before_commit`."""
@@ -244,6 +253,11 @@ class Database:
                 yield work
                 await work.run_before_commit()
         await self._publish(work)
+        for subject_id, action in work.after_commit_actions.items():
+            try:
+                await action(self)
+            except Exception:  # the commit stands
+                log.warning("after_commit_failed", subject=str(subject_id), exc_info=True)
 
     async def _publish(self, work: Work) -> None:
         notices = tuple(work.notices.values())

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 
+from db.core.goal import Goal
 
-class Goal(StrEnum):
-    """Which values of a metric are better."""
-
-    MAXIMIZE = "maximize"
-    MINIMIZE = "minimize"
-
+__all__ = ["Goal", "goal_of"]
 
 # The names of the workers' metrics and the usual names of others, without the affixes below.
 _MAXIMIZED = (

@@ -77,6 +77,14 @@ def price(kind: JobKind) -> int:
     return state_settings().credit_prices.get(kind.name, 0)
 
 
+async def require(work: Work, payer_id: UUID, cost: int) -> None:
+    """Raise `InsufficientCredits` if the account could not pay this now; nothing is held."""
+    if cost:
+        available = await work.scalar(select(User.credit_balance).where(User.id == payer_id))
+        if available < cost:
+            raise InsufficientCredits(cost, available)
+
+
 async def hold(work: Work, owner_id: UUID, cost: int, job_id: UUID) -> None:
     """Hold a job's cost until `charge` or `release`. Raises `InsufficientCredits`."""
     await _write_entry(work, owner_id, CreditKind.HOLD, -cost, cost, job_id)

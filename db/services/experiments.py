@@ -47,6 +47,7 @@ class NewRun:
     hyperparameters: dict[str, Any]
     config: dict[str, Any]
     name: str | None = None
+    study_id: UUID | None = None
 
 
 async def create(work: Work, new: NewExperiment) -> UUID:
@@ -151,6 +152,7 @@ async def add_run(work: Work, new: NewRun) -> UUID:
         dataset_id=new.dataset_id,
         dataset_version_id=new.dataset_version_id,
         pipeline_id=select(Job.pipeline_id).where(Job.id == new.job_id).scalar_subquery(),
+        study_id=new.study_id,
     )
     return await work.scalar(insertion.returning(Run.id))
 

@@ -165,8 +165,30 @@ async def add_version(work: Work, job: Row[Any], run: Row[Any], result: Result, 
     `result` is a `PipelineResult` of kind "model". All points of the run must be written before. Raises `Conflict` if the model has another
     problem type: one without versions gets it from whichever training settles first.
     """
+    output = WrittenOutput(await register_version(work, job, run, result, job.parameters["modelName"]))
+    await outputs.add_artifacts(work, job, files, output.duplicate_keys, model_version_id=output.id, run_id=run.id)
+    await record_training(work, run.id, result)
+    return output
+
+
+async def record_training(work: Work, run_id: UUID, result: Result) -> None:
+    """Write what was trained to the run."""
+    values = {
+        "hyperparameters": result["hyperparameters"],
+        "algorithm": result["algorithm"],
+        "architecture": result["network"],
+        "best_step": result["best_step"],
+    }
+    await work.run(update_rows(Run).where(Run.id == run_id).values(values))
+
+
+async def register_version(work: Work, job: Row[Any], run: Row[Any], result: Result, name: str) -> UUID:
+    """Add what a run trained, without its files, as the next version of the model of this name, and as an output of its job; return its id.
+
+    Creates that model if missing. Raises `Conflict` if it has another problem type.
+    """
     trained = ProblemType[result["problem_type"]]
-    model_id = await _ensure_model(work, job, trained)
+    model_id = await _ensure_model(work, job, trained, name)
     increment = update_rows(Model).where(Model.id == model_id).values(last_number=Model.last_number + 1)
     number = await work.scalar(increment.returning(Model.last_number))
     columns = (
@@ -200,19 +222,11 @@ async def add_version(work: Work, job: Row[Any], run: Row[Any], result: Result, 
         snapshot_id=job.snapshot_id,
         dataset_version_id=job.dataset_version_id,
     )
-    output = WrittenOutput(await work.scalar(statement.returning(ModelVersion.id)))
+    version_id: UUID = await work.scalar(statement.returning(ModelVersion.id))
     # The model's row is locked, so no other transaction inserts the same.
     await work.run(upsert(ModelDataset).values(model_id=model_id, dataset_id=job.dataset_id).on_conflict_do_nothing())
-    await outputs.add_artifacts(work, job, files, output.duplicate_keys, model_version_id=output.id, run_id=run.id)
-    trained_values = {
-        "hyperparameters": result["hyperparameters"],
-        "algorithm": result["algorithm"],
-        "architecture": result["network"],
-        "best_step": result["best_step"],
-    }
-    await work.run(update_rows(Run).where(Run.id == run.id).values(trained_values))
-    await outputs.add_outputs(work, job, [(ModelVersion, output.id)])
-    return output
+    await outputs.add_outputs(work, job, [(ModelVersion, version_id)])
+    return version_id
 
 
 def _finite_or_none(value: float | None) -> float | None:
@@ -220,8 +234,8 @@ def _finite_or_none(value: float | None) -> float | None:
     return value if value is not None and value - value == 0 else None
 
 
-async def _ensure_model(work: Work, job: Row[Any], trained: ProblemType) -> UUID:
-    owner_id, name = job.owner_id, job.parameters["modelName"]
+async def _ensure_model(work: Work, job: Row[Any], trained: ProblemType, name: str) -> UUID:
+    owner_id = job.owner_id
     insertion = upsert(Model).values(owner_id=owner_id, created_by_id=job.created_by_id, name=name, problem_type=trained)
     is_live = Model.deleted_at.is_(None)
     upsert_statement = insertion.on_conflict_do_update(

@@ -64,7 +64,9 @@ async def add_artifact(
     return await work.scalar(insert(Artifact).values(values).returning(Artifact.id))
 
 
-async def add_artifacts(work: Work, job: Row[Any], files: Sequence[StoredFile], duplicate_keys: list[str], **parent: UUID) -> None:
+async def add_artifacts(
+    work: Work, job: Row[Any], files: Sequence[StoredFile], duplicate_keys: list[str], attempt: int | None = None, **parent: UUID
+) -> None:
     """Add several files as `add_artifact` does, in two statements however many there are."""
     if not files:
         return
@@ -77,7 +79,8 @@ async def add_artifacts(work: Work, job: Row[Any], files: Sequence[StoredFile], 
     rows = [{"owner_id": job.owner_id, "object_key": file.key, "sha256": sha256, "size_bytes": size} for (sha256, size), file in distinct]
     stored = {(row.sha256, row.size_bytes): row for row in await work.all(upsert_statement, rows)}
     duplicate_keys += [file.key for file in files if stored[file.sha256, file.size].object_key != file.key]
-    await work.run(insert(Artifact), [{**_artifact_values(job, file, stored[file.sha256, file.size].id), **parent} for file in files])
+    rest = {"attempt": attempt, **parent}
+    await work.run(insert(Artifact), [{**_artifact_values(job, file, stored[file.sha256, file.size].id), **rest} for file in files])
 
 
 def _artifact_values(job: Row[Any], file: StoredFile, object_id: UUID) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from db.tables.pipelines import Pipeline, PipelineInput, PipelineSnapshot, StepD
 from db.tables.proposals import SchemaProposal
 from db.tables.schedules import ImportSchedule
 from db.tables.search import SearchEntry
+from db.tables.studies import Study, StudyEvent, Trial
 from db.tables.tags import Tag, Tagging
 from db.tables.usage import ApiMetric, ApiRequest
 
@@ -102,9 +103,12 @@ __all__ = [
     "StagedPoint",
     "StepDefinition",
     "StoredObject",
+    "Study",
+    "StudyEvent",
     "Table",
     "Tag",
     "Tagging",
+    "Trial",
     "Upload",
     "Uptime",
     "User",

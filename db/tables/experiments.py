@@ -100,6 +100,7 @@ class Run(Table, policy=Owned()):
         filter_index("runs", "pipeline_id"),
         filter_index("runs", "algorithm"),
         Index("ix_runs_algorithm_experiment_id", "algorithm", "experiment_id"),
+        filter_index("runs", "study_id"),
         filter_index("runs", "status"),
         Index("ix_runs_number", "number", "id"),
         *(Index(f"ix_runs_{column}_number", column, "number", "id") for column in ("owner_id", "dataset_id", "dataset_version_id")),
@@ -138,6 +139,7 @@ class Run(Table, policy=Owned()):
     dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id", ondelete="RESTRICT"))
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"))
     pipeline_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipelines.id", ondelete="RESTRICT"))
+    study_id: Mapped[UUID | None] = mapped_column(ForeignKey("studies.id", ondelete="RESTRICT"))
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()
     started_at: Mapped[datetime | None]

@@ -58,6 +58,7 @@ class RunFilter(Filter):
     dataset_version_id: ID | None = reference("version", description="The dataset version that it trains on.")
     pipeline_id: ID | None = reference("pipeline", description="The pipeline that it trains by.")
     name: StringFilter | None = strawberry.field(description="Its name.")
+    study_id: ID | None = reference("study", description="The study of which it is a trial.")
     status: list[RunStatus] | None = strawberry.field(description="Its current status.")
     algorithm: str | None = strawberry.field(
         description="The algorithm of the model that it trained, such as `RandomForestClassifier`; case matters."

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import strawberry
 from strawberry import ID
 
-from db.errors import NotFound, Unavailable
+from db.errors import NotFound
 from db.queries import jobs, metrics, runs
 from db.tables.experiments import RunStatus
 from graph.core.context import Context, Info
 from graph.core.errors import BadUserInput
 from graph.core.ids import decode
 from graph.core.permissions import subscription
+from graph.core.session_reads import read_with_retry
 from graph.experiments.metrics import MetricBatch
 from graph.experiments.types import MAX_KEYS
 
 if TYPE_CHECKING:
     from db.core.viewer import Viewer
-    from db.streams.sessions import Session
-
-T = TypeVar("T")
 
 BATCH_INTERVAL = 0.3  # seconds between two batches while the run goes on
 TERMINAL_STATUSES = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
@@ -74,8 +72,8 @@ async def _stream_batches(context: Context, run: Any, last_batch: int, keys: lis
         while True:
             viewer = session.viewer
             # Read the status before the points: a run that has ended records no more points.
-            has_ended = await _read_with_retry(session, lambda: _has_ended(context, session.viewer, run.id))
-            rows = await _read_with_retry(session, lambda: metrics.points_after(context.database, session.viewer, run.id, last_batch, keys))  # noqa: B023 - called at once
+            has_ended = await read_with_retry(session, lambda: _has_ended(context, session.viewer, run.id))
+            rows = await read_with_retry(session, lambda: metrics.points_after(context.database, session.viewer, run.id, last_batch, keys))  # noqa: B023 - called at once
             if session.viewer != viewer:
                 continue
             sent_at = time.monotonic()
@@ -97,16 +95,3 @@ async def _has_ended(context: Context, viewer: Viewer, run_id: UUID) -> bool:
     if run_id not in runs_by_id:
         raise NotFound(str(run_id))
     return runs_by_id[run_id].status in TERMINAL_STATUSES
-
-
-async def _read_with_retry(session: Session, read: Callable[[], Awaitable[T]]) -> T:
-    """Read, and retry while PostgreSQL is unavailable. Raises `SignedOut`."""
-    while True:
-        session.check()
-        try:
-            result = await read()
-        except Unavailable:
-            await asyncio.sleep(BATCH_INTERVAL)
-            continue
-        session.check()
-        return result

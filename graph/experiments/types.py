@@ -85,6 +85,7 @@ class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.RE
     dataset_version_id: strawberry.Private[UUID | None]
     network: strawberry.Private[Mapping[str, Any] | None]
     pipeline_id: strawberry.Private[UUID | None]
+    study_id: strawberry.Private[UUID | None]
     number: int = strawberry.field(
         description="Counts up from 1 within the experiment. A run that moves to another experiment gets the next number there."
     )

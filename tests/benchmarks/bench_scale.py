@@ -191,6 +191,7 @@ async def parents_of(url: str) -> dict[str, Parents]:
         "job": "jobs",
         "run": "runs",
         "tag": "tags",
+        "study": "studies",
     }
     try:
         found: dict[str, Parents] = {}

@@ -126,9 +126,16 @@ _ROWS = (
     """INSERT INTO job_events (job_id, sequence, attempt, type, status, progress, created_at)
       SELECT pg_temp.id(8, i, :jobs), n, 0, CASE n WHEN 1 THEN 'created' ELSE 'progress' END, 'pending', 0, pg_temp.at(i, :jobs)
       FROM generate_series(0, :jobs - 1) i, LATERAL generate_series(1, CASE i WHEN 0 THEN :jobs / 10 ELSE 2 END) n""",
-    """INSERT INTO runs (id, owner_id, experiment_id, dataset_id, dataset_version_id, pipeline_id, number, name, status, hyperparameters, seed, algorithm,
+    """INSERT INTO studies (id, owner_id, name, kind, method, status, ends_as, completed_at, experiment_id, snapshot_id, dataset_version_id, input_version_ids,
+        metric, goal, seed, max_trials, max_parallel, max_failed, trials_total, created_at, updated_at)
+      SELECT pg_temp.id(22, i, :experiments), pg_temp.owner(i, :owners), pg_temp.name(i), 'hpo', 'random', CASE WHEN i % 800 = 9 THEN 'paused' ELSE 'completed' END,
+        CASE WHEN i % 800 <> 9 THEN 'completed' END, CASE WHEN i % 800 <> 9 THEN pg_temp.at(i, :experiments) END, pg_temp.id(5, i, :experiments),
+        pg_temp.id(4, 0, :pipelines), pg_temp.id(7, 0, :jobs / 5), '{}', 'loss', 'minimize', 1, 100, 1, 1, 100, pg_temp.at(i, :experiments),
+        pg_temp.at(hashint8(i) & 1048575, 1048576)
+      FROM generate_series(0, :experiments - 1) i""",
+    """INSERT INTO runs (id, owner_id, experiment_id, study_id, dataset_id, dataset_version_id, pipeline_id, number, name, status, hyperparameters, seed, algorithm,
         created_at, started_at, completed_at)
-      SELECT pg_temp.id(9, i, :runs), pg_temp.owner(e, :owners), pg_temp.id(5, e, :experiments),
+      SELECT pg_temp.id(9, i, :runs), pg_temp.owner(e, :owners), pg_temp.id(5, e, :experiments), CASE WHEN i % 2 = 0 THEN pg_temp.id(22, e, :experiments) END,
         pg_temp.id(2, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :datasets END, :datasets),
         pg_temp.id(7, CASE WHEN i % 50 = 0 THEN 0 ELSE i % (:jobs / 5) END, :jobs / 5),
         pg_temp.id(3, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :pipelines END, :pipelines), i + 1, CASE WHEN i % 10 = 3 THEN pg_temp.name(i) END,
@@ -174,6 +181,10 @@ _ROWS = (
           JOIN tags t ON t.owner_id = r.owner_id AND t.name = CASE WHEN r.i % 2000 = 1 THEN 'rare' ELSE 'frequent' END WHERE r.i % 3 = 1"""
         for table in ("datasets", "pipelines", "experiments", "models", "runs")
     ),
+    """INSERT INTO trials (study_id, number, status, job_id, run_id, parameters, value, completed_at, created_at)
+      SELECT pg_temp.id(22, CASE WHEN i % 2 = 0 THEN 0 ELSE i % :experiments END, :experiments), i + 1, CASE WHEN i % 700 = 5 THEN 'pruned' ELSE 'completed' END,
+        pg_temp.id(8, i, :jobs), pg_temp.id(9, i, :runs), '{}', (hashint8(i) & 1023) / 1023.0, pg_temp.at(i, :jobs), pg_temp.at(i, :jobs)
+      FROM generate_series(0, :jobs - 1) i""",
     """INSERT INTO audit_events (id, actor_id, owner_id, action, subject_id, origin, created_at)
       SELECT pg_temp.id(11, i, :jobs), CASE WHEN i % 1000 = 3 THEN NULL ELSE owner END, owner, CASE WHEN i % 100 = 1 THEN 'login' ELSE 'create_dataset' END,
         'dataset_' || replace(pg_temp.id(2, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :datasets END, :datasets)::text, '-', ''), 'api', pg_temp.at(i, :jobs)

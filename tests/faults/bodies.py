@@ -27,7 +27,8 @@ SCRIPT_PREFIX = "script "
 JOB_VARIABLE = "FAULTS_JOB"
 PROCESS = secrets.token_hex(8)  # names the process that has imported this, since numbers of processes come again
 HOLD, HOLD_SECONDS = "hold", 60.0
-"""While a file of this name is beside the traces, a body of a first attempt that has done all its work waits to be killed."""
+"""While a file of this name is beside the traces, a body of a first attempt that has done all its work waits to be killed; with a text in the file, only
+a body with this target."""
 MIB = 1024**2
 
 
@@ -43,10 +44,17 @@ def run(request: dict[str, Any], reporter: Reporter) -> Any:
             return _result(Path(spec["folder"]), request)
         module, _, function = request["target"].partition(":")
         result = getattr(importlib.import_module(module), function)(spec, reporter)
-        if request["attempt"] == 1 and (Path(request["folder"]) / HOLD).exists():
+        if request["attempt"] == 1 and _is_held(Path(request["folder"]), request["target"]):
             _trace(Path(request["folder"]), request["job"], 1, "held", request["target"], alone=True)
             time.sleep(HOLD_SECONDS)
         return result
+
+
+def _is_held(folder: Path, target: str) -> bool:
+    try:
+        return (folder / HOLD).read_text() in ("", target)
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

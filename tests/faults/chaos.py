@@ -62,9 +62,11 @@ SCRIPT_MIX: tuple[tuple[int, str, str], ...] = (
     *((3, kind.upper(), "completed") for kind in product_jobs.KINDS),
 )
 SUBMITTERS = 16
+TRIALS = 6  # of the study of each viewer, which goes on beside the jobs
 FAULT_INTERVALS = (0.9, 3.5)  # seconds between starts of faults
 PROGRESS_INTERVAL = 10.0  # seconds between lines of progress
-JOB_COUNTS = """SELECT count(*) AS there, count(completed_at) AS ended, count(*) FILTER (WHERE status = 'running') AS running FROM jobs"""
+JOB_COUNTS = """SELECT count(*) AS there, count(completed_at) AS ended, count(*) FILTER (WHERE status = 'running') AS running,
+  (SELECT count(*) FROM studies WHERE completed_at IS NULL) AS studies FROM jobs"""
 ENDED_SHARE = 0.97  # share of the jobs that must have ended before the faults stop
 FULL_RUN_JOBS = 1000  # a run of so many jobs must have had every kind of fault
 FULL_RUN_SECONDS = 180.0  # its limit, on two idle cores
@@ -96,6 +98,8 @@ class ChaosRun:
     async def run(self, within: float) -> None:
         """Run until every job has ended."""
         started = time.monotonic()
+        for viewer in self._workload.viewers:
+            await self._workload.create_study(viewer, TRIALS)
         fault_task = asyncio.create_task(self._inject_faults())
         try:
             job_numbers = iter(range(self._jobs))
@@ -164,7 +168,7 @@ class ChaosRun:
             submitted = len(self._workload.submissions) >= self._jobs
             if submitted and ended >= ENDED_SHARE * total:
                 self._stop_faults.set()
-            if submitted and ended == total:
+            if submitted and ended == total and rows[0]["studies"] == 0:
                 return
             await asyncio.sleep(0.5)
         console.print(f"[red]not all jobs ended within {within:.0f} s")

@@ -58,6 +58,7 @@ def _declared_outputs() -> str:
     for kind in ("train", "process"):
         outputs[kind] = [name for name in outputs[kind] if name not in ("export", "explanation")]
     clauses = [
+        "WHEN j.id IN (SELECT job_id FROM trials) THEN ARRAY[]::text[]",  # their models are registered later, if at all
         "WHEN j.kind = 'predict' AND j.dataset_version_id IS NULL THEN ARRAY[]::text[]",
         "WHEN j.kind = 'profile' AND NOT (SELECT (d.result->>'isNew')::boolean FROM job_documents d WHERE d.job_id = j.id) THEN ARRAY[]::text[]",
         "WHEN j.id IN (SELECT job_id FROM faults.submits WHERE script = 'exporting') THEN ARRAY['export', 'profile', 'version']",
@@ -84,7 +85,7 @@ INVARIANTS: dict[str, str] = {
         SELECT s.job_id FROM faults.submits s LEFT JOIN jobs j ON j.id = s.job_id WHERE j.id IS NULL
         UNION ALL
         SELECT j.id FROM jobs j JOIN users u ON u.id = j.owner_id LEFT JOIN faults.submits s ON s.job_id = j.id
-        WHERE s.job_id IS NULL AND (SELECT count(*) FROM faults.submits) > 0 AND j.created_at > (SELECT min(created_at)
+        WHERE s.job_id IS NULL AND j.id NOT IN (SELECT job_id FROM trials) AND (SELECT count(*) FROM faults.submits) > 0 AND j.created_at > (SELECT min(created_at)
           FROM jobs WHERE id IN (SELECT job_id FROM faults.submits))""",
     "1  every row ends in one terminal state": f"""
         SELECT id FROM jobs WHERE status NOT IN {TERMINAL_STATES}
@@ -208,10 +209,52 @@ INVARIANTS: dict[str, str] = {
         GROUP BY u.id HAVING u.storage_bytes <> coalesce(sum(s.size_bytes), 0)""",
     "-  bodies that share a process are of tables and of one account": """
         SELECT x.job_id FROM faults.executions x WHERE x.process IN (SELECT process FROM faults.executions GROUP BY process HAVING count(*) > 1)
-          AND (x.target <> 'workers.ml.training:run_pipeline' OR x.job_id IN (SELECT job_id FROM faults.submits WHERE script = 'images'))
+          AND (x.target NOT IN ('workers.ml.training:run_pipeline', 'workers.ml.studies.body:draw_point')
+            OR x.job_id IN (SELECT job_id FROM faults.submits WHERE script = 'images'))
         UNION ALL
         SELECT min(x.job_id::text)::uuid FROM faults.executions x JOIN jobs j ON j.id = x.job_id
         GROUP BY x.process HAVING count(DISTINCT j.owner_id) > 1""",
+    "14 a study and its trials": """
+        -- trials are numbered 1..n, and each is counted once
+        SELECT s.id FROM studies s LEFT JOIN trials t ON t.study_id = s.id GROUP BY s.id
+        HAVING count(t.id) <> s.last_number OR coalesce(max(t.number), 0) <> s.last_number OR s.last_number > s.trials_total
+          OR count(*) FILTER (WHERE t.status = 'completed') <> s.trials_completed OR count(*) FILTER (WHERE t.status = 'failed') <> s.trials_failed
+          OR count(*) FILTER (WHERE t.status = 'cancelled') <> s.trials_cancelled OR count(*) FILTER (WHERE t.status = 'pruned') <> s.trials_pruned
+          OR count(*) FILTER (WHERE t.status IN ('pending', 'running')) <> s.open_trials
+        UNION ALL
+        -- a trial follows its job, and has the value of its run
+        SELECT t.id FROM trials t JOIN jobs j ON j.id = t.job_id
+        WHERE j.status IN ('completed', 'failed', 'cancelled') AND t.status <> j.status AND NOT (t.status = 'pruned' AND j.status = 'completed')
+        UNION ALL
+        SELECT t.id FROM trials t JOIN studies s ON s.id = t.study_id LEFT JOIN run_metrics m ON m.run_id = t.run_id AND m.key = s.metric
+        WHERE t.status = 'completed' AND t.value IS DISTINCT FROM m.last
+        UNION ALL
+        SELECT t.id FROM trials t JOIN runs r ON r.id = t.run_id WHERE r.study_id <> t.study_id OR r.job_id <> t.job_id
+        UNION ALL
+        -- the parameters of a trial are drawn once
+        SELECT t.id FROM trials t LEFT JOIN job_events e ON e.job_id = t.job_id AND e.data ? 'parameters' GROUP BY t.id
+        HAVING count(e.sequence) <> (t.parameters IS NOT NULL)::int OR bool_or(e.data -> 'parameters' IS DISTINCT FROM t.parameters AND e.sequence IS NOT NULL)
+        UNION ALL
+        -- no more trials at once than the budget has
+        SELECT s.id FROM studies s JOIN trials t ON t.study_id = s.id JOIN trials o ON o.study_id = s.id JOIN jobs j ON j.id = o.job_id
+        WHERE o.number <= t.number AND (j.completed_at IS NULL OR j.completed_at > t.created_at)
+        GROUP BY s.id, s.max_parallel, t.id HAVING count(*) > s.max_parallel
+        UNION ALL
+        -- a study holds and spends what its trials do, within its budget
+        SELECT s.id FROM studies s LEFT JOIN trials t ON t.study_id = s.id LEFT JOIN jobs j ON j.id = t.job_id GROUP BY s.id
+        HAVING coalesce(sum(j.credit_cost) FILTER (WHERE t.status IN ('pending', 'running')), 0) <> s.credits_held
+          OR coalesce(sum(j.credit_cost) FILTER (WHERE j.status = 'completed' AND t.completed_at IS NOT NULL), 0) <> s.credits_charged
+          OR s.credits_held + s.credits_charged > s.max_credits
+        UNION ALL
+        -- events of a study are numbered 1..n, and its best trial is the best
+        SELECT s.id FROM studies s LEFT JOIN study_events e ON e.study_id = s.id GROUP BY s.id
+        HAVING count(e.sequence) <> s.last_sequence OR coalesce(max(e.sequence), 0) <> s.last_sequence
+        UNION ALL
+        SELECT s.id FROM studies s LEFT JOIN trials t ON t.study_id = s.id AND t.status = 'completed' GROUP BY s.id
+        HAVING s.best_value IS DISTINCT FROM CASE s.goal WHEN 'maximize' THEN max(t.value) ELSE min(t.value) END
+        UNION ALL
+        -- a study ends when its trials have
+        SELECT s.id FROM studies s WHERE s.status IN ('completed', 'failed', 'cancelled') AND s.open_trials > 0""",
     "-  a run follows its job": """
         SELECT j.id FROM jobs j JOIN runs r ON r.job_id = j.id
         WHERE r.status::text <> CASE j.status::text WHEN 'queued' THEN 'pending' WHEN 'cancelling' THEN 'running' ELSE j.status::text END""",

@@ -38,6 +38,14 @@ OUTPUT = f"(SELECT target_id FROM job_outputs WHERE job_id = {DONE} AND kind = '
 AN_ARTIFACT = f"SELECT * FROM artifacts WHERE dataset_version_id = {OUTPUT} LIMIT 1"
 A_KEY = f"(SELECT s.object_key FROM artifacts a JOIN stored_objects s ON s.id = a.object_id WHERE a.dataset_version_id = {OUTPUT} LIMIT 1)"
 
+A_STUDY = f"""
+INSERT INTO studies (owner_id, name, kind, method, experiment_id, snapshot_id, dataset_version_id, input_version_ids, metric, goal, seed, max_trials,
+  max_parallel, max_failed, trials_total)
+SELECT r.owner_id, 'planted', 'hpo', 'random', r.experiment_id, j.snapshot_id, r.dataset_version_id, ARRAY[r.dataset_version_id], 'accuracy', 'maximize',
+  0, 9, 1, 1, 9 FROM runs r JOIN jobs j ON j.id = r.job_id WHERE r.job_id = {TRAINED}"""
+
+A_TRIAL = f"'completed', r.job_id, r.id, '{{}}', 1, now() FROM studies s, runs r WHERE s.name = 'planted' AND r.job_id = {TRAINED}"
+
 # Statements that damage rows, and the only invariant that each violates, besides those in FOLLOWS.
 DAMAGE: dict[str, tuple[str, ...]] = {
     "1  every accepted submit is one row": (
@@ -106,6 +114,12 @@ DAMAGE: dict[str, tuple[str, ...]] = {
     "-  bodies that share a process are of tables and of one account: of one": (
         f"UPDATE faults.executions SET process = (SELECT process FROM faults.executions WHERE job_id = {DONE} LIMIT 1) WHERE job_id = {OF_ANOTHER}",
     ),
+    "14 a study and its trials": (A_STUDY, "UPDATE studies SET last_number = 1, trials_completed = 1 WHERE name = 'planted'"),
+    "14 a study and its trials: drawn once": (
+        A_STUDY,
+        "UPDATE studies SET last_number = 1, trials_completed = 1, best_value = 1 WHERE name = 'planted'",
+        f"INSERT INTO trials (study_id, number, status, job_id, run_id, parameters, value, completed_at) SELECT s.id, 1, {A_TRIAL}",
+    ),
     "-  a run follows its job": (f"UPDATE runs SET status = 'running' WHERE job_id = {TRAINED}",),
     "-  a curve has each step once, and its summary counts them": (
         f"UPDATE run_metrics SET count = count + 1 WHERE run_id = (SELECT id FROM runs WHERE job_id = {TRAINED})",
@@ -118,6 +132,7 @@ DAMAGE: dict[str, tuple[str, ...]] = {
 
 
 ALSO_BROKEN: dict[str, list[str]] = {
+    "14 a study and its trials: drawn once": ["2  COMPLETED has one set of effects"],  # as a trial, the job would have none
     "1  every row ends in one terminal state": ["4  a hold is released or charged exactly once"],  # it was, when the job ended
     "3  no effect of a job that did not complete: artifacts": [  # one more refers to the object
         "-  objects count their references, and accounts their objects"

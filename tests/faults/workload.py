@@ -37,6 +37,10 @@ CANCEL = (
     "mutation($input: CancelJobInput!) { cancelJob(input: $input) { __typename ... on CancelJobPayload { job { id status } }"
     " ... on Problem { code message } } }"
 )
+CREATE_STUDY = (
+    "mutation($input: CreateStudyInput!) { createStudy(input: $input) { __typename ... on CreateStudyPayload { study { id } }"
+    " ... on Problem { code message } } }"
+)
 RETRY = (
     "mutation($input: RetryJobInput!) { retryJob(input: $input) { __typename ... on RetryJobPayload { job { id } }"
     " ... on Problem { code message } } }"
@@ -57,6 +61,10 @@ BOOSTING = [
     ("data", "dataset", {}),
     ("split", "split", {"validation_fraction": 0.2}),
     ("train", "train_lightgbm", {"target": "label", "n_estimators": 400}),
+]
+SPACE = [
+    {"node": "train", "name": "n_estimators", "type": "INT", "low": 2, "high": 20},
+    {"node": "train", "name": "max_depth", "type": "CATEGORICAL", "choices": [2, 4, 8]},
 ]
 CONCURRENT_SHARE = 0.5  # share of submits whose two calls are concurrent, at two APIs if there are two
 
@@ -179,6 +187,25 @@ class Workload:
         viewer = self.random.choice(self.viewers)
         pipeline = await viewer.pipeline("boosting", BOOSTING)
         return await self._submit_run(viewer, "boost", "completed", pipeline, {"modelName": f"{viewer.name}'s boosting"})
+
+    async def create_study(self, viewer: Viewer, trials: int) -> UUID:
+        """Create a study of real trainings of a forest, twice."""
+        number = next(self._numbers)
+        study: dict[str, Any] = {
+            "name": f"search {number}",
+            "method": "RANDOM",
+            "pipelineId": await viewer.pipeline("forest", TRAINING),
+            "datasetVersionId": viewer.version,
+            "objective": {"metric": "accuracy"},
+            "space": SPACE,
+            "seed": 7,
+            "reproducible": True,
+            "budget": {"maxTrials": trials, "maxParallel": 2, "maxFailed": trials},
+            "idempotencyKey": f"search {number}",
+        }
+        created = [await viewer.execute_with_retries(CREATE_STUDY, first=turn, input=study) for turn in range(2)]
+        assert created[0]["study"] == created[1]["study"], created
+        return decode("study", created[0]["study"]["id"])
 
     async def submit_ingest(self, megabytes: float = 0.0) -> Submission:
         """Upload a real table and submit its ingest."""

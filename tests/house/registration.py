@@ -147,6 +147,11 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.cancelJobs": Scope.RUN,
     "Mutation.retryJob": Scope.RUN,
     "Mutation.createExperiment": Scope.TRACK,
+    "Mutation.createStudy": Scope.RUN,
+    "Mutation.pauseStudy": Scope.RUN,
+    "Mutation.resumeStudy": Scope.RUN,
+    "Mutation.cancelStudy": Scope.RUN,
+    "Mutation.updateStudy": Scope.RUN,
 }
 """The scopes of types and fields that are neither WRITE for mutations nor READ for anything else."""
 

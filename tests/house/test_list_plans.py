@@ -33,6 +33,8 @@ LARGE = (
         "api_requests_default",
         "exports",
         "explanations",
+        "studies",
+        "trials",
         "dataset_items",
         "schema_proposals",
         "pipeline_inputs",

@@ -16,7 +16,7 @@ from graph.schema import schema
 from workers.ml.steps import DEFINITIONS
 
 AVAILABLE: dict[type[Enum], set[Any]] = {
-    JobKind: set(declared_kinds()),
+    JobKind: {*declared_kinds(), JobKind.STUDY, JobKind.TRIAL},  # no job has these two, and their descriptions say so
     StepType: {StepType[definition["type"]] for definition in DEFINITIONS},
     FileFormat: {*FileFormat},
     Modality: {*Modality},

@@ -45,6 +45,8 @@ class NewJob:
     timeout: float | None = None
     extras: Sequence[str] = ()
     requires_space: bool = False
+    created_by_id: UUID | None = None
+    """Whose it is to be, if not the viewer's; for what the system submits for somebody."""
 
 
 def _submit_statement() -> Select[*tuple[Any, ...]]:
@@ -103,7 +105,7 @@ async def submit(work: Work, new: NewJob) -> Row[Any]:
     max_tries = new.max_tries or spec_of(new.kind).max_tries or state_settings().max_tries
     values = {
         "owner_id": new.owner_id,
-        "created_by_id": work.viewer.maker_id,
+        "created_by_id": new.created_by_id or work.viewer.maker_id,
         "kind": new.kind,
         "status": JobStatus.PENDING,
         "queue": new.queue,

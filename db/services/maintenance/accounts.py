@@ -53,8 +53,11 @@ from db.tables import (
     Run,
     SchemaProposal,
     StoredObject,
+    Study,
+    StudyEvent,
     Tag,
     Tagging,
+    Trial,
     Upload,
     User,
 )
@@ -162,7 +165,7 @@ async def _delete_rows(database: Database, user_id: UUID) -> int:
 
 def _parts(user_id: UUID) -> Iterator[tuple[Any, ColumnElement[bool]]]:
     """What refers to jobs or is a large part of something, each before what it refers to."""
-    jobs, runs, models = (_ids(table, user_id) for table in (Job, Run, Model))
+    jobs, runs, models, studies = (_ids(table, user_id) for table in (Job, Run, Model, Study))
     yield Tagging, Tagging.tag_id.in_(_ids(Tag, user_id))
     yield Tag, Tag.owner_id == user_id
     yield JobOutput, JobOutput.job_id.in_(jobs)
@@ -173,7 +176,10 @@ def _parts(user_id: UUID) -> Iterator[tuple[Any, ColumnElement[bool]]]:
     yield ModelVersion, ModelVersion.model_id.in_(models)
     yield Model, Model.owner_id == user_id
     yield MetricPoint, MetricPoint.run_id.in_(runs)
+    yield StudyEvent, StudyEvent.study_id.in_(studies)
+    yield Trial, Trial.study_id.in_(studies)
     yield Run, Run.owner_id == user_id
+    yield Study, Study.owner_id == user_id
     yield Experiment, Experiment.owner_id == user_id
     for table in (JobEvent, JobNode, JobInput, JobDocument, JobCheckpoint, JobAttempt):
         yield table, table.job_id.in_(jobs)

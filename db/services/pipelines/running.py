@@ -17,6 +17,7 @@ from db.errors import InvalidInput, WrongState, invalid
 from db.services import experiments, extras, idempotency, jobs, models, output_datasets
 from db.services.pipelines import contents, definitions, given_splits, joins, suitability
 from db.services.pipelines.editing import lock, refuse_shipped
+from db.services.studies import scheduling
 from db.settings import DEFAULT_PRIORITY, MAX_PRIORITY, state_settings
 from db.tables import DatasetProfile, DatasetVersion, Explanation, Export, ModelVersion, PipelineSnapshot
 from db.tables.datasets import Modality
@@ -37,7 +38,8 @@ TRAIN = jobs.declare(
         title="training",
         outputs=(ModelVersion, Export, Explanation),
         on_begin=experiments.restart_points,
-        on_retry=experiments.copy_run,
+        on_change=scheduling.on_change,
+        on_retry=scheduling.on_retry,
     )
 )
 PROCESS = jobs.declare(
@@ -83,25 +85,26 @@ async def run(work: Work, request: RunRequest) -> RunResult:
     stored_answer = await idempotency.recall(work, OPERATION, request.idempotency_key, request_input)
     if stored_answer is not None:
         return RunResult(*(UUID(stored_answer[key]) if stored_answer[key] else None for key in ("job", "run", "dataset")))  # pyright: ignore[reportArgumentType] - a job is always there
-    pipeline = await lock(work, request.pipeline_id, to_run=True)
-    refuse_shipped(pipeline, "pipelineId", "run")
-    version, dataset, output = await _load_inputs(work, request)
-    steps = await definitions.load_steps(work)
-    applied, _ = definitions.apply_parameters(pipeline.definition, request.parameters)
-    needed = await _require_extras(work, applied, steps, dataset.modality)
-    joined = await joins.load(work, applied, steps, dataset.owner_id, version.file_columns)
-    definition, training = _freeze(pipeline, joined, dataset, version, steps, request)
+    prepared = await prepare(work, request)
+    pipeline, version, dataset, training, definition = (
+        prepared.pipeline,
+        prepared.version,
+        prepared.dataset,
+        prepared.training,
+        prepared.definition,
+    )
     model_name = canonical_name(request.model_name or pipeline.name)
     if training is not None and training.problem_type is not None:
         existing = await models.problem_type(work, pipeline.owner_id, model_name)
         if existing is not None and existing is not training.problem_type:
             raise invalid("modelName", message=models.other_problem_type(model_name, existing, training.problem_type))
-    snapshot_id = await _ensure_snapshot(work, pipeline, definition)
+    snapshot_id = await ensure_snapshot(work, pipeline.id, pipeline.owner_id, definition)
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
     parameters: dict[str, Any] = {"seed": seed, "parameters": request.parameters or {}}
     target_id = run_id = None
     if training is None:
-        target_id = await _output_dataset_id(work, request, dataset, output, pipeline, has_items=contents.writes_items(definition, steps))
+        has_items = contents.writes_items(definition, prepared.steps)
+        target_id = await _output_dataset_id(work, request, dataset, prepared.output, pipeline, has_items=has_items)
         parameters["outputDatasetId"] = str(target_id)
     else:
         parameters["modelName"] = model_name
@@ -112,7 +115,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
             owner_id=pipeline.owner_id,
             kind=kind,
             queue=jobs.queue_for(kind, dataset.modality),
-            extras=sorted(needed),
+            extras=prepared.extras,
             priority=request.priority,
             timeout=request.timeout_seconds,
             parameters=parameters,
@@ -120,7 +123,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
             dataset_version_id=version.id,
             pipeline_id=pipeline.id,
             snapshot_id=snapshot_id,
-            inputs=list(dict.fromkeys([version.id, *joined.versions])),
+            inputs=prepared.inputs,
             requires_space=True,
         ),
     )
@@ -129,7 +132,7 @@ async def run(work: Work, request: RunRequest) -> RunResult:
             work,
             experiments.NewRun(
                 owner_id=pipeline.owner_id,
-                experiment_id=await _experiment_id(work, request, pipeline.owner_id),
+                experiment_id=await experiment_id(work, request, pipeline.owner_id),
                 job_id=job.id,
                 dataset_id=dataset.id,
                 dataset_version_id=version.id,
@@ -158,6 +161,37 @@ async def run(work: Work, request: RunRequest) -> RunResult:
     }
     work.record("run_pipeline", "job", job.id, job.owner_id, after=submitted)
     return RunResult(job.id, run_id, target_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a request names, locked against deletion and found to fit together. `definition` has the request's parameters applied."""
+
+    pipeline: Row[Any]
+    version: Row[Any]
+    dataset: Row[Any]
+    output: Row[Any] | None
+    steps: definitions.Steps
+    definition: definitions.Definition
+    training: suitability.Training | None
+    inputs: list[UUID]
+    """The versions that the job reads."""
+    extras: list[str]
+    """What its worker must have."""
+
+
+async def prepare(work: Work, request: RunRequest) -> Prepared:
+    """Load and check what a request names. Raises `NotFound`, `InvalidInput` or `WrongState`."""
+    pipeline = await lock(work, request.pipeline_id, to_run=True)
+    refuse_shipped(pipeline, "pipelineId", "run")
+    version, dataset, output = await _load_inputs(work, request)
+    steps = await definitions.load_steps(work)
+    applied, _ = definitions.apply_parameters(pipeline.definition, request.parameters)
+    needed = await _require_extras(work, applied, steps, dataset.modality)
+    joined = await joins.load(work, applied, steps, dataset.owner_id, version.file_columns)
+    definition, training = _freeze(pipeline, joined, dataset, version, steps, request)
+    inputs = list(dict.fromkeys([version.id, *joined.versions]))
+    return Prepared(pipeline, version, dataset, output, steps, definition, training, inputs, sorted(needed))
 
 
 async def _require_extras(work: Work, definition: definitions.Definition, steps: definitions.Steps, modality: Modality) -> set[str]:
@@ -230,24 +264,26 @@ def _freeze(
     return definition, training
 
 
-async def _ensure_snapshot(work: Work, pipeline: Row[Any], definition: definitions.Definition) -> UUID:
+async def ensure_snapshot(work: Work, pipeline_id: UUID, owner_id: UUID, definition: definitions.Definition) -> UUID:
+    """Return the id of the pipeline's snapshot of this definition, inserted where missing."""
     digest = definitions.sha256(definition)
-    parameters = {"p_pipeline_id": pipeline.id, "p_sha256": digest}
+    parameters = {"p_pipeline_id": pipeline_id, "p_sha256": digest}
     # It mostly exists. An upsert that locks its row would serialize runs of the pipeline.
     if (existing_id := await work.scalar(_EXISTING_SNAPSHOT, parameters)) is not None:
         return existing_id
-    statement = upsert(PipelineSnapshot).values(pipeline_id=pipeline.id, owner_id=pipeline.owner_id, sha256=digest, definition=definition)
+    statement = upsert(PipelineSnapshot).values(pipeline_id=pipeline_id, owner_id=owner_id, sha256=digest, definition=definition)
     created_id = await work.scalar(statement.on_conflict_do_nothing().returning(PipelineSnapshot.id))
     return created_id if created_id is not None else await work.scalar(_EXISTING_SNAPSHOT, parameters)
 
 
-async def _experiment_id(work: Work, request: RunRequest, owner_id: UUID) -> UUID:
+async def experiment_id(work: Work, request: RunRequest, owner_id: UUID) -> UUID:
+    """Return the id of the experiment that the request names, or of the owner's default one. Raises `NotFound` or `InvalidInput`."""
     if request.experiment_id is None:
         return await experiments.default_experiment(work, owner_id)
-    experiment_id = await experiments.owned_experiment(work, owner_id, request.experiment_id)
-    if experiment_id is None:
+    owned_id = await experiments.owned_experiment(work, owner_id, request.experiment_id)
+    if owned_id is None:
         raise _owner_mismatch("experimentId", "experiment")
-    return experiment_id
+    return owned_id
 
 
 async def _output_dataset_id(

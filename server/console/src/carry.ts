@@ -16,6 +16,7 @@ const VARIABLE_OF: Record<string, string> = {
   experiment: "experimentId",
   run: "runId",
   mversion: "modelVersionId",
+  study: "studyId",
 };
 
 /** `last` is what the blanks were filled with before: only that is ever replaced, never what a person wrote. */
@@ -29,6 +30,7 @@ export function carry(found: Carried): void {
   carried.set({ last, now });
 }
 
+type ShownStudy = { bestTrial?: { id?: string } | null };
 type RankedRun = { node?: { id?: string; modelVersion?: { id?: string } | null } };
 
 function stored(): Carried {
@@ -49,7 +51,7 @@ export function carryFor(username: string): void {
   carried.set({ last, now: Object.fromEntries(Object.entries(last).map(([name, value]) => [name, Array.isArray(value) ? [] : ""])) });
 }
 
-/** What a mutation made, and the runs of one experiment that a list ranked; other queries only look, so they move nothing. */
+/** What a mutation made, the runs of one experiment that a list ranked, and the best trial of a study; other queries only look, so they move nothing. */
 export function idsIn(kind: "query" | "mutation", result: Result<unknown>): Carried {
   const found: Carried = {};
   if (kind === "mutation") collect(result.data, found);
@@ -59,6 +61,8 @@ export function idsIn(kind: "query" | "mutation", result: Result<unknown>): Carr
     const best = runs.find((edge) => edge.node?.modelVersion?.id)?.node?.modelVersion?.id;
     if (best) found["modelVersionId"] = best;
   }
+  const trial = (result.data as { study?: ShownStudy | null } | null)?.study?.bestTrial?.id;
+  if (kind === "query" && trial) found["trialId"] = trial;
   return found;
 }
 

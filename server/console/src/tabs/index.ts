@@ -1,8 +1,10 @@
-// The main job as five tabs. Each is a document and its variables, kept as files so that a test can check them against the schema.
+// The main job as six tabs. Each is a document and its variables, kept as files so that a test can check them against the schema.
 import compare from "./5-compare.graphql?raw";
 import compareVariables from "./5-compare.json?raw";
 import create from "./1-create.graphql?raw";
 import createVariables from "./1-create.json?raw";
+import search from "./6-search.graphql?raw";
+import searchVariables from "./6-search.json?raw";
 import train from "./3-train.graphql?raw";
 import trainVariables from "./3-train.json?raw";
 import upload from "./2-upload.graphql?raw";
@@ -16,4 +18,5 @@ export const TABS = [
   { query: train, variables: trainVariables },
   { query: watch, variables: watchVariables },
   { query: compare, variables: compareVariables },
+  { query: search, variables: searchVariables },
 ];

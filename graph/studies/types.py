@@ -1,0 +1,232 @@
+"""Studies, their trials, and what they tell of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Self
+from uuid import UUID
+
+import strawberry
+
+from db.queries import accounts, experiments, jobs, pipelines, runs, studies, versions
+from graph.accounts.types import Profile, User
+from graph.core.costs import costs
+from graph.core.edges import connection, extend, many, one
+from graph.core.ids import Node, RowObject
+from graph.core.paging import Connection
+from graph.core.permissions import Scope
+from graph.core.scalars import JSON, BigInt, Duration
+from graph.datasets.types import DatasetVersion
+from graph.experiments.enums import Goal
+from graph.experiments.types import Experiment, Run
+from graph.jobs.types import Job, duration
+from graph.pipelines.types import Pipeline
+from graph.studies.enums import SearchParameterType, StudyKind, StudyMethod, StudyReason, StudyStatus, TrialStatus
+from graph.studies.inputs import StudyFilter, StudyOrder, TrialFilter, TrialOrder
+
+
+def _float(value: float | None) -> float | None:
+    """PostgreSQL's jsonb returns a float without fraction as an integer."""
+    return None if value is None else float(value)
+
+
+@strawberry.type(description="What a study makes better.")
+class Objective:
+    metric: str = strawberry.field(description="The metric's name; its last value of a run counts.")
+    goal: Goal = strawberry.field(description="Which of its values are better.")
+    target: float | None = strawberry.field(description="The value that ends the study; null for none.")
+
+
+@strawberry.type(description="A parameter of a node of the pipeline, and the values among which it is searched.")
+class SearchParameter:
+    node: str = strawberry.field(description="The key of the node.")
+    name: str = strawberry.field(description="The parameter's name. In `Trial.parameters` it is `<node>.<name>`.")
+    type: SearchParameterType = strawberry.field(description="What values it has.")
+    low: float | None = strawberry.field(description="The least value; null of CATEGORICAL.")
+    high: float | None = strawberry.field(description="The greatest value; null of CATEGORICAL.")
+    step: float | None = strawberry.field(description="The distance of two values; null where any is possible.")
+    log: bool = strawberry.field(description="Whether orders of magnitude are searched rather than values.")
+    choices: list[JSON] | None = strawberry.field(description="The values of CATEGORICAL; null of others.")
+    condition: JSON | None = strawberry.field(
+        description="When it is searched, as {node, name, in}: only where that parameter has one of these values. Null for always."
+    )
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        return cls(
+            node=document["node"],
+            name=document["name"],
+            type=SearchParameterType(document["type"]),
+            low=_float(document["low"]),
+            high=_float(document["high"]),
+            step=_float(document["step"]),
+            log=document["log"],
+            choices=document["choices"],
+            condition=document["condition"],
+        )
+
+
+@strawberry.type(description="The limits of a study.")
+class StudyBudget:
+    max_trials: int = strawberry.field(description="How many trials it makes.")
+    max_parallel: int = strawberry.field(description="How many trials may wait or run at once.")
+    max_failed: int = strawberry.field(description="It ends when more trials than this have failed.")
+    max_seconds: int | None = strawberry.field(description="How long it may run, without pauses; null for no limit.")
+    max_credits: BigInt | None = strawberry.field(description="What its trials may cost together; null for no limit.")
+
+
+@strawberry.type(description="A value that was better than those of all trials that had ended before.")
+class BestValue(RowObject):
+    study_id: strawberry.Private[UUID]
+    number: strawberry.Private[int]
+    completed_at: strawberry.Private[datetime]
+    value: float = strawberry.field(description="The value of the study's metric.")
+
+    @strawberry.field(description="The number of the trial that has it.")
+    def trial_number(self) -> int:
+        return self.number
+
+    @strawberry.field(description="When that trial ended.")
+    def at(self) -> datetime:
+        return self.completed_at
+
+
+@strawberry.type(
+    description="A search for the parameters of a pipeline with which a metric is best. Its trials are runs, each with other parameters; nothing waits for"
+    " others, so that a study goes on whatever happens to workers."
+)
+class Study(Node, prefix="study", found_by=studies.live_by_id, scope=Scope.READ):
+    owner_id: strawberry.Private[UUID]
+    created_by_id: strawberry.Private[UUID | None]
+    experiment_id: strawberry.Private[UUID]
+    pipeline_id: strawberry.Private[UUID | None]
+    dataset_version_id: strawberry.Private[UUID]
+    best_trial_id: strawberry.Private[UUID | None]
+    metric: strawberry.Private[str]
+    goal: strawberry.Private[Goal]
+    target: strawberry.Private[float | None]
+    searched: strawberry.Private[Sequence[Mapping[str, Any]]]
+    max_trials: strawberry.Private[int]
+    max_parallel: strawberry.Private[int]
+    max_failed: strawberry.Private[int]
+    max_seconds: strawberry.Private[int | None]
+    max_credits: strawberry.Private[int | None]
+    name: str = strawberry.field(description="Unique among the owner's studies, ignoring case.")
+    kind: StudyKind = strawberry.field(description="What it searches for.")
+    method: StudyMethod = strawberry.field(description="How the parameters of a trial are chosen.")
+    status: StudyStatus = strawberry.field(description="Its current status.")
+    reason: StudyReason | None = strawberry.field(description="Why it makes no further trials; null while it does.")
+    seed: BigInt = strawberry.field(description="The seed of parameters and of all trainings.")
+    is_reproducible: bool = strawberry.field(description="Whether the same seed makes the same trials, in whatever order they end.")
+    trials_total: int = strawberry.field(description="How many trials it makes, if nothing ends it before.")
+    trials_completed: int = strawberry.field(description="How many trials have a value.")
+    trials_pruned: int = strawberry.field(description="How many trials were ended early.")
+    trials_failed: int = strawberry.field(description="How many trials failed.")
+    created_at: datetime = strawberry.field(description="When it was created.")
+    updated_at: datetime = strawberry.field(description="When it was last changed; a trial that ends is a change too.")
+    started_at: datetime | None = strawberry.field(description="When its first trial began.")
+    completed_at: datetime | None = strawberry.field(description="When it ended, after its last trial.")
+    deleted_at: datetime | None = strawberry.field(description="When it was deleted; edges still lead to it.")
+    best_trial: Trial | None = one(
+        studies.trial_by_id, key="best_trial_id", description="The completed trial with the best value, the first of equal ones."
+    )
+    best_values: list[BestValue] = many(
+        studies.best_values,
+        metadata=costs(entries=10),
+        description="The best value over time: each that was better than all before, in the order in which the trials ended.",
+    )
+    trials: Connection[Trial] = connection(
+        studies.trials_of_study, filtered_by=TrialFilter, ordered_by=TrialOrder, description="Its trials, newest first by default."
+    )
+    experiment: Experiment = one(experiments.by_id, key="experiment_id", description="The experiment that the runs of its trials are in.")
+    pipeline: Pipeline | None = one(pipelines.by_id, key="pipeline_id", description="The pipeline that the trials run.")
+    dataset_version: DatasetVersion = one(versions.by_id, key="dataset_version_id", description="The data that the trials train on.")
+    owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
+    created_by: Profile | None = one(
+        accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
+    )
+
+    @strawberry.field(description="What it makes better.")
+    def objective(self) -> Objective:
+        return Objective(metric=self.metric, goal=self.goal, target=self.target)
+
+    @strawberry.field(metadata=costs(entries=5), description="The parameters that it searches.")
+    def space(self) -> list[SearchParameter]:
+        return [SearchParameter.of(document) for document in self.searched]
+
+    @strawberry.field(description="Its limits.")
+    def budget(self) -> StudyBudget:
+        return StudyBudget(
+            max_trials=self.max_trials,
+            max_parallel=self.max_parallel,
+            max_failed=self.max_failed,
+            max_seconds=self.max_seconds,
+            max_credits=self.max_credits,
+        )
+
+
+@strawberry.type(description="One run of a study, with the parameters that were chosen for it.")
+class Trial(Node, prefix="trial", found_by=studies.live_trial_by_id, scope=Scope.READ):
+    study_id: strawberry.Private[UUID]
+    job_id: strawberry.Private[UUID]
+    run_id: strawberry.Private[UUID]
+    drawn: strawberry.Private[Mapping[str, Any] | None]
+    number: int = strawberry.field(description="Counts up from 1 within the study.")
+    status: TrialStatus = strawberry.field(description="Its current status, which follows that of its job within moments.")
+    suggested_from: int | None = strawberry.field(
+        description="The highest number of the ended trials that its parameters were chosen from; null where none was looked at."
+    )
+    value: float | None = strawberry.field(description="The last value of the study's metric of its run; null until it is COMPLETED.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+    started_at: datetime | None = strawberry.field(description="When a worker first claimed its job.")
+    completed_at: datetime | None = strawberry.field(description="When its job ended.")
+    run: Run | None = one(runs.by_id, key="run_id", description="The run that records its training.")
+    job: Job | None = one(jobs.by_id, key="job_id", description="The TRAIN job that does it.")
+    study: Study = one(studies.by_id, key="study_id", description="The study that it belongs to.")
+
+    @strawberry.field(
+        description="The parameters that were chosen for it, as {`<node>.<name>`: value}, without those whose condition does not hold. Empty until its"
+        " job has drawn them."
+    )
+    def parameters(self) -> JSON:
+        return self.drawn or {}
+
+    @strawberry.field(description="The time from its first start to its end, or until now while it has not ended.")
+    def duration(self) -> Duration | None:
+        return duration(self.started_at, self.completed_at)
+
+
+@strawberry.type(description="A trial was made, began or ended.")
+class TrialEvent:
+    cursor: str = strawberry.field(description="The position of the event: pass it as `after` to go on behind it.")
+    trial_id: strawberry.Private[UUID]
+    study_id: strawberry.Private[UUID]
+    trial: Trial = one(studies.trial_by_id, key="trial_id", description="The trial, as it is now.")
+    study: Study = one(studies.by_id, key="study_id", description="The study, as it is now.")
+
+
+@strawberry.type(description="What a study would cost and how long it would take, as far as can be told beforehand.")
+class StudyCostEstimate:
+    credits: BigInt = strawberry.field(description="What all trials cost at the present price of a training.")
+    seconds: float | None = strawberry.field(
+        description="How long it would take if workers were free: the median of earlier trainings, times the trials, divided by those at once. Null"
+        " if there are none."
+    )
+    based_on: int = strawberry.field(description="On how many earlier trainings the time is based, at most the newest 100.")
+    basis: str = strawberry.field(description="Which trainings these are, for display.")
+
+
+extend(
+    User,
+    "studies",
+    Connection[Study],
+    connection(studies.of_owner, filtered_by=StudyFilter, ordered_by=StudyOrder, description="The studies that the user owns."),
+)
+extend(Run, "study", Study | None, one(studies.by_id, key="study_id", description="The study of which it is a trial; null for other runs."))
+extend(
+    Run,
+    "trial",
+    Trial | None,
+    one(studies.trial_of_run, description="The trial of a study that it is; null for other runs."),
+)
