@@ -23,8 +23,8 @@ async def pause(work: Work, study_id: UUID) -> None:
     """Make no further trials until it is resumed; those that were made go on. Idempotent. Raises `NotFound` or `WrongState`."""
     state = await _lock(work, study_id)
     row = state.row
+    _require_going(row, "paused")
     if row.status is not StudyStatus.PAUSED:
-        _require_going(row, "paused")
         state.stop_clock()
         state.set(status=StudyStatus.PAUSED, reason=StudyReason.USER)
         await state.write(work)
