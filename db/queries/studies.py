@@ -135,11 +135,9 @@ class Duration:
     median_seconds: float | None
 
 
-async def duration_of_trainings(database: Database, viewer: Viewer, pipeline_id: UUID, dataset_version_id: UUID | None) -> Duration:
-    """How long the newest trainings took of a pipeline that the viewer may see, on one version or on any."""
+async def duration_of_trainings(database: Database, viewer: Viewer, pipeline_id: UUID) -> Duration:
+    """How long the newest trainings took of a pipeline that the viewer may see."""
     conditions: list[ColumnElement[bool]] = [Job.pipeline_id == pipeline_id, Job.kind == JobKind.TRAIN, Job.status == JobStatus.COMPLETED]
-    if dataset_version_id is not None:
-        conditions.append(Job.dataset_version_id == dataset_version_id)
     newest = select(func.extract("epoch", Job.completed_at - Job.started_at).label("seconds")).where(visible(Job, viewer), *conditions)
     examples = newest.order_by(Job.created_at.desc(), Job.id.desc()).limit(_EXAMPLES).subquery("examples")
     median = func.percentile_cont(0.5).within_group(examples.c.seconds).label("median")

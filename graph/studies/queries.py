@@ -30,24 +30,23 @@ class StudyQueries:
 
     @query(
         metadata=costs(COMPUTED),
-        description="What a study of a pipeline on a dataset version would cost. Null if one of them does not exist or you may not see it.",
+        description="What a study of a pipeline would cost. Null if there is no such pipeline or you may not see it.",
     )
     async def estimate_study_cost(
         self,
         info: Info,
         pipeline_id: Annotated[ID, strawberry.argument(description="The pipeline.")],
-        dataset_version_id: Annotated[ID, strawberry.argument(description="The version that the trials would train on.")],
         max_trials: Annotated[int, strawberry.argument(description="How many trials it would make, 1 to 100,000.")],
         max_parallel: Annotated[int, strawberry.argument(description="How many at once, 1 to 100.")] = Budget().max_parallel,
     ) -> StudyCostEstimate | None:
         for name, value, most in (("maxTrials", max_trials, MAX_TRIALS), ("maxParallel", max_parallel, MAX_PARALLEL)):
             if not 1 <= value <= most:
                 raise BadUserInput(f"`{name}` is {value}; it must be between 1 and {most:,}.")
-        keys = lookup_key("pipeline", pipeline_id), lookup_key("version", dataset_version_id)
-        if keys[0] is None or keys[1] is None:
+        pipeline_key = lookup_key("pipeline", pipeline_id)
+        if pipeline_key is None:
             return None
         context = info.context
-        found = await study_costs.estimate(context.database, context.signed_in_viewer, keys[0], keys[1], max_trials, max_parallel)
+        found = await study_costs.estimate(context.database, context.signed_in_viewer, pipeline_key, max_trials, max_parallel)
         if found is None:
             return None
         return StudyCostEstimate(credits=found.credits, seconds=found.seconds, based_on=found.based_on, basis=found.basis)

@@ -196,9 +196,9 @@ async def test_the_cost_of_a_study_is_told_beforehand(
 ) -> None:
     monkeypatch.setattr(settings, "credit_prices", {"TRAIN": 10})
     inputs = await ridge(ada)
-    query = """query($pipeline: ID!, $version: ID!) { estimateStudyCost(pipelineId: $pipeline, datasetVersionId: $version, maxTrials: 30, maxParallel: 4) {
+    query = """query($pipeline: ID!) { estimateStudyCost(pipelineId: $pipeline, maxTrials: 30, maxParallel: 4) {
       credits seconds basedOn basis } }"""
-    ids = {"pipeline": inputs["pipelineId"], "version": inputs["datasetVersionId"]}
+    ids = {"pipeline": inputs["pipelineId"]}
     assert await ada.one(query, **ids) == {
         "credits": 300,
         "seconds": None,

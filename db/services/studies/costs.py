@@ -8,7 +8,7 @@ from uuid import UUID
 
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.queries import pipelines, studies, versions
+from db.queries import pipelines, studies
 from db.services import credits
 from db.services.studies.scheduling import KIND
 
@@ -23,17 +23,12 @@ class CostEstimate:
     basis: str
 
 
-async def estimate(
-    database: Database, viewer: Viewer, pipeline_id: UUID, version_id: UUID, max_trials: int, max_parallel: int
-) -> CostEstimate | None:
-    """Estimate a study of a pipeline on a version; None if the viewer may not see one of them."""
-    if not await pipelines.live_by_id(database, viewer, [pipeline_id]) or not await versions.by_id(database, viewer, [version_id]):
+async def estimate(database: Database, viewer: Viewer, pipeline_id: UUID, max_trials: int, max_parallel: int) -> CostEstimate | None:
+    """Estimate a study of a pipeline; None if the viewer may not see it."""
+    if not await pipelines.live_by_id(database, viewer, [pipeline_id]):
         return None
-    basis = "Trainings of this pipeline on this dataset version that completed."
-    found = await studies.duration_of_trainings(database, viewer, pipeline_id, version_id)
-    if found.median_seconds is None:
-        basis = "Trainings of this pipeline on any dataset version that completed."
-        found = await studies.duration_of_trainings(database, viewer, pipeline_id, None)
+    basis = "The newest trainings of this pipeline that completed."
+    found = await studies.duration_of_trainings(database, viewer, pipeline_id)
     if found.median_seconds is None:
         basis = "No training of this pipeline has completed, so the time is not known."
     rounds = math.ceil(max_trials / max_parallel)
