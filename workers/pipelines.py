@@ -22,6 +22,7 @@ from db.services.exports import PipelineExport
 from db.services.exports import add_of_pipeline as add_exports
 from db.services.jobs import Failure, target_of
 from db.services.outputs import StoredFile
+from db.services.studies import importances
 from db.tables import Artifact, Dataset, DatasetVersion, JobInput, Pipeline, PipelineSnapshot, Run, StoredObject
 from db.tables.datasets import Modality
 from db.tables.jobs import JobKind
@@ -31,13 +32,14 @@ from workers.ml.steps.explain import EXPLAIN
 from workers.ml.steps.export import EXPORT
 from workers.ml.steps.join import JOIN
 from workers.ml.steps.registry import STEPS
+from workers.ml.studies.halving import PRUNED
 from workers.pipeline_config import finished, store_config
 from workers.pipeline_explanations import EXPLAINING_FROM, explain_result
 from workers.pipeline_exports import FIRST_PERCENT, export_result
 from workers.registry import task
 from workers.runtime.attempt import Attempt, Effects
 from workers.runtime.failures import BodyFailed
-from workers.studies import begin_trial, keep_result
+from workers.studies import begin_trial, halving_options, keep_result, rank_parameters
 
 LEAKS = ("LEAKED_ITEMS", "SIMILAR_ACROSS_SPLITS")  # issues of a version, see `workers.ml.items.records`
 BODY = "workers.ml.training:run_pipeline"
@@ -54,8 +56,14 @@ async def train(attempt: Attempt) -> Effects:
     model_path = attempt.folder / "found"
     checkpoint = await attempt.checkpoints.load("training", model_path)
     resume_from = None if checkpoint is None else {"state": checkpoint.state["body"], "path": str(model_path)}
-    model = {} if trial is not None else {"model": await _model_spec(attempt)}
-    ran = await _run(attempt, checkpointing={"interval": attempt.checkpoint_interval, "checkpoint": resume_from}, **model)
+    options = {"model": await _model_spec(attempt)} if trial is None else halving_options(attempt, trial)
+    ranks = trial is not None and await importances.is_due(attempt.database, trial)
+    checkpointing = {"interval": attempt.checkpoint_interval, "checkpoint": resume_from}
+    ran = await _run(attempt, is_last=not ranks, checkpointing=checkpointing, **options)
+    if ran.result["kind"] == PRUNED:
+        return ran.add_config
+    if trial is not None and ranks:
+        await rank_parameters(attempt, trial, run.id)
     prefix = f"models/{job.owner_id}/{job.id}/{attempt.key}/artifacts"
     files = await _store_artifacts(attempt, ran.result["artifacts"], prefix)
 
@@ -143,12 +151,17 @@ class _PipelineRun:
     async def add_rest(self, work: Work, settled: Row[Any], *, first: int, **source: UUID) -> list[str]:
         """Add exports and file in the transaction that settles the job; see `exports.add_of_pipeline`."""
         duplicate_keys = await add_exports(work, settled, self.exports, first=first, **source)
+        return [*duplicate_keys, *await self.add_config(work, settled)]
+
+    async def add_config(self, work: Work, settled: Row[Any]) -> list[str]:
+        """Add the file alone, which is all that is left of a trial that was pruned."""
+        duplicate_keys: list[str] = []
         await outputs.add_artifact(work, settled, self.config, duplicate_keys, settled.attempt)
         return duplicate_keys
 
 
-async def _run(attempt: Attempt, **options: Any) -> _PipelineRun:
-    """Run the body, and the nodes that explain or export its result."""
+async def _run(attempt: Attempt, *, is_last: bool = True, **options: Any) -> _PipelineRun:
+    """Run the body, and the nodes that explain or export its result. Another body may follow if it is not the last one."""
     job = attempt.job
     data = await _load_data(attempt)
     definition = data.definition
@@ -185,7 +198,7 @@ async def _run(attempt: Attempt, **options: Any) -> _PipelineRun:
     explains_result = any(node["step"] == EXPLAIN.key for node in definition["nodes"])
     exported_from = FIRST_PERCENT if exports_result else 95
     span = (2, EXPLAINING_FROM if explains_result else exported_from)
-    is_last = not (explains_result or exports_result)
+    is_last = is_last and not (explains_result or exports_result)
     storing = asyncio.create_task(store_config(attempt, data))
     try:
         result = await attempt.run_body(BODY, spec, span=span, is_shared=spec["items"] is None, is_last=is_last)

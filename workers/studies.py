@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
+import structlog
 from sqlalchemy import Row, select
 
 from db.core.viewer import SYSTEM
@@ -12,14 +14,18 @@ from db.core.work import Work
 from db.services import outputs, quota
 from db.services.jobs import Failure
 from db.services.outputs import StoredFile
-from db.services.studies import drawing
+from db.services.studies import drawing, importances, pruning
 from db.services.studies.scheduling import STUDY_PARAMETER
 from db.tables import Job
+from workers.ml.studies import halving
 from workers.runtime.attempt import Attempt
 from workers.runtime.failures import BodyFailed
 from workers.runtime.reports import Superseded
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
 BODY = "workers.ml.studies.body:draw_point"
+RANKING_BODY = "workers.ml.studies.body:rank_parameters"
 KEPT = ("algorithm", "framework", "architecture", "network", "best_step", "config", "problem_type", "hyperparameters", "versions")
 """What of the result of a training a model version is made of, besides its files and metrics."""
 
@@ -44,6 +50,45 @@ async def begin_trial(attempt: Attempt) -> Row[Any] | None:
             raise Superseded
     (attempt.job,) = await attempt.database.rows(select(*Job.__table__.c).where(Job.id == job.id))
     return trial
+
+
+def halving_options(attempt: Attempt, trial: Row[Any]) -> dict[str, Any]:
+    """Return what a body is told of the rungs of its trial, and answer at them from now on; nothing for a trial that is not ended early."""
+    if trial.min_steps is None:
+        return {}
+
+    async def answer(reached: dict[str, Any]) -> halving.Standing:
+        async with attempt.database.work(SYSTEM) as work:
+            standing = await pruning.reach(work, attempt.claim, trial, reached["rung"], reached["value"])
+            if standing is None:
+                raise Superseded
+            decision = standing.pruning
+            if decision is not None:  # told to an earlier attempt
+                return {"rank": decision["rank"], "of": decision["of"], "goes_on": reached["rung"] < decision["rung"]}
+            goes_on = halving.goes_on(standing.rank, standing.of, trial.reduction_factor)
+            if not goes_on:
+                await pruning.prune(work, trial, {**reached, "rank": standing.rank, "of": standing.of})
+            return {"rank": standing.rank, "of": standing.of, "goes_on": goes_on}
+
+    attempt.answer(halving.RUNG_QUESTION, answer)
+    rungs = halving.rungs_of_trial(trial.number, trial.min_steps, trial.max_steps, trial.reduction_factor)
+    return {"halving": {"metric": trial.metric, "rungs": rungs}}
+
+
+async def rank_parameters(attempt: Attempt, trial: Row[Any], run_id: UUID) -> None:
+    """Rank the parameters of the study with what this trial has found, and store that. The trial does not depend on it."""
+    await attempt.reports.flush_points()
+    async with attempt.database.work(SYSTEM) as work:
+        value = await drawing.objective(work, run_id, trial.metric)
+    if value is None:
+        return
+    spec = await importances.ranking_spec(attempt.database, trial, value)
+    try:
+        ranked = await attempt.run_body(RANKING_BODY, spec, span=(99, 99))
+    except BodyFailed:
+        log.warning("parameters_not_ranked", study=str(trial.study_id), exc_info=True)
+    else:
+        await importances.store(attempt.database, trial, ranked["importances"], len(spec["trials"]))
 
 
 async def keep_result(

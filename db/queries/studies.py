@@ -37,10 +37,10 @@ _INTERNAL = {
     "running_since",
     "seconds_used",
     "best_value",
+    "importances_of",
 }
-_STUDY = tuple(
-    column.label("searched") if column.name == "space" else column for column in Study.__table__.c if column.name not in _INTERNAL
-)
+_LABELS = {"space": "searched", "importances": "ranked"}
+_STUDY = tuple(column.label(_LABELS.get(column.name, column.name)) for column in Study.__table__.c if column.name not in _INTERNAL)
 
 
 def with_deleted(viewer: Viewer) -> Rows:
@@ -68,6 +68,7 @@ _TRIAL = (
     Trial.parameters.label("drawn"),
     Trial.suggested_from,
     Trial.value,
+    Trial.pruning.label("decision"),
     Trial.created_at,
     Trial.started_at,
     Trial.completed_at,

@@ -45,7 +45,7 @@ from db.tables.pipelines import Pipeline, PipelineInput, PipelineSnapshot, StepD
 from db.tables.proposals import SchemaProposal
 from db.tables.schedules import ImportSchedule
 from db.tables.search import SearchEntry
-from db.tables.studies import Study, StudyEvent, Trial
+from db.tables.studies import Study, StudyEvent, Trial, TrialRung
 from db.tables.tags import Tag, Tagging
 from db.tables.usage import ApiMetric, ApiRequest
 
@@ -109,6 +109,7 @@ __all__ = [
     "Tag",
     "Tagging",
     "Trial",
+    "TrialRung",
     "Upload",
     "Uptime",
     "User",

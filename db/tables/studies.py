@@ -38,6 +38,9 @@ class StudyMethod(StrEnum):
 
     GRID = "grid"
     RANDOM = "random"
+    BAYESIAN = "bayesian"
+    HYPERBAND = "hyperband"
+    EVOLUTION = "evolution"
 
 
 class StudyStatus(StrEnum):
@@ -87,6 +90,7 @@ class Study(Table, policy=Owned()):
     `open_trials` count the trials that were made, and those that have not ended. `ends_as` is set once it is decided how the study ends: no further trial
     is made, and the status follows when the last one has ended. `seconds_used` is the time before `running_since`, from when it has been running without
     a pause.
+    `importances` are [{parameter, importance}], of the `importances_of` trials that had completed when they were ranked.
     """
 
     __tablename__ = "studies"
@@ -101,6 +105,11 @@ class Study(Table, policy=Owned()):
         CheckConstraint(
             "trials_completed + trials_pruned + trials_failed + trials_cancelled + open_trials = last_number", name="every_trial_is_counted"
         ),
+        CheckConstraint(
+            "(method = 'hyperband') = (min_steps IS NOT NULL) AND num_nulls(min_steps, max_steps, reduction_factor) IN (0, 3)",
+            name="halving_is_hyperband",
+        ),
+        CheckConstraint("min_steps BETWEEN 1 AND max_steps - 1 AND reduction_factor BETWEEN 2 AND 10", name="halving_is_sane"),
         CheckConstraint("credits_held >= 0 AND credits_charged >= 0 AND seconds_used >= 0", name="use_not_negative"),
         CheckConstraint("(status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL)", name="completed_at_says_final"),
         CheckConstraint(
@@ -134,6 +143,9 @@ class Study(Table, policy=Owned()):
     max_failed: Mapped[int]
     max_seconds: Mapped[int | None]
     max_credits: Mapped[int | None] = bigint_column()
+    min_steps: Mapped[int | None]
+    max_steps: Mapped[int | None]
+    reduction_factor: Mapped[int | None]
     trials_total: Mapped[int]
     last_number: Mapped[int] = mapped_column(server_default="0")
     open_trials: Mapped[int] = mapped_column(server_default="0")
@@ -148,6 +160,8 @@ class Study(Table, policy=Owned()):
     best_trial_id: Mapped[UUID | None] = mapped_column(Uuid)
     best_value: Mapped[float | None]
     last_sequence: Mapped[int] = bigint_column(server_default="0")
+    importances: Mapped[list[Any]] = jsonb_column("[]")
+    importances_of: Mapped[int] = mapped_column(server_default="0")
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()
     started_at: Mapped[datetime | None]
@@ -159,7 +173,8 @@ class Trial(Table, policy=Through("study_id")):
     """One run of a study, numbered from 1. Its status changes under the lock of the study alone, after that of its job.
 
     `parameters` are {"node.name": value}, written once, by the attempt that drew them; `value` and `result`, what a model version is made of, by
-    the settle of its job. `is_best` if its value was the best of all that had ended when it was counted.
+    the settle of its job. `pruning` is {rung, step, value, rank, of}, written when it is decided that it ends at a rung. `is_best` if its value was the
+    best of all that had ended when it was counted.
     """
 
     __tablename__ = "trials"
@@ -189,9 +204,23 @@ class Trial(Table, policy=Through("study_id")):
     value: Mapped[float | None]
     result: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     is_best: Mapped[bool] = mapped_column(server_default=text("false"))
+    pruning: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     created_at: Mapped[datetime] = now_column()
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+
+
+class TrialRung(Table, policy=Through("trial_id")):
+    """What a trial has at a rung of its study, of whatever attempt: a trial counts once. `study_id` and `number` are those of the trial."""
+
+    __tablename__ = "trial_rungs"
+    __table_args__ = (Index("ix_trial_rungs_study_id_rung", "study_id", "rung"),)
+
+    trial_id: Mapped[UUID] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"), primary_key=True)
+    rung: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    study_id: Mapped[UUID] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    value: Mapped[float]
 
 
 class StudyEvent(Table, policy=Through("study_id")):

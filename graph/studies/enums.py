@@ -14,6 +14,9 @@ describe(
     "How the parameters of a trial are chosen.",
     GRID="Each combination of the values, once. Ranges need a step, unless they are of whole numbers.",
     RANDOM="Each value by chance, independent of other trials. Of a logarithmic range, each order of magnitude is as likely.",
+    BAYESIAN="Where earlier trials were good, as a tree-structured Parzen estimator judges them; the first 10 at random.",
+    HYPERBAND="At random, as RANDOM. Trials that are not among the best at some steps of their training end there, so that more can be tried.",
+    EVOLUTION="A good one of the 20 trials before it with one parameter changed; the first 20 at random.",
 )
 describe(
     StudyStatus,

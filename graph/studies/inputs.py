@@ -112,9 +112,29 @@ class StudyBudgetInput:
     max_credits: BigInt | None = strawberry.field(
         default=None, description="What its trials may cost together: what they hold and what was charged. No limit by default."
     )
+    min_steps: int | None = strawberry.field(
+        default=None,
+        description="Of HYPERBAND, after how many steps trials are first compared; `maxSteps` divided by `reductionFactor`³ by default.",
+    )
+    max_steps: int | None = strawberry.field(
+        default=None,
+        description="Of HYPERBAND, how many steps a trial has at most: rounds, trees or epochs. Those of the pipeline by default.",
+    )
+    reduction_factor: int | None = strawberry.field(
+        default=None, description="Of HYPERBAND, of how many trials the best one goes on where they are compared, 2 to 10; 3 by default."
+    )
 
     def to_change(self) -> BudgetChange:
-        return BudgetChange(self.max_trials, self.max_parallel, self.max_failed, self.max_seconds, self.max_credits)
+        return BudgetChange(
+            self.max_trials,
+            self.max_parallel,
+            self.max_failed,
+            self.max_seconds,
+            self.max_credits,
+            self.min_steps,
+            self.max_steps,
+            self.reduction_factor,
+        )
 
 
 @strawberry.input(description="The study to create.")

@@ -74,6 +74,32 @@ class StudyBudget:
     max_failed: int = strawberry.field(description="It ends when more trials than this have failed.")
     max_seconds: int | None = strawberry.field(description="How long it may run, without pauses; null for no limit.")
     max_credits: BigInt | None = strawberry.field(description="What its trials may cost together; null for no limit.")
+    min_steps: int | None = strawberry.field(
+        description="After how many steps trials of HYPERBAND are first compared; then after `reductionFactor` times as many each. Null for other methods."
+    )
+    max_steps: int | None = strawberry.field(description="After how many steps its trials end. Null for other methods.")
+    reduction_factor: int | None = strawberry.field(
+        description="Of how many trials the best one goes on where they are compared. Null for other methods."
+    )
+
+
+@strawberry.type(description="How much a parameter matters.")
+class ParameterImportance:
+    parameter: str = strawberry.field(description="The parameter, as `<node>.<name>`.")
+    importance: float = strawberry.field(
+        description="How much the best tenth of the trials differs in it from all of them (PED-ANOVA), as a share: all importances together are 1."
+    )
+
+
+@strawberry.type(description="Why a trial was ended at a rung, where the trials of a study by HYPERBAND are compared.")
+class PruneDecision:
+    rung: int = strawberry.field(
+        description="The rung, counted from 0: after `minSteps` steps, and `reductionFactor` times as many for each next one."
+    )
+    step: int = strawberry.field(description="The last step of its training, counted from 0 as in its metrics.")
+    value: float = strawberry.field(description="The study's metric after that step.")
+    rank: int = strawberry.field(description="The rank of this value, 1 for the best.")
+    of: int = strawberry.field(description="Among how many trials that had reached the rung, itself included.")
 
 
 @strawberry.type(description="A value that was better than those of all trials that had ended before.")
@@ -112,6 +138,10 @@ class Study(Node, prefix="study", found_by=studies.live_by_id, scope=Scope.READ)
     max_failed: strawberry.Private[int]
     max_seconds: strawberry.Private[int | None]
     max_credits: strawberry.Private[int | None]
+    min_steps: strawberry.Private[int | None]
+    max_steps: strawberry.Private[int | None]
+    reduction_factor: strawberry.Private[int | None]
+    ranked: strawberry.Private[Sequence[Mapping[str, Any]]]
     name: str = strawberry.field(description="Unique among the owner's studies, ignoring case.")
     kind: StudyKind = strawberry.field(description="What it searches for.")
     method: StudyMethod = strawberry.field(description="How the parameters of a trial are chosen.")
@@ -163,7 +193,18 @@ class Study(Node, prefix="study", found_by=studies.live_by_id, scope=Scope.READ)
             max_failed=self.max_failed,
             max_seconds=self.max_seconds,
             max_credits=self.max_credits,
+            min_steps=self.min_steps,
+            max_steps=self.max_steps,
+            reduction_factor=self.reduction_factor,
         )
+
+    @strawberry.field(
+        metadata=costs(entries=5),
+        description="How much each parameter matters, the most important first, of the trials that had completed when that was last found out. Empty"
+        " before 10 have.",
+    )
+    def importances(self) -> list[ParameterImportance]:
+        return [ParameterImportance(parameter=each["parameter"], importance=float(each["importance"])) for each in self.ranked]
 
 
 @strawberry.type(description="One run of a study, with the parameters that were chosen for it.")
@@ -172,6 +213,7 @@ class Trial(Node, prefix="trial", found_by=studies.live_trial_by_id, scope=Scope
     job_id: strawberry.Private[UUID]
     run_id: strawberry.Private[UUID]
     drawn: strawberry.Private[Mapping[str, Any] | None]
+    decision: strawberry.Private[Mapping[str, Any] | None]
     number: int = strawberry.field(description="Counts up from 1 within the study.")
     status: TrialStatus = strawberry.field(description="Its current status, which follows that of its job within moments.")
     suggested_from: int | None = strawberry.field(
@@ -191,6 +233,14 @@ class Trial(Node, prefix="trial", found_by=studies.live_trial_by_id, scope=Scope
     )
     def parameters(self) -> JSON:
         return self.drawn or {}
+
+    @strawberry.field(description="Why it was ended early; null if it was not.")
+    def pruning(self) -> PruneDecision | None:
+        decision = self.decision
+        if decision is None:
+            return None
+        rest = {name: decision[name] for name in ("rung", "step", "rank", "of")}
+        return PruneDecision(value=float(decision["value"]), **rest)
 
     @strawberry.field(description="The time from its first start to its end, or until now while it has not ended.")
     def duration(self) -> Duration | None:

@@ -2,19 +2,23 @@
 
 BAYESIAN and EVOLUTION against RANDOM, whose first points are the same, by the median best of ten seeds: on a function of four numbers that is known, the
 squared distance from (0.3, 0.3, 0.3, 0.3) in a cube from -1 to 1, where the best is 0 and thus the value the regret; and of LightGBM on the validation rows
-of breast-cancer and digits.
+of breast-cancer and digits. HYPERBAND against RANDOM, whose points are all the same, by the boosting rounds that both need until one of the trials has
+been trained to its end with RANDOM's best value, over five seeds.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
 from workers.ml.studies.drawing import draw
+from workers.ml.studies.halving import goes_on, rungs_of_trial
 
-TRIALS, SEEDS, ROUNDS = 60, range(10), 30
+TRIALS, SEEDS, HALVING_SEEDS = 60, range(10), range(5)
+ROUNDS, HALVING_ROUNDS, MIN_STEPS, FACTOR = 30, 81, 3, 3
 Point = dict[str, Any]
 Objective = Callable[[Point], float]
 
@@ -86,12 +90,46 @@ def compare(title: str, space: Sequence[dict[str, Any]], objective: Objective) -
         print(f"  {method} / random {medians[method] / medians['random']:.3f}, better for {wins} of {len(SEEDS)} seeds")
 
 
+def halve(boosting: Boosting, seed: int) -> tuple[float, float, float, float]:
+    """Return RANDOM's best loss and the rounds until it, and HYPERBAND's: infinitely many if that trial was pruned."""
+    at_rungs: dict[int, list[float]] = {}
+    rounds = {"random": 0, "hyperband": 0}
+    best = {"random": math.inf, "hyperband": math.inf}
+    reached: dict[str, float] = {}
+    curves = [boosting.curve(draw("hyperband", LIGHTGBM, seed, number, [], "minimize")["parameters"]) for number in range(1, TRIALS + 1)]
+    goal = min(curve[-1] for curve in curves)
+    for number, curve in enumerate(curves, start=1):
+        steps = HALVING_ROUNDS
+        for rung in rungs_of_trial(number, MIN_STEPS, HALVING_ROUNDS, FACTOR):
+            value, values = curve[rung["steps"] - 1], at_rungs.setdefault(rung["number"], [])
+            values.append(value)
+            if not goes_on(1 + sum(other < value for other in values), len(values), FACTOR):
+                steps = rung["steps"]
+                break
+        for method, used in (("random", HALVING_ROUNDS), ("hyperband", steps)):
+            rounds[method] += used
+            if used == HALVING_ROUNDS:
+                best[method] = min(best[method], curve[-1])
+            if best[method] <= goal:
+                reached.setdefault(method, rounds[method])
+    print(
+        f"  seed {seed}: best {best['random']:.5f} and {best['hyperband']:.5f}, rounds in all {rounds['random']} and {rounds['hyperband']}"
+    )
+    return goal, reached["random"], best["hyperband"], reached.get("hyperband", math.inf)
+
+
 def main() -> None:
     from sklearn.datasets import load_breast_cancer, load_digits
 
     compare("Distance in a cube", CUBE, distance)
     compare("LightGBM on breast-cancer", LIGHTGBM, Boosting(load_breast_cancer, ROUNDS).last_loss)
     compare("LightGBM on digits", LIGHTGBM, Boosting(load_digits, ROUNDS).last_loss)
+    print("Rounds until RANDOM's best:")
+    for name, load in (("breast-cancer", load_breast_cancer), ("digits", load_digits)):
+        print(f" LightGBM on {name}")
+        boosting = Boosting(load, HALVING_ROUNDS)
+        ratios = [halving / random for _, random, _, halving in (halve(boosting, seed) for seed in HALVING_SEEDS)]
+        print(f"  hyperband / random, median: {median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})")
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ WITH numbered_runs AS (
   JOIN users u ON u.id = r.owner_id WHERE u.username = :owner AND r.status = 'completed')
 INSERT INTO studies (owner_id, created_by_id, name, kind, method, status, reason, ends_as, experiment_id, pipeline_id, snapshot_id, dataset_version_id,
   input_version_ids, metric, goal, target, space, seed, is_reproducible, max_trials, max_parallel, max_failed, max_seconds, max_credits, trials_total,
-  last_number, trials_completed, best_value, last_sequence, started_at, completed_at)
-SELECT r.owner_id, r.owner_id, 'study ' || r.i, 'hpo', 'random', 'completed', 'trials', 'completed', r.experiment_id, r.pipeline_id, r.snapshot_id,
-  r.dataset_version_id, ARRAY[r.dataset_version_id], 'accuracy', 'maximize', 0.99, {_SPACE}, 7, true, 1, 1, 1, 3600, 100, 1, 1, 1, 0.9, 3, now(), now()
+  min_steps, max_steps, reduction_factor, importances, importances_of, last_number, trials_completed, best_value, last_sequence, started_at, completed_at)
+SELECT r.owner_id, r.owner_id, 'study ' || r.i, 'hpo', 'hyperband', 'completed', 'trials', 'completed', r.experiment_id, r.pipeline_id, r.snapshot_id,
+  r.dataset_version_id, ARRAY[r.dataset_version_id], 'accuracy', 'maximize', 0.99, {_SPACE}, 7, true, 1, 1, 1, 3600, 100, 1,
+  1, 10, 3, '[{{"parameter": "train.max_depth", "importance": 1}}]', 1, 1, 1, 0.9, 3, now(), now()
 FROM numbered_runs r;
 
 WITH numbered_runs AS (
@@ -29,6 +30,9 @@ WITH numbered_runs AS (
 INSERT INTO trials (study_id, number, status, job_id, run_id, parameters, suggested_from, value, is_best, started_at, completed_at)
 SELECT s.id, 1, 'completed', r.job_id, r.id, '{{"train.max_depth": 3, "train.n_estimators": 20}}', 1, 0.9, true, now(), now()
 FROM numbered_runs r JOIN studies s ON s.owner_id = r.owner_id AND s.name = 'study ' || r.i;
+
+INSERT INTO trial_rungs (trial_id, rung, study_id, number, value)
+SELECT t.id, 0, t.study_id, t.number, 0.8 FROM trials t JOIN studies s ON s.id = t.study_id JOIN users u ON u.id = s.owner_id WHERE u.username = :owner;
 
 UPDATE studies s SET best_trial_id = t.id FROM trials t, users u WHERE t.study_id = s.id AND u.id = s.owner_id AND u.username = :owner;
 
@@ -56,9 +60,10 @@ WHERE u.id = s.owner_id AND u.username = :owner AND s.name IN ('Without a trial'
 UPDATE studies s SET status = 'running', reason = NULL, started_at = now(), running_since = now()
 FROM users u WHERE u.id = s.owner_id AND u.username = :owner AND s.name = 'Runs';
 
-INSERT INTO trials (study_id, number, status, job_id, run_id, completed_at)
+INSERT INTO trials (study_id, number, status, job_id, run_id, completed_at, pruning)
 SELECT s.id, row_number() OVER (ORDER BY r.id), CASE WHEN r.status = 'completed' THEN 'pruned' ELSE r.status END, r.job_id, r.id,
-  CASE WHEN r.status NOT IN ('pending', 'running') THEN now() END
+  CASE WHEN r.status NOT IN ('pending', 'running') THEN now() END,
+  CASE WHEN r.status = 'completed' THEN '{"rung": 1, "step": 8, "value": 0.5, "rank": 3, "of": 3}'::jsonb END
 FROM runs r JOIN studies s ON s.owner_id = r.owner_id AND s.name = 'Every state' JOIN users u ON u.id = s.owner_id
 WHERE u.username = :owner AND r.job_id IS NOT NULL AND NOT EXISTS (SELECT FROM trials t WHERE t.run_id = r.id);
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +29,7 @@ class PipelineRecorder:
     log_lines: list[str] = field(default_factory=list[str])
     checkpoints: list[tuple[dict[str, Any], Path]] = field(default_factory=list[tuple[dict[str, Any], Path]])
     resume_messages: list[str] = field(default_factory=list[str])
+    answers: dict[str, Callable[[dict[str, Any]], Any]] = field(default_factory=dict[str, "Callable[[dict[str, Any]], Any]"])
 
     def progress(self, percent: float, step: str) -> None:
         assert step
@@ -67,7 +68,7 @@ class PipelineRecorder:
         self.resumed(name, message)
 
     def ask(self, question: str, arguments: dict[str, Any]) -> Any:
-        raise AssertionError(f"a pipeline asks nothing, and yet: {question} {arguments}")
+        return json.loads(json.dumps(self.answers[question](arguments)))
 
     def log(self, message: str) -> None:
         self.log_lines.append(message)
@@ -92,7 +93,7 @@ def column_schema(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def run(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options: Any) -> tuple[Mapping[str, Any], PipelineRecorder]:
-    """Return the result, which must survive JSON, and the recorder. Options: target, problem, seed, max_cells, checkpointing, report,
+    """Return the result, which must survive JSON, and the recorder. Options: target, problem, seed, max_cells, checkpointing, halving, report,
     and `items`: the files of its items, which are named by the rows if it `is_joined`."""
     output = folder / "out"
     output.mkdir(exist_ok=True)
@@ -112,6 +113,8 @@ def run(folder: Path, frame: pl.DataFrame, definition: dict[str, Any], **options
         spec["max_cells"] = options["max_cells"]
     if "checkpointing" in options:
         spec["checkpointing"] = options["checkpointing"]
+    if "halving" in options:
+        spec["halving"] = options["halving"]
     if "items" in options:
         spec["items"] = options["items"]
         spec["is_joined"] = options.get("is_joined", False)

@@ -23,6 +23,7 @@ from workers.ml.reporting import Reporter
 if TYPE_CHECKING:
     from workers.ml.contents.state import Contents
     from workers.ml.contents.writers import WrittenFile
+    from workers.ml.studies.halving import RungWatch
     from workers.ml.trainer import Trained
     from workers.ml.training_checkpoints import CheckpointSettings
 
@@ -125,6 +126,8 @@ class Bundle:
     group_column: str | None = None
     split_column: str | None = None
     """The column that names the part of each row, which is not a feature."""
+    rung_watch: RungWatch | None = None
+    """Ends the training early if it is a trial that is not good enough."""
     known_leaks: Sequence[str] = ()
     """What the ingest told of items that are in two parts of the archive's own split."""
     row_choices: list[RowChoice] = field(default_factory=list)

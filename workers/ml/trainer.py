@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
     from workers.ml.prediction.predictor import PipelinePredictor, Predictions
+    from workers.ml.studies.halving import RungWatch
 
 # One thread: with several, the order of sums and thus the last digits vary, but the same seed must give the same model.
 THREADS = 1
@@ -44,7 +45,7 @@ def _thread_pools(_has_sklearn: bool) -> ThreadpoolController:
 class TrainingMonitor:
     """Reports the curves and progress of one training, and holds its checkpoint manager and what decides when it stops.
 
-    `kept` are the models after earlier steps that become checkpoint files.
+    `kept` are the models after earlier steps that become checkpoint files. `rung_watch` may end the training of a trial early.
     """
 
     reporter: Reporter
@@ -54,6 +55,7 @@ class TrainingMonitor:
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     checkpoint_every: int | None = None
     kept: dict[int, Any] = field(default_factory=dict[int, Any])
+    rung_watch: RungWatch | None = None
     last_steps: dict[str, int] = field(default_factory=dict)
     node_percent: int = 0
     _timed_step: int = -1
@@ -70,12 +72,19 @@ class TrainingMonitor:
     def begin_steps(self, done: int = 0) -> None:
         """Start the clock of a training that iterates, after `done` steps of an earlier attempt."""
         self._timed_step, self._timed_at = done - 1, time.monotonic()
+        if self.rung_watch is not None:
+            self.rung_watch.begin(done)
 
     def add_step(self, step: int, total: int, measures: Mapping[str, float], learning_rate: float | None = None) -> None:
         """Report a step of at most `total`: its measures, and `step_seconds`, the mean duration of the steps since the point before, with the learning
-        rate beside it."""
+        rate beside it. Raises `Pruned` if the training is a trial that is not good enough."""
         for key, value in measures.items():
             self.add_point(key, step, value)
+        self._time_step(step, total, learning_rate)
+        if self.rung_watch is not None:
+            self.rung_watch.check(step, measures)
+
+    def _time_step(self, step: int, total: int, learning_rate: float | None) -> None:
         stride = -(-total // MAX_TIMED_STEPS)
         # By absolute positions, so that a training that was interrupted has the same points.
         if (step + 1) // stride == (self._timed_step + 1) // stride:

@@ -24,6 +24,7 @@ from workers.ml.reporting import Reporter
 from workers.ml.steps.columns import composed
 from workers.ml.steps.split import default_split
 from workers.ml.steps.step import PipelineNode
+from workers.ml.studies.halving import PRUNED, HalvingSpec, Pruned, PruneDecision, RungWatch
 from workers.ml.trainer import THREADS, TRAINING_END_PERCENT, TRAINING_START_PERCENT, Trained, thread_pools
 from workers.ml.training_checkpoints import CheckpointSettings
 
@@ -77,6 +78,8 @@ class PipelineSpec(TypedDict):
     """Whether the items are files that the rows name, rather than the rows themselves."""
     known_leaks: NotRequired[list[str]]
     """What the ingest of the version told of items that are in two of its splits."""
+    halving: NotRequired[HalvingSpec]
+    """At which steps the worker says whether the training goes on."""
 
 
 class ModelResult(TypedDict):
@@ -99,6 +102,13 @@ class ModelResult(TypedDict):
     best_step: int | None
     artifacts: list[WrittenArtifact]
     nodes: list[dict[str, Any]]
+
+
+class PrunedResult(TypedDict):
+    """`kind` is "pruned": the training ended at a rung, and there is no model. `pruning` has what the decision rests on."""
+
+    kind: str
+    pruning: PruneDecision
 
 
 class RawResult(TypedDict):
@@ -129,7 +139,7 @@ class DatasetResult(TypedDict):
     items: NotRequired[ItemsResult]
 
 
-def run_pipeline(spec: PipelineSpec, reporter: Reporter) -> ModelResult | DatasetResult:
+def run_pipeline(spec: PipelineSpec, reporter: Reporter) -> ModelResult | DatasetResult | PrunedResult:
     """Run a definition on one Parquet file, writing only into `spec["folder"]`.
 
     Raises BadInput if the definition is invalid or does not fit the data; the node at fault is then reported as failed.
@@ -142,7 +152,10 @@ def run_pipeline(spec: PipelineSpec, reporter: Reporter) -> ModelResult | Datase
             "sklearn"
         )  # before its thread pools are limited: a body of a worker that preloads nothing has not yet imported it
     with thread_pools().limit(limits=THREADS):
-        nodes = _run_nodes(bundle, plan, spec)
+        try:
+            nodes = _run_nodes(bundle, plan, spec)
+        except Pruned as pruned:
+            return {"kind": PRUNED, "pruning": pruned.decision}
         if bundle.trained is not None:
             return _write_model(bundle, bundle.trained, spec, nodes)
         try:
@@ -177,6 +190,7 @@ def _make_bundle(spec: PipelineSpec, plan: Plan, reporter: Reporter) -> Bundle:
         checkpoint_settings=spec.get("checkpointing"),
         contents=contents,
         known_leaks=spec.get("known_leaks", ()),
+        rung_watch=RungWatch(spec["halving"], reporter) if "halving" in spec else None,
         other_versions={
             id_: _read(other["parquet"], other["columns"], is_training=is_training) for id_, other in spec.get("versions", {}).items()
         },
@@ -253,6 +267,11 @@ def _run_nodes(bundle: Bundle, plan: Plan, spec: PipelineSpec) -> list[dict[str,
             if node is plan.training:
                 _check_later_steps(bundle, plan)
             outputs[node.key] = node.step.run(bundle, node)
+        except Pruned as pruned:
+            bundle.reporter.node(node.key, "completed", 100, {"note": str(pruned)})
+            for later in nodes[nodes.index(node) + 1 :]:
+                bundle.reporter.node(later.key, "skipped")
+            raise
         except Exception as error:
             if bundle.trained is not None and not isinstance(error, RETRYABLE):
                 keep_model(bundle.reporter, error, node)

@@ -8,18 +8,21 @@ from typing import Any
 from db.core.checks import Checks
 from db.core.prices import MAX_CREDITS
 
-MAX_TRIALS, MAX_PARALLEL, MAX_SECONDS = 100_000, 100, 366 * 86_400
+MAX_TRIALS, MAX_PARALLEL, MAX_SECONDS, MAX_STEPS = 100_000, 100, 366 * 86_400, 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A budget; None is no limit. The study ends when more than `max_failed` trials have failed."""
+    """A budget; None is no limit. The study ends when more than `max_failed` trials have failed. The last three are of HYPERBAND alone, see `halving`."""
 
     max_trials: int = 20
     max_parallel: int = 2
     max_failed: int = 5
     max_seconds: int | None = None
     max_credits: int | None = None
+    min_steps: int | None = None
+    max_steps: int | None = None
+    reduction_factor: int | None = None
 
     @classmethod
     def of(cls, row: Any) -> Budget:
@@ -35,6 +38,9 @@ class BudgetChange:
     max_failed: int | None = None
     max_seconds: int | None = None
     max_credits: int | None = None
+    min_steps: int | None = None
+    max_steps: int | None = None
+    reduction_factor: int | None = None
 
 
 _LIMITS = {
@@ -43,6 +49,9 @@ _LIMITS = {
     "max_failed": ("maxFailed", 0, MAX_TRIALS, "failed trials"),
     "max_seconds": ("maxSeconds", 1, MAX_SECONDS, "seconds"),
     "max_credits": ("maxCredits", 0, MAX_CREDITS, "credits"),
+    "min_steps": ("minSteps", 1, MAX_STEPS, "steps"),
+    "max_steps": ("maxSteps", 2, MAX_STEPS, "steps"),
+    "reduction_factor": ("reductionFactor", 2, 10, "parts of which one goes on"),
 }
 
 

@@ -14,6 +14,7 @@ from db.core.work import Work
 from db.errors import NotFound, WrongState
 from db.services.studies import budgets
 from db.services.studies.budgets import Budget, BudgetChange
+from db.services.studies.halving import HALVING_FIELDS
 from db.services.studies.scheduling import State, lock, schedule_after_commit
 from db.tables import Study
 from db.tables.studies import STUDY_ENDS, StudyMethod, StudyReason, StudyStatus
@@ -80,6 +81,12 @@ async def update(work: Work, study_id: UUID, change: BudgetChange) -> None:
     if row.is_reproducible and budget.max_parallel != present.max_parallel:
         message = "The trials of a reproducible study depend on how many may run at once. Leave it as it is, or create another study."
         checks.add("budget", "maxParallel", message=message)
+    for name, field in HALVING_FIELDS.items():
+        if getattr(budget, name) != getattr(present, name):
+            message = (
+                "Its trials have been compared by it already, or the method compares none. Leave it as it is, or create another study."
+            )
+            checks.add("budget", field, message=message)
     checks.raise_if_invalid()
     values: dict[str, Any] = {name: getattr(budget, name) for name in Budget.__dataclass_fields__}
     before, after = differences(row, values)

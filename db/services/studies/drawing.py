@@ -20,7 +20,7 @@ from db.tables.jobs import JobEventType
 from db.tables.pipelines import StepType
 from db.tables.studies import StudyMethod
 
-USES_TRIALS: frozenset[StudyMethod] = frozenset()
+USES_TRIALS = frozenset({StudyMethod.BAYESIAN, StudyMethod.EVOLUTION})
 """The methods that draw from what other trials found; only for these are they read."""
 
 _TRIAL = (
@@ -36,6 +36,10 @@ _TRIAL = (
         Study.seed,
         Study.is_reproducible,
         Study.max_parallel,
+        Study.trials_total,
+        Study.min_steps,
+        Study.max_steps,
+        Study.reduction_factor,
     )
     .join(Study, Study.id == Trial.study_id)
     .where(Trial.job_id == bindparam("p_job_id"))

@@ -23,7 +23,7 @@ _CURVES = {ProblemType.CLASSIFICATION: ("loss", "accuracy"), ProblemType.REGRESS
 
 def reported_metrics(definition: Definition, steps: Steps, training: Training) -> list[str]:
     """The metrics that runs of the definition report: of the test rows, of its evaluations, and of trainings that iterate."""
-    types = [ProblemType.CLASSIFICATION, ProblemType.REGRESSION] if training.problem_type is None else [training.problem_type]
+    types = _problem_types(training)
     scores = [name for type_ in types for name in _SCORES.get(type_, ())]
     names = list(scores)
     for node in definition["nodes"]:
@@ -34,8 +34,17 @@ def reported_metrics(definition: Definition, steps: Steps, training: Training) -
             names += [f"cv_{name}_{statistic}" for name in scores for statistic in ("mean", "std")]
         elif (part := node["parameters"].get("part", "test")) != "test":
             names += [f"{part}_{name}" for name in scores]
-    curves = [name for type_ in types for name in _CURVES.get(type_, ())]
-    return list(dict.fromkeys([*names, *(f"{rows}_{name}" for rows in ("validation", "train") for name in curves)]))
+    return list(dict.fromkeys([*names, *curve_metrics(training)]))
+
+
+def curve_metrics(training: Training) -> list[str]:
+    """The metrics that are measured during a training that iterates, of the validation rows and of the training rows."""
+    names = dict.fromkeys(name for type_ in _problem_types(training) for name in _CURVES.get(type_, ()))
+    return [f"{rows}_{name}" for rows in ("validation", "train") for name in names]
+
+
+def _problem_types(training: Training) -> list[ProblemType]:
+    return [ProblemType.CLASSIFICATION, ProblemType.REGRESSION] if training.problem_type is None else [training.problem_type]
 
 
 def check_objective(checks: Checks, metric: str, goal: Goal | None, reported: list[str]) -> Goal:

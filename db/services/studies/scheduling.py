@@ -50,6 +50,7 @@ _OPEN_TRIALS = (
         Trial.status,
         Trial.value,
         Trial.parameters.is_not(None).label("is_drawn"),
+        Trial.pruning.is_not(None).label("is_pruned"),
         Trial.job_id,
         Job.status.label("job_status"),
         Job.credit_cost,
@@ -282,6 +283,8 @@ async def _count(work: Work, state: State) -> list[Row[Any]]:
 
 def _ended_as(trial: Row[Any]) -> TrialStatus | None:
     status = _ENDED_AS.get(trial.job_status)
+    if status is TrialStatus.COMPLETED and trial.is_pruned:
+        return TrialStatus.PRUNED
     if status is TrialStatus.COMPLETED and (not trial.is_drawn or finite_or_none(trial.value) is None):
         return TrialStatus.FAILED
     return status

@@ -65,7 +65,9 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     checkpoints.set_fingerprint(rows.train, rows.train_target, rows.validation, rows.validation_target)
     early_stopping = EarlyStopping.of(node.parameters)
     checkpoint_every = getattr(node.parameters, "checkpoint_every", None)
-    monitor = TrainingMonitor(bundle.reporter, node.step.title, node.key, checkpoints, early_stopping, checkpoint_every)
+    monitor = TrainingMonitor(
+        bundle.reporter, node.step.title, node.key, checkpoints, early_stopping, checkpoint_every, rung_watch=bundle.rung_watch
+    )
     fitted = trainer.fit(estimator, rows, monitor)
     best_step = None if early_stopping.patience is None else early_stopping.best_step
     if best_step is not None:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters, EarlyStoppingParameters
+from workers.ml.steps.training_parameters import STEPS, ClassifierOrRegressorParameters, EarlyStoppingParameters
 from workers.ml.trainer import THREADS, Trainer, TrainingMonitor, TrainingRows
 
 # With random sampling, a segment is a tenth of the rounds, but at least this many.
@@ -21,7 +21,9 @@ ACCURACY, SQUARED_ERROR = "accuracy", "l2"  # names of measures: ours, and Light
 
 
 class LightGBMParameters(EarlyStoppingParameters, ClassifierOrRegressorParameters):
-    n_estimators: int = Field(default=100, ge=1, le=10_000, title="Rounds", description="Number of boosting rounds.")
+    n_estimators: int = Field(
+        default=100, ge=1, le=10_000, title="Rounds", description="Number of boosting rounds.", json_schema_extra=STEPS
+    )
     learning_rate: float = Field(default=0.1, gt=0, le=1, title="Learning rate", description="Factor applied to each round's contribution.")
     num_leaves: int = Field(default=31, ge=2, le=10_000, title="Leaves", description="Maximum leaves per tree.")
     max_depth: int | None = Field(

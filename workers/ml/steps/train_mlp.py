@@ -16,7 +16,7 @@ from workers.ml.early_stopping import EarlyStopping, checkpoint_steps
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
 from workers.ml.steps.train_linear import measures
-from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters, EarlyStoppingParameters
+from workers.ml.steps.training_parameters import STEPS, ClassifierOrRegressorParameters, EarlyStoppingParameters
 from workers.ml.trainer import Trainer, TrainingMonitor, TrainingRows
 
 DEFAULT_WIDTH = 100
@@ -59,7 +59,12 @@ class MlpParameters(EarlyStoppingParameters, ClassifierOrRegressorParameters):
         description="Number of rows from which each step of the optimizer is computed, at most all; 200 by default.",
     )
     max_iter: int = Field(
-        default=200, ge=1, le=2_000, title="Maximum epochs", description="Maximum number of passes over the training rows."
+        default=200,
+        ge=1,
+        le=2_000,
+        title="Maximum epochs",
+        description="Maximum number of passes over the training rows.",
+        json_schema_extra=STEPS,
     )
     patience: int = Field(
         default=10,

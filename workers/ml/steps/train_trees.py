@@ -11,7 +11,7 @@ from pydantic import Field
 
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters, EarlyStoppingParameters
+from workers.ml.steps.training_parameters import STEPS, ClassifierOrRegressorParameters, EarlyStoppingParameters
 from workers.ml.trainer import THREADS, Trainer, TrainingMonitor, TrainingRows
 from workers.ml.training_checkpoints import read_estimator, write_estimator
 
@@ -22,7 +22,7 @@ FOREST_CHUNKS = 20
 
 
 class ForestParameters(ClassifierOrRegressorParameters):
-    n_estimators: int = Field(default=100, ge=1, le=5_000, title="Trees", description="Number of trees.")
+    n_estimators: int = Field(default=100, ge=1, le=5_000, title="Trees", description="Number of trees.", json_schema_extra=STEPS)
     max_depth: int | None = Field(
         default=None,
         ge=1,
@@ -48,7 +48,9 @@ class ExtraTreesParameters(ForestParameters):
 
 
 class BoostingParameters(EarlyStoppingParameters, ClassifierOrRegressorParameters):
-    n_estimators: int = Field(default=100, ge=1, le=5_000, title="Rounds", description="Number of boosting rounds.")
+    n_estimators: int = Field(
+        default=100, ge=1, le=5_000, title="Rounds", description="Number of boosting rounds.", json_schema_extra=STEPS
+    )
     learning_rate: float = Field(default=0.1, gt=0, le=1, title="Learning rate", description="Factor applied to each round's contribution.")
     max_depth: int = Field(default=3, ge=1, le=50, title="Maximum depth", description="Maximum depth of a tree.")
     min_samples_leaf: int = Field(

@@ -9,14 +9,16 @@ from pydantic import Field
 
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
-from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters, EarlyStoppingParameters
+from workers.ml.steps.training_parameters import STEPS, ClassifierOrRegressorParameters, EarlyStoppingParameters
 from workers.ml.trainer import THREADS, Trainer, TrainingMonitor, TrainingRows
 
 NAME = "xgboost"
 
 
 class XGBoostParameters(EarlyStoppingParameters, ClassifierOrRegressorParameters):
-    n_estimators: int = Field(default=100, ge=1, le=10_000, title="Rounds", description="Number of boosting rounds.")
+    n_estimators: int = Field(
+        default=100, ge=1, le=10_000, title="Rounds", description="Number of boosting rounds.", json_schema_extra=STEPS
+    )
     learning_rate: float = Field(default=0.3, gt=0, le=1, title="Learning rate", description="Factor applied to each round's contribution.")
     max_depth: int = Field(default=6, ge=1, le=50, title="Maximum depth", description="Maximum depth of a tree.")
     min_child_weight: float = Field(

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
+from pydantic.config import JsonDict
 
 from workers.ml.steps.columns import ColumnName
 from workers.ml.steps.step import Parameters
+
+STEPS: JsonDict = {"x-steps": True}
+"""Marks the parameter that says how many steps a training has at most, after each of which it reports its measures: a study may end it earlier."""
 
 
 class TrainParameters(Parameters):
