@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Row, Uuid, bindparam, func, select
+from sqlalchemy import BigInteger, ColumnElement, Row, Uuid, bindparam, case, func, select
 
 from db.core.batch import rows_by_key, rows_by_parent
 from db.core.criteria import Filters, Orders
+from db.core.goal import Goal
 from db.core.listing import Listing
 from db.core.page import Sort, decode_cursor, encode_cursor
 from db.core.policy import visible
@@ -91,10 +92,12 @@ trials_of_study = Listing(trials, Orders(Trial), Filters(Trial)).under(Trial.stu
 
 
 def _best(viewer: Viewer) -> Rows:
-    return select(Trial.id, Trial.study_id, Trial.number, Trial.value, Trial.completed_at).where(visible(Trial, viewer), Trial.is_best)
+    columns = (Trial.id, Trial.study_id, Trial.number, Trial.value, Trial.completed_at)
+    return select(*columns).join(Study, Study.id == Trial.study_id).where(visible(Trial, viewer), Trial.is_best)
 
 
-best_values = rows_by_parent(_best, Trial.study_id, Trial.completed_at.asc(), Trial.number.asc())
+# In the order in which they were counted; of two jobs that end at once, the later one may be counted first.
+best_values = rows_by_parent(_best, Trial.study_id, case((Study.goal == Goal.MINIMIZE, -Trial.value), else_=Trial.value).asc())
 
 _EVENT = Sort("STUDY_EVENT", StudyEvent.sequence, StudyEvent.study_id, descending=False, kind="int")
 

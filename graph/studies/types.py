@@ -164,7 +164,7 @@ class Study(Node, prefix="study", found_by=studies.live_by_id, scope=Scope.READ)
     best_values: list[BestValue] = many(
         studies.best_values,
         metadata=costs(entries=10),
-        description="The best value over time: each that was better than all before, in the order in which the trials ended.",
+        description="The best value over time: each that was better than all before, the worst first.",
     )
     trials: Connection[Trial] = connection(
         studies.trials_of_study, filtered_by=TrialFilter, ordered_by=TrialOrder, description="Its trials, newest first by default."

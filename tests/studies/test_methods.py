@@ -25,7 +25,7 @@ TOLD = """query($id: ID!) { study(id: $id) { status trialsCompleted trialsPruned
 
 async def _inputs(client: Client, *training: Any, **fields: Any) -> dict[str, Any]:
     version = await client.ingest("d", CSV)
-    node = training or ("train", "train_lightgbm", {"target": "y", "min_child_samples": 1})
+    node = training[0] if training else ("train", "train_lightgbm", {"target": "y", "min_child_samples": 1})
     pipeline = await client.create_pipeline("p", ("data", "dataset", {}), SPLIT, node)
     given = {"objective": {"metric": "validation_loss"}, "space": [RATES, LEAVES], "seed": 5, **fields}
     return {"name": "s", "pipelineId": pipeline["pipeline"]["id"], "datasetVersionId": version, **given}
