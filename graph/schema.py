@@ -32,6 +32,7 @@ DOMAINS = (
     "explanations",
     "search",
     "studies",
+    "saved_searches",
     "audit",
     "usage",
 )

@@ -43,6 +43,7 @@ from db.tables.models import Artifact, Model, ModelAliasEvent, ModelDataset, Mod
 from db.tables.oauth import OAuthFlow, OAuthIdentity
 from db.tables.pipelines import Pipeline, PipelineInput, PipelineSnapshot, StepDefinition
 from db.tables.proposals import SchemaProposal
+from db.tables.saved_searches import SavedSearch
 from db.tables.schedules import ImportSchedule
 from db.tables.search import SearchEntry
 from db.tables.studies import Study, StudyEvent, Trial, TrialRung
@@ -98,6 +99,7 @@ __all__ = [
     "Run",
     "RunMetric",
     "RunParameter",
+    "SavedSearch",
     "SchemaProposal",
     "SearchEntry",
     "StagedPoint",
