@@ -93,8 +93,9 @@ os.environ["TRELLIS_IMPORT_ALLOWED_NETWORKS"] = '["127.0.0.2/32"]'
 os.environ["TRELLIS_IMPORT_S3_LOCATIONS"] = '["trellis-imports/shared"]'
 os.environ["TRELLIS_SECRET_KEY"] = "the secret key of the tests, which is no secret"
 # A worker that seals the audit would do so at any time; tests seal it themselves.
-# Nor does it run the schedules of tests.
+# Nor does it run the schedules of tests, or add trials to studies whose trials a test ends itself.
 os.environ["TRELLIS_MAINTENANCE_RUN_IMPORT_SCHEDULES"] = "0"
+os.environ["TRELLIS_MAINTENANCE_SCHEDULE_STUDIES"] = "0"
 os.environ["TRELLIS_MAINTENANCE_SEAL_AUDIT"] = os.environ["TRELLIS_MAINTENANCE_VERIFY_AUDIT"] = "0"
 
 # Step definitions, workers and what ships outlive a test: they belong to the running code, not to anybody's data.

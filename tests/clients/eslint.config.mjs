@@ -14,6 +14,8 @@ export default [
       ...relay.rules,
       "@graphql-eslint/strict-id-in-types": "off",
       "@graphql-eslint/no-typename-prefix": "off",
+      // `search` is paged forward alone: by rank, what comes before a page was on the page before.
+      "@graphql-eslint/relay-arguments": ["error", { includeBoth: false }],
       "@graphql-eslint/relay-edge-types": ["error", { withEdgeSuffix: true, shouldImplementNode: false, listTypeCanWrapOnlyEdgeType: false }],
       "@graphql-eslint/require-description": [
         "error",

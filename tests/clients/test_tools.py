@@ -37,7 +37,8 @@ async def test_generated_types_are_strictly_typed() -> None:
 
 
 async def test_the_linter_reports_nothing(sdl: Path) -> None:
-    assert await lint(sdl) == (0, "")
+    status, said = await lint(sdl)
+    assert (status, said) == (0, ""), said
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,7 @@ async def test_what_is_deleted_and_restored_does_and_does_not_count(ada: Client,
         seen.append((await counts(ada))["t"])
     assert seen == [1, 0, 2, 3, 3]
     async with database.engine.begin() as connection:
+        await connection.execute(text("DELETE FROM trials"))
         await connection.execute(text("DELETE FROM explanations"))
         await connection.execute(text("UPDATE model_versions SET run_id = NULL"))
         await connection.execute(text("DELETE FROM runs"))
