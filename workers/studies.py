@@ -97,7 +97,10 @@ async def keep_result(
     """Write what a trial found, and keep the files of its model. Raises `BodyFailed` if it has no value of the study's metric."""
     value = await drawing.objective(work, run.id, trial.metric)
     if value is None:
-        message = f"Trial {trial.number} has no finite value of the study's metric {trial.metric!r}: its training does not report it, or it diverged."
+        message = (
+            f"Trial {trial.number} has no finite value of the study's metric {trial.metric!r}: its training does not report it, or it diverged."
+            " A metric of validation rows needs a split that has some."
+        )
         raise BodyFailed(Failure("NO_OBJECTIVE", message, retryable=False))
     await drawing.record_result(work, settled, run.id, value, {name: result[name] for name in KEPT})
     duplicate_keys: list[str] = []
