@@ -194,7 +194,10 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="session")
 def settings(worker_id: str) -> StateSettings:
-    """Settings of this test process's own database, Redis and bucket, with the schema in place."""
+    """Settings of this test process's own database, Redis and bucket, with the schema in place.
+
+    They are the ones that the application reads; a test changes them by `monkeypatch` and never reads them anew.
+    """
     number = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 15
     with asyncio.Runner() as runner:
         os.environ["TRELLIS_DATABASE_URL"] = runner.run(create_database(os.environ["TRELLIS_DATABASE_URL"], f"trellis_{worker_id}"))
@@ -296,8 +299,11 @@ async def clean_tables(database: Database) -> None:
 
 
 @pytest.fixture
-async def clean(database: Database) -> None:
+async def clean(settings: StateSettings, database: Database) -> None:
     """Delete rows before a test with users, not after, so that a failed test's rows can be inspected."""
+    assert state_settings() is settings, (
+        "an earlier test of this process read the settings anew, so that changes of `settings` have no effect"
+    )
     await clean_tables(database)
     async with database.work(SYSTEM) as work:
         await accounts.ensure_admin(work, "admin@trellis.local", ADMIN_TOKEN)

@@ -156,11 +156,8 @@ async def test_at_most_so_many_viewers_are_kept_and_no_unknown_token(
 @asynccontextmanager
 async def _serving_without_redis(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[str]:
     """An application that reaches PostgreSQL and no Redis."""
-    monkeypatch.setenv("TRELLIS_REDIS_URL", UNREACHABLE_REDIS)
-    state_settings.cache_clear()
-    try:
-        async with serving() as url:
-            yield url
-    finally:
-        monkeypatch.undo()
-        state_settings.cache_clear()
+    unreachable = state_settings().model_copy(update={"redis_url": UNREACHABLE_REDIS})
+    monkeypatch.setattr("server.app.state_settings", lambda: unreachable)
+    async with serving() as url:
+        yield url
+    monkeypatch.undo()
