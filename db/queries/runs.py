@@ -21,6 +21,7 @@ from db.core.prepared_rows import PreparedRows
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
+from db.queries.annotations import AnnotationMatch
 from db.queries.tags import has_tags
 from db.tables import Experiment, Run, RunMetric, RunParameter, Tagging
 
@@ -122,7 +123,13 @@ def _all_conditions(condition: AllOf | OneOf) -> Iterator[ColumnElement[bool]]:
         yield item.condition()
 
 
-FILTERS = Filters(Run, metrics=_all_conditions, parameters=_all_conditions, tags=has_tags(Tagging.run_id, Run.id))
+def _annotated(condition: AllOf | OneOf) -> Iterator[ColumnElement[bool]]:
+    items = condition.items if isinstance(condition, AllOf) else ()
+    for item in cast("tuple[AnnotationMatch, ...]", items):
+        yield item.condition(Run.annotations)
+
+
+FILTERS = Filters(Run, metrics=_all_conditions, parameters=_all_conditions, annotations=_annotated, tags=has_tags(Tagging.run_id, Run.id))
 
 
 _COLUMNS = (

@@ -10,6 +10,7 @@ from sqlalchemy import Row, delete, exists, func, insert, select
 from sqlalchemy import update as update_rows
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from db.core.annotations import changed_annotations
 from db.core.audit import differences
 from db.core.checks import Checks
 from db.core.policy import visible
@@ -82,6 +83,8 @@ async def update(work: Work, experiment_id: UUID, changes: dict[str, Any]) -> UU
     checks.new_name(values, "An experiment")
     checks.text(values.get("description"), "description")
     checks.text(values.get("notes"), "notes", length=NOTES_LENGTH)
+    if "annotations" in values:
+        values["annotations"] = changed_annotations(checks, experiment.annotations, values["annotations"])
     checks.raise_if_invalid()
     if values:
         with translate_unique_violation(_UNIQUE, NameTaken("experiment", str(values.get("name")))):
@@ -93,7 +96,7 @@ async def update(work: Work, experiment_id: UUID, changes: dict[str, Any]) -> UU
 async def update_run(work: Work, run_id: UUID, changes: dict[str, Any]) -> UUID:
     """`changes` holds the fields to set, None clearing one. Raises `NotFound` or `InvalidInput`."""
     work.viewer.require_write()
-    columns = (Run.id, Run.owner_id, Run.name, Run.notes)
+    columns = (Run.id, Run.owner_id, Run.name, Run.notes, Run.annotations)
     statement = select(*columns).join(Experiment, Experiment.id == Run.experiment_id)
     statement = statement.where(Run.id == run_id, Experiment.deleted_at.is_(None), visible(Run, work.viewer))
     run = await work.first(statement.with_for_update(of=Run, key_share=True))
@@ -104,6 +107,8 @@ async def update_run(work: Work, run_id: UUID, changes: dict[str, Any]) -> UUID:
     if values.get("name") is not None:
         values["name"] = checks.name(values["name"], "name")
     checks.text(values.get("notes"), "notes", length=NOTES_LENGTH)
+    if "annotations" in values:
+        values["annotations"] = changed_annotations(checks, run.annotations, values["annotations"])
     checks.raise_if_invalid()
     if values:
         await work.run(update_rows(Run).where(Run.id == run_id).values(values))

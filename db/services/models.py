@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Row, Uuid, bindparam, func, insert, select
 from sqlalchemy import update as update_rows
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from db.core.annotations import changed_annotations
 from db.core.audit import differences, ref
 from db.core.checks import Checks
 from db.core.policy import visible
@@ -39,6 +40,8 @@ async def update(work: Work, model_id: UUID, changes: dict[str, Any]) -> UUID:
     values = dict(changes)
     checks.new_name(values, "A model")
     checks.text(values.get("description"), "description")
+    if "annotations" in values:
+        values["annotations"] = changed_annotations(checks, model.annotations, values["annotations"])
     checks.raise_if_invalid()
     if values:
         with translate_unique_violation("uq_models_owner_id_name", NameTaken("model", str(values.get("name")))):
@@ -51,7 +54,7 @@ async def update_version(work: Work, version_id: UUID, changes: dict[str, Any]) 
     """`changes` holds the fields to set, None clearing one. Raises `NotFound` or `InvalidInput`."""
     work.viewer.require_write()
     statement = (
-        select(ModelVersion.id, ModelVersion.label, ModelVersion.description, Model.owner_id)
+        select(ModelVersion.id, ModelVersion.label, ModelVersion.description, ModelVersion.annotations, Model.owner_id)
         .join(Model, Model.id == ModelVersion.model_id)
         .where(ModelVersion.id == version_id, Model.deleted_at.is_(None), visible(ModelVersion, work.viewer))
     )
@@ -63,6 +66,8 @@ async def update_version(work: Work, version_id: UUID, changes: dict[str, Any]) 
     if values.get("label") is not None:
         values["label"] = checks.name(values["label"], "label")
     checks.text(values.get("description"), "description")
+    if "annotations" in values:
+        values["annotations"] = changed_annotations(checks, version.annotations, values["annotations"])
     checks.raise_if_invalid()
     if values:
         await work.run(update_rows(ModelVersion).where(ModelVersion.id == version_id).values(values))

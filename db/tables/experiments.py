@@ -74,6 +74,7 @@ class Experiment(Table, policy=Owned()):
     name: Mapped[str]
     description: Mapped[str | None]
     notes: Mapped[str | None]
+    annotations: Mapped[dict[str, str]] = jsonb_column("{}")
     last_number: Mapped[int] = mapped_column(server_default="0")
     created_by_id: Mapped[UUID | None] = created_by_column()
     created_at: Mapped[datetime] = now_column()
@@ -118,6 +119,7 @@ class Run(Table, policy=Owned()):
         Index("ix_runs_owner_id_status", "owner_id", "status", text("created_at DESC"), text("id DESC")),
         Index("ix_runs_hyperparameters", "hyperparameters", postgresql_using="gin", postgresql_ops={"hyperparameters": "jsonb_path_ops"}),
         Index("ix_runs_hyperparameter_paths", "hyperparameter_paths", postgresql_using="gin"),
+        Index("ix_runs_annotations", "annotations", postgresql_using="gin"),
         CheckConstraint("number > 0", name="number_is_positive"),
     )
 
@@ -132,6 +134,7 @@ class Run(Table, policy=Owned()):
     config: Mapped[dict[str, Any]] = jsonb_column("{}")
     architecture: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     notes: Mapped[str | None]
+    annotations: Mapped[dict[str, str]] = jsonb_column("{}")
     algorithm: Mapped[str | None]
     seed: Mapped[int] = bigint_column()
     best_step: Mapped[int | None]

@@ -46,6 +46,7 @@ class Model(Table, policy=Owned()):
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
     name: Mapped[str]
     description: Mapped[str | None]
+    annotations: Mapped[dict[str, str]] = jsonb_column("{}")
     problem_type: Mapped[ProblemType | None] = enum_column("problem_type", ProblemType, nullable=True)
     last_number: Mapped[int] = mapped_column(server_default="0")
     created_by_id: Mapped[UUID | None] = created_by_column()
@@ -72,6 +73,7 @@ class ModelVersion(Table, policy=Through("model_id")):
     number: Mapped[int]
     label: Mapped[str | None]
     description: Mapped[str | None]
+    annotations: Mapped[dict[str, str]] = jsonb_column("{}")
     algorithm: Mapped[str]
     architecture: Mapped[str | None]
     framework: Mapped[str]

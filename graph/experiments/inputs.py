@@ -9,6 +9,7 @@ from strawberry import ID, UNSET, Maybe
 
 from db.core.criteria import Criteria, Order
 from db.queries import run_orders, runs
+from graph.core.annotations import CHANGED_ANNOTATIONS, AnnotationFilter
 from graph.core.errors import BadUserInput
 from graph.core.filters import DateTimeFilter, DurationFilter, Filter, OrderDirection, OrderInput, StringFilter, order_input, reference
 from graph.core.metric_filter import MAX_CONDITIONS, MetricFilter, check_key
@@ -67,13 +68,16 @@ class RunFilter(Filter):
     metrics: list[MetricFilter] | None = strawberry.field(description="Bounds on its metrics, all of which must hold.")
     parameters: list[ParameterFilter] | None = strawberry.field(description="Conditions on its hyperparameters, all of which must hold.")
     tags: list[ID] | None = tagged_with()
+    annotations: list[AnnotationFilter] | None = strawberry.field(description="Conditions on its annotations, all of which must hold.")
     created_at: DateTimeFilter | None = strawberry.field(description="When it was requested.")
     owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
 
     def to_criteria(self) -> Criteria:
-        conditions = (self.metrics or [], self.parameters or [])
+        conditions = (self.metrics or [], self.parameters or [], self.annotations or [])
         if max(map(len, conditions)) > MAX_CONDITIONS:
-            raise BadUserInput(f"At most {MAX_CONDITIONS} conditions on metrics, and as many on parameters, are accepted at once.")
+            raise BadUserInput(
+                f"At most {MAX_CONDITIONS} conditions on metrics, on parameters and on annotations each are accepted at once."
+            )
         if sum(len(parameter.in_ or ()) for parameter in conditions[1]) > MAX_VALUES:
             raise BadUserInput(
                 f"At most {MAX_VALUES} values are accepted at once in the `in` of all parameters. Split the query into several operations."
@@ -140,10 +144,11 @@ class UpdateExperimentInput:
     name: Maybe[str | None] = strawberry.field(description="A new name; it cannot be cleared.")
     description: Maybe[str | None] = strawberry.field(description="Free text, such as the question that it should answer.")
     notes: Maybe[str | None] = strawberry.field(description="Notes for your own use, such as Markdown.")
+    annotations: Maybe[JSON | None] = strawberry.field(description=CHANGED_ANNOTATIONS)
 
     def changes(self) -> dict[str, Any]:
         """Return the given fields; None clears one."""
-        fields = {"name": self.name, "description": self.description, "notes": self.notes}
+        fields = {"name": self.name, "description": self.description, "notes": self.notes, "annotations": self.annotations}
         return {name: change.value for name, change in fields.items() if change is not None}
 
 
@@ -152,10 +157,12 @@ class UpdateRunInput:
     id: ID = strawberry.field(description="The run.")
     name: Maybe[str | None] = strawberry.field(description="A name, at most 200 characters; several runs may have the same.")
     notes: Maybe[str | None] = strawberry.field(description="Notes for your own use, such as Markdown; at most 100,000 characters.")
+    annotations: Maybe[JSON | None] = strawberry.field(description=CHANGED_ANNOTATIONS)
 
     def changes(self) -> dict[str, Any]:
         """Return the given fields; None clears one."""
-        return {name: change.value for name, change in (("name", self.name), ("notes", self.notes)) if change is not None}
+        fields = {"name": self.name, "notes": self.notes, "annotations": self.annotations}
+        return {name: change.value for name, change in fields.items() if change is not None}
 
 
 @strawberry.input(description="Runs, and the experiment to move them to.")

@@ -12,6 +12,7 @@ import strawberry
 from db.queries import accounts, artifacts, datasets, experiments, jobs, leaderboard, metrics, pipelines, runs, tags, versions
 from db.queries.goals import goal_of
 from graph.accounts.types import Profile, User
+from graph.core.annotations import annotations_field
 from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.edges import connection, extend, many, one
@@ -41,6 +42,7 @@ class Experiment(Node, Taggable, prefix="experiment", found_by=experiments.live_
     name: str = strawberry.field(description="Unique among the owner's experiments, ignoring case.")
     description: str | None = strawberry.field(description="Free text, such as the question that it should answer.")
     notes: str | None = strawberry.field(description="Notes of the owner, such as Markdown.")
+    annotations: JSON = annotations_field()
     created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed; a new run is a change too.")
     deleted_at: datetime | None = strawberry.field(description="When it was deleted. Null at present: experiments cannot be deleted yet.")
@@ -94,6 +96,7 @@ class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.RE
     hyperparameters: JSON = strawberry.field(description="The parameters that it trains with, as an object.")
     config: JSON = strawberry.field(description="Its other settings, as an object.")
     notes: str | None = strawberry.field(description="Notes of the owner, such as Markdown.")
+    annotations: JSON = annotations_field()
     seed: BigInt = strawberry.field(description="The random seed: the same seed and inputs give the same metrics.")
     algorithm: str | None = strawberry.field(
         description="The algorithm of its model, such as RandomForestClassifier; null until that is trained."

@@ -7,7 +7,9 @@ from typing import Any
 import strawberry
 from strawberry import ID, Maybe
 
+from graph.core.annotations import CHANGED_ANNOTATIONS
 from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input, reference
+from graph.core.scalars import JSON
 from graph.datasets.enums import ProblemType
 from graph.tags.filters import tagged_with
 
@@ -57,10 +59,11 @@ class UpdateModelInput:
         description="A new name; it cannot be cleared. A training under way still adds its version to the model that has the name it was given."
     )
     description: Maybe[str | None] = strawberry.field(description="Free text that describes its purpose.")
+    annotations: Maybe[JSON | None] = strawberry.field(description=CHANGED_ANNOTATIONS)
 
     def changes(self) -> dict[str, Any]:
         """Return the given fields; None clears one."""
-        fields = {"name": self.name, "description": self.description}
+        fields = {"name": self.name, "description": self.description, "annotations": self.annotations}
         return {name: change.value for name, change in fields.items() if change is not None}
 
 
@@ -69,8 +72,9 @@ class UpdateModelVersionInput:
     id: ID = strawberry.field(description="The model version.")
     label: Maybe[str | None] = strawberry.field(description="A short name, at most 200 characters.")
     description: Maybe[str | None] = strawberry.field(description="Free text, such as what is different in it.")
+    annotations: Maybe[JSON | None] = strawberry.field(description=CHANGED_ANNOTATIONS)
 
     def changes(self) -> dict[str, Any]:
         """Return the given fields; None clears one."""
-        fields = {"label": self.label, "description": self.description}
+        fields = {"label": self.label, "description": self.description, "annotations": self.annotations}
         return {name: change.value for name, change in fields.items() if change is not None}

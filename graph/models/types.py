@@ -11,6 +11,7 @@ import strawberry
 
 from db.queries import accounts, artifacts, jobs, leaderboard, models, pipelines, runs, tags, versions
 from graph.accounts.types import Profile, User
+from graph.core.annotations import annotations_field
 from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.edges import connection, extend, many, one
@@ -61,6 +62,7 @@ class Model(Node, Taggable, prefix="model", found_by=models.live_by_id, scope=Sc
     created_by_id: strawberry.Private[UUID | None]
     name: str = strawberry.field(description="Unique among the owner's models, ignoring case.")
     description: str | None = strawberry.field(description="Free text that describes its purpose.")
+    annotations: JSON = annotations_field()
     problem_type: ProblemType | None = strawberry.field(description="The task of all its versions; its first version sets it.")
     created_at: datetime = strawberry.field(description="When its first version was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed; a new version is a change too.")
@@ -132,6 +134,7 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id, 
     number: int = strawberry.field(description="Counts up from 1 within the model.")
     label: str | None = strawberry.field(description="A short name that somebody gave it.")
     description: str | None = strawberry.field(description="Free text that somebody wrote about it.")
+    annotations: JSON = annotations_field()
     algorithm: str = strawberry.field(description="The algorithm, such as RandomForestClassifier.")
     architecture: str | None = strawberry.field(
         description="The layers of a neural network, such as `30-100-1 relu`: the units of each, from the inputs to the outputs; null for other algorithms."

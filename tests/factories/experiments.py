@@ -17,8 +17,9 @@ WITH numbered_jobs AS (
 numbered_experiments AS (
   SELECT e.id, row_number() OVER (ORDER BY e.id) AS i FROM experiments e JOIN users u ON u.id = e.owner_id WHERE u.username = :owner)
 INSERT INTO runs (owner_id, experiment_id, number, name, notes, status, seed, job_id, dataset_id, dataset_version_id, pipeline_id, hyperparameters, algorithm,
-  started_at, completed_at)
+  annotations, started_at, completed_at)
 SELECT j.owner_id, e.id, 1, 'run ' || j.i, 'notes', 'completed', 7, j.id, j.dataset_id, j.dataset_version_id, j.pipeline_id, jsonb_build_object('alpha', j.i), 'Ridge',
+  jsonb_build_object('stage', 'draft', 'ticket', j.i::text),
   now() - j.i * interval '1 second', now()
 FROM numbered_jobs j JOIN numbered_experiments e USING (i);
 
@@ -95,6 +96,10 @@ def _parameters(condition: dict[str, Any], fits: Callable[[Row], bool]) -> Examp
     return Example([condition], "hyperparameters", fits)
 
 
+def _annotations(condition: dict[str, Any], fits: Callable[[Row], bool]) -> Example:
+    return Example([condition], "annotations", fits)
+
+
 FACTORY = Factory(
     ids={"experiment": Experiment, "run": Run},
     after=("jobs",),
@@ -121,6 +126,11 @@ FACTORY = Factory(
             _parameters({"key": "alpha", "gte": 2}, _number(lambda alpha: alpha >= 2)),
             _parameters({"key": "alpha", "gte": 1, "lte": 1.5, "in": [1, "none"]}, _number(lambda alpha: alpha == 1)),
             _parameters({"key": "nested.gamma", "lte": 0.5}, lambda run: "nested" in run["hyperparameters"]),
+        ),
+        "RunFilter.annotations": (
+            _annotations({"key": "stage"}, lambda run: "stage" in run["annotations"]),
+            _annotations({"key": "ticket", "eq": "1"}, lambda run: run["annotations"].get("ticket") == "1"),
+            _annotations({"key": "stage", "eq": "Draft"}, lambda _: False),
         ),
         "RunFilter.algorithm": tuple(
             Example(name, "algorithm", lambda run, name=name: run["algorithm"] == name) for name in ("Ridge", "ridge")
