@@ -215,6 +215,15 @@ async def viewer_of(database: Database, user_id: UUID | None) -> Viewer | None:
     return None
 
 
+async def viewer_with(database: Database, user_id: UUID | None, key_id: UUID | None) -> Viewer | None:
+    """The same with the API key that was used then, if one was: None too once that is revoked or has expired."""
+    if key_id is None:
+        return await viewer_of(database, user_id)
+    for key in await database.rows(_VALID_KEYS.where(ApiKey.id == key_id, User.id == user_id)):
+        return _viewer(*key, is_session=False)
+    return None
+
+
 async def current_viewers(database: Database, viewers: Collection[Viewer]) -> Mapping[Viewer, Viewer]:
     """The current role and tier of viewers who signed in with a token. Viewers whose token is no longer valid are left out."""
     current: dict[UUID, Viewer] = {}

@@ -1,4 +1,4 @@
-"""Exports: versions written in another format by a job, kept for a time, and deleted."""
+"""Exports: versions written in another format by a job, kept for a time, and deleted. Those of lists are submitted by `list_exports`."""
 
 from __future__ import annotations
 
@@ -27,18 +27,24 @@ from db.tables.jobstates import TERMINAL, JobStatus
 OPERATION = "createExport"
 
 
-async def _follow_retry(work: Work, old: Row[Any], new: Row[Any]) -> None:
+async def follow_retry(work: Work, old: Row[Any], new: Row[Any]) -> None:
     """Let the export follow the new job. Raises `WrongState` if it is complete, deleted, or being made by another job."""
     export_id = old.parameters.get("exportId")
     if export_id is None:  # a purged job has no parameters
         return
     if old.status is JobStatus.COMPLETED:
-        raise WrongState(old.status.name, "The export is complete. Make another one with `createExport`.")
+        raise WrongState(old.status.name, f"The export is complete. Make another one with `{_mutation(old.kind)}`.")
     if not await work.run(update(Export).where(Export.id == UUID(export_id), Export.job_id == old.id).values(job_id=new.id)):
-        raise WrongState(old.status.name, "Its export was deleted, or another job makes it. Make another export with `createExport`.")
+        raise WrongState(
+            old.status.name, f"Its export was deleted, or another job makes it. Make another export with `{_mutation(old.kind)}`."
+        )
 
 
-EXPORT = jobs.declare(jobs.JobKindSpec(JobKind.EXPORT, title="export", queue="default", outputs=(Export,), on_retry=_follow_retry))
+def _mutation(kind: JobKind) -> str:
+    return OPERATION if kind is JobKind.EXPORT else "exportTable"
+
+
+EXPORT = jobs.declare(jobs.JobKindSpec(JobKind.EXPORT, title="export", queue="default", outputs=(Export,), on_retry=follow_retry))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,5 +237,7 @@ async def remove(work: Work, export_id: UUID) -> UUID:
         raise WrongState(status.name, "The export is not finished. Wait for its job or cancel that, then delete the export.")
     await work.run(delete(Export).where(Export.id == export_id))  # with it its artifacts, and their references to the objects
     before = {"format": export.format, "options": export.options, "job": ref("job", export.job_id)}
+    if export.target is not None:
+        before["target"] = export.target
     work.record("delete_export", "export", export_id, export.owner_id, before)
     return export_id

@@ -1,4 +1,4 @@
-"""Exports: versions written in another format, for a time."""
+"""Exports: versions and lists written in another format, for a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import (
@@ -37,8 +38,28 @@ class ExportFormat(StrEnum):
     ONNX = "onnx"
 
 
+class ExportTarget(StrEnum):
+    """A list that can be exported as a table."""
+
+    DATASETS = "datasets"
+    DATASET_VERSIONS = "dataset_versions"
+    DATASET_ITEMS = "dataset_items"
+    PIPELINES = "pipelines"
+    JOBS = "jobs"
+    EXPERIMENTS = "experiments"
+    RUNS = "runs"
+    MODELS = "models"
+    MODEL_VERSIONS = "model_versions"
+    STUDIES = "studies"
+    TRIALS = "trials"
+
+
 class Export(Table, policy=Owned()):
-    """A dataset version or a model version in another format. Its status is that of its job, which a retry replaces. The job of a pipeline may make several.
+    """A dataset version, a model version or a list in another format. Its status is that of its job, which a retry replaces. The job of a pipeline may
+    make several.
+
+    Of a list, `target` says which, `list_parent_id` the row that it is under, if it is under one; `filter`, `order_by` and `columns` are what its maker asked
+    for, and `plan` is what its job reads of them (`db.queries.list_exports.ListPlan`).
 
     `expires_at` is set when it completes. `expired_at` is when its files were removed after that; the row remains until it is deleted.
     """
@@ -47,9 +68,11 @@ class Export(Table, policy=Owned()):
     output_kind = "export"
     __table_args__ = (
         *listing_indexes("exports", deletable=False),
-        *(filter_index("exports", column) for column in ("format", "dataset_version_id", "model_version_id")),
+        *(filter_index("exports", column) for column in ("format", "target", "dataset_version_id", "model_version_id")),
         Index("ix_exports_due", "expires_at", postgresql_where=text("expired_at IS NULL")),
-        CheckConstraint("num_nonnulls(dataset_version_id, model_version_id) = 1", name="has_one_source"),
+        CheckConstraint("num_nonnulls(dataset_version_id, model_version_id, target) = 1", name="has_one_source"),
+        CheckConstraint("num_nonnulls(target, columns, plan) IN (0, 3)", name="list_with_columns_and_plan"),
+        CheckConstraint("target IS NOT NULL OR num_nonnulls(list_parent_id, filter, order_by) = 0", name="only_lists_are_filtered"),
         CheckConstraint("num_nonnulls(size_bytes, expires_at) IN (0, 2)", name="complete_with_size_and_expiry"),
         CheckConstraint("expired_at IS NULL OR expires_at IS NOT NULL", name="expires_once_complete"),
         CheckConstraint("size_bytes >= 0", name="size_not_negative"),
@@ -61,6 +84,12 @@ class Export(Table, policy=Owned()):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"), index=True)
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"))
     model_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT"))
+    target: Mapped[ExportTarget | None] = enum_column("target", ExportTarget)
+    list_parent_id: Mapped[UUID | None]
+    filter: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    order_by: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    columns: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    plan: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     format: Mapped[ExportFormat] = enum_column("format", ExportFormat)
     options: Mapped[dict[str, Any]] = jsonb_column("{}")
     size_bytes: Mapped[int | None] = bigint_column()

@@ -39,6 +39,7 @@ class JobKind(StrEnum):
     TRIAL = "trial"
     EXPLAIN = "explain"
     EXPORT = "export"
+    EXPORT_LIST = "export_list"
     IMPORT = "import"
     GENERATE = "generate"
     PURGE = "purge"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from db.tables.exports import ExportFormat
+from db.tables.exports import ExportFormat, ExportTarget
 from graph.core.enums import describe
 
-__all__ = ["ExportFormat"]
+__all__ = ["ExportFormat", "ExportTarget"]
 
 describe(
     ExportFormat,
@@ -20,4 +20,19 @@ describe(
     " that `webdataset` reads, and their table.",
     TENSORFLOW="TFRecord files of `tf.train.Example` by split, and a loader.",
     ONNX="A model for any program with an ONNX runtime. It is verified on rows of the training data before it appears.",
+)
+describe(
+    ExportTarget,
+    "A list that `exportTable` writes. Those that are under something need `parentId`.",
+    DATASETS="`datasets`.",
+    DATASET_VERSIONS="`versions` of the dataset that `parentId` names; it takes neither filter nor order.",
+    DATASET_ITEMS="`items` of the dataset version that `parentId` names.",
+    PIPELINES="`pipelines`.",
+    JOBS="`jobs`.",
+    EXPERIMENTS="`experiments`.",
+    RUNS="`runs`. The columns `metrics.<name>` are the last values of metrics, `parameters.<name>` hyperparameters.",
+    MODELS="`models`.",
+    MODEL_VERSIONS="`versions` of the model that `parentId` names; it takes neither filter nor order.",
+    STUDIES="`studies`.",
+    TRIALS="`trials` of the study that `parentId` names. The columns `parameters.<node>.<name>` are its parameters.",
 )

@@ -7,12 +7,13 @@ from strawberry import ID
 
 from graph.core.filters import DateTimeFilter, Filter, order_input, reference
 from graph.core.scalars import JSON
-from graph.exports.enums import ExportFormat
+from graph.exports.enums import ExportFormat, ExportTarget
 
 
 @strawberry.input(description="Conditions on exports, all of which must hold. A list of values means any of them.")
 class ExportFilter(Filter):
     format: list[ExportFormat] | None = strawberry.field(description="The format of its files.")
+    target: list[ExportTarget] | None = strawberry.field(description="The list that it has; those of versions have none.")
     created_at: DateTimeFilter | None = strawberry.field(description="When it was requested.")
     owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
 
@@ -44,6 +45,36 @@ class CreateExportInput:
     )
     idempotency_key: str | None = strawberry.field(
         description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day."
+    )
+
+
+@strawberry.input(description="Which rows of which list to export, and how.")
+class ExportTableInput:
+    target: ExportTarget = strawberry.field(description="The list.")
+    parent_id: ID | None = strawberry.field(
+        default=None, description="What the list is under: a dataset, a dataset version, a model or a study; not for other lists."
+    )
+    filter: JSON | None = strawberry.field(
+        default=None, description="An object as the list takes it as `filter`, such as `{status: [FAILED]}` of runs; all rows if left out."
+    )
+    order_by: JSON | None = strawberry.field(
+        default=None, description="An object as the list takes it as `orderBy`; the list's own order if left out."
+    )
+    columns: list[str] | None = strawberry.field(
+        default=None,
+        description="The columns in their order, at most 100; all fields of the list's type that are plain values if left out. A column is named as the field:"
+        " `name`, `createdAt`. What the type refers to is a column with its id, such as `experimentId`. A dot leads into a field of JSON:"
+        " `hyperparameters.model.depth`, `metadata.unit`. Of runs, `parameters.<name>` is a hyperparameter and `metrics.<name>` the last value of a metric.",
+    )
+    format: ExportFormat = strawberry.field(description="CSV, JSON, JSONL or PARQUET.")
+    options: JSON | None = strawberry.field(
+        default=None,
+        description="Options of the format as of `CreateExportInput.options`, without `columns`. In CSV, `formulaGuard` (true) puts an apostrophe before text"
+        " cells that spreadsheets would run as formulas; numbers stay as they are.",
+    )
+    idempotency_key: str | None = strawberry.field(
+        default=None,
+        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day.",
     )
 
 

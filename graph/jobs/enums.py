@@ -22,6 +22,7 @@ describe(
     TRIAL="No job has this kind: the trials of studies are TRAIN jobs.",
     EXPLAIN="Explains what the predictions of a model version depend on.",
     EXPORT="Writes a version in another format, as files to download.",
+    EXPORT_LIST="Writes a list, such as that of runs, under a filter as a file to download.",
     IMPORT="Fetches a file from an address, and reads it into a version as an ingest does.",
     GENERATE="Generates synthetic data, and reads it into a version as an ingest does.",
     PURGE="Permanently removes what was deleted. Not available yet.",

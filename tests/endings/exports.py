@@ -43,3 +43,17 @@ async def delete_export(world: World) -> Endings:
         values = {"owner_id": owner, "job_id": job, "dataset_version_id": key_of(version), "format": ExportFormat.CSV}
         waiting = await work.scalar(insert(Export).values(values).returning(Export.id))
     yield "WrongState", {"id": f"export_{waiting.hex}"}
+
+
+@endings_of("exportTable")
+async def export_table(world: World) -> Endings:
+    yield "ExportTablePayload", {"target": "RUNS", "format": "CSV", "idempotencyKey": "k"}
+    yield "Conflict", {"target": "RUNS", "format": "JSONL", "idempotencyKey": "k"}
+    yield "NotFound", {"target": "TRIALS", "format": "CSV", "parentId": f"study_{UNKNOWN}"}
+    yield "InvalidInput", {"target": "RUNS", "format": "CSV", "columns": ["no such column"]}
+    world.set_quota(1)
+    await world.ada.ingest("d", CSV)
+    yield "QuotaExceeded", {"target": "RUNS", "format": "CSV"}
+    world.set_quota(None)
+    world.set_prices({"EXPORT_LIST": 10})
+    yield "InsufficientCredits", {"target": "RUNS", "format": "CSV"}

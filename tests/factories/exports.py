@@ -17,6 +17,11 @@ SELECT j.owner_id, j.owner_id, j.id, CASE WHEN chosen.id IS NULL THEN j.dataset_
 FROM jobs j JOIN users u ON u.id = j.owner_id LEFT JOIN chosen ON chosen.id = j.id WHERE u.username = :owner
 ORDER BY j.id;
 
+INSERT INTO exports (owner_id, created_by_id, job_id, target, list_parent_id, filter, order_by, columns, plan, format, options, size_bytes, expires_at)
+SELECT owner_id, owner_id, id, 'dataset_items', dataset_version_id, '{"label": ["a"]}', '{"field": "KEY"}', '{id}', '{}', 'csv', '{"delimiter": ","}', 10,
+  now() + interval '7 days'
+FROM (SELECT j.* FROM jobs j JOIN users u ON u.id = j.owner_id WHERE u.username = :owner ORDER BY j.id LIMIT 1) job;
+
 INSERT INTO stored_objects (owner_id, object_key, size_bytes, sha256)
 SELECT e.owner_id, 'test/' || e.id || '/EXPORT', 10, md5(e.id::text || 'EXPORT') || repeat('0', 32)
 FROM exports e JOIN users u ON u.id = e.owner_id WHERE u.username = :owner;

@@ -102,7 +102,7 @@ INVARIANTS: dict[str, str] = {
         UNION ALL
         SELECT job_id FROM model_versions WHERE job_id IS NOT NULL GROUP BY job_id HAVING count(*) > 1
         UNION ALL
-        SELECT j.id FROM jobs j LEFT JOIN exports e ON e.job_id = j.id WHERE j.kind = 'export' GROUP BY j.id HAVING count(e.id) <> 1
+        SELECT j.id FROM jobs j LEFT JOIN exports e ON e.job_id = j.id WHERE j.kind IN ('export', 'export_list') GROUP BY j.id HAVING count(e.id) <> 1
         UNION ALL
         SELECT j.id FROM jobs j LEFT JOIN explanations e ON e.job_id = j.id WHERE j.kind = 'explain' GROUP BY j.id
         HAVING count(e.id) <> 1 OR bool_or((j.status = 'completed') <> (e.data IS NOT NULL))

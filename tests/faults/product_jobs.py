@@ -46,6 +46,10 @@ class ProductJobs:
         viewer = self._viewer()
         return await self._submit(viewer, "createExport", {"datasetVersionId": viewer.version, "format": "CSV"})
 
+    async def export_list(self) -> Submission:
+        table = {"target": "JOBS", "format": "JSONL", "filter": {"status": ["COMPLETED", "FAILED"]}}
+        return await self._submit(self._viewer(), "exportTable", table)
+
     async def export_from_pipeline(self) -> Submission:
         viewer = self._viewer()
         pipeline = await viewer.pipeline("exporting", EXPORTING)
@@ -125,6 +129,7 @@ class ProductJobs:
 
 KINDS = (
     "export",
+    "export_list",
     "export_from_pipeline",
     "import_file",
     "generate",

@@ -137,6 +137,7 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.revokeInvitation": Scope.ACCOUNT,
     "Mutation.revokeApiKey": Scope.SESSION,
     "Mutation.runPipeline": Scope.RUN,
+    "Mutation.exportTable": Scope.RUN,
     "Mutation.createExport": Scope.RUN,
     "Mutation.createExplanation": Scope.RUN,
     "Mutation.proposeSchema": Scope.RUN,

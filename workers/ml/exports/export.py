@@ -12,7 +12,7 @@ from workers.ml.exports.items import Items
 from workers.ml.exports.json_rows import write_json, write_json_lines
 from workers.ml.exports.parquet import write_parquet
 from workers.ml.exports.pytorch import write_pytorch
-from workers.ml.exports.source import ExportResult, ExportSpec, Rows, WrittenFile, written
+from workers.ml.exports.source import ExportResult, ExportSpec, Rows, TableSpec, WrittenFile, written
 from workers.ml.exports.tensorflow import write_tensorflow
 from workers.ml.exports.webdataset import write_webdataset
 from workers.ml.reporting import Reporter
@@ -34,7 +34,7 @@ def export_dataset(spec: ExportSpec, reporter: Reporter) -> ExportResult:
         extensions = items.extensions
     else:
         writer = FOLDERS.get(spec["format"])
-        files = [_write_table(spec, rows, folder)] if writer is None else writer(spec, rows, folder)
+        files = [write_table(spec, rows, folder)] if writer is None else writer(spec, rows, folder)
     reporter.progress(96, "Describe the files")
     files.append(croissant.describe(spec, dict(rows.types), files, folder, extensions))
     if options.get("archive"):
@@ -58,7 +58,8 @@ ITEMS: Mapping[str, Callable[[ExportSpec, Rows, Items, Path], list[WrittenFile]]
 RENAMED: Mapping[str, Mapping[str, str]] = {"HUGGINGFACE": item_folder.RENAMED}
 
 
-def _write_table(spec: ExportSpec, rows: Rows, folder: Path) -> WrittenFile:
+def write_table(spec: TableSpec, rows: Rows, folder: Path) -> WrittenFile:
+    """Write the rows as one file, in a format that is a table."""
     options = spec["options"]
     extension, content_type = _TEXTS.get(spec["format"], (".parquet", PARQUET))
     path = folder / "data"

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from workers.ml.contents.places import ItemFiles
-from workers.ml.reporting import Reporter
+from workers.ml.reporting import ProgressReporter
 
 BATCH_ROWS = 16_384
 DATA, DESCRIPTION, ARCHIVE = "EXPORT", "CROISSANT", "ARCHIVE"  # the roles of files
@@ -40,17 +40,22 @@ class DetailedItemFiles(ItemFiles):
     """`places` has two more elements a line: [..., media type, metadata]."""
 
 
-class ExportSpec(TypedDict):
-    """`parquet` has the rows, `columns` their ColumnTypes; `stem` begins the names of files; `problem_type` is the task of models of the data.
+class TableSpec(TypedDict):
+    """How rows are written: `stem` begins the names of files."""
+
+    stem: str
+    format: str
+    options: dict[str, Any]
+
+
+class ExportSpec(TableSpec):
+    """`parquet` has the rows, `columns` their ColumnTypes; `problem_type` is the task of models of the data.
 
     With `items`, these are exported, and not their table alone; `modality` is that of the dataset.
     """
 
     parquet: str
     folder: str
-    stem: str
-    format: str
-    options: dict[str, Any]
     columns: list[ColumnSpec]
     problem_type: str | None
     source: SourceSpec
@@ -83,7 +88,7 @@ class Rows:
     path: Path
     types: Mapping[str, str]
     """The ColumnType of each column that is exported, in order."""
-    reporter: Reporter
+    reporter: ProgressReporter
 
     def __post_init__(self) -> None:
         self.file = pq.ParquetFile(self.path, pre_buffer=False)
