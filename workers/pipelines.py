@@ -22,7 +22,7 @@ from db.services.exports import PipelineExport
 from db.services.exports import add_of_pipeline as add_exports
 from db.services.jobs import Failure, target_of
 from db.services.outputs import StoredFile
-from db.services.studies import importances
+from db.services.studies import importances, pruning
 from db.tables import Artifact, Dataset, DatasetVersion, JobInput, Pipeline, PipelineSnapshot, Run, StoredObject
 from db.tables.datasets import Modality
 from db.tables.jobs import JobKind
@@ -61,7 +61,12 @@ async def train(attempt: Attempt) -> Effects:
     checkpointing = {"interval": attempt.checkpoint_interval, "checkpoint": resume_from}
     ran = await _run(attempt, is_last=not ranks, checkpointing=checkpointing, **options)
     if ran.result["kind"] == PRUNED:
-        return ran.add_config
+
+        async def prune(work: Work, settled: Row[Any]) -> Sequence[str]:
+            await pruning.record_result(work, run.id, ran.result["network"])
+            return await ran.add_config(work, settled)
+
+        return prune
     if trial is not None and ranks:
         await rank_parameters(attempt, trial, run.id)
     prefix = f"models/{job.owner_id}/{job.id}/{attempt.key}/artifacts"
@@ -154,7 +159,7 @@ class _PipelineRun:
         return [*duplicate_keys, *await self.add_config(work, settled)]
 
     async def add_config(self, work: Work, settled: Row[Any]) -> list[str]:
-        """Add the file alone, which is all that is left of a trial that was pruned."""
+        """Add the file alone, which is the only one of a trial that was pruned."""
         duplicate_keys: list[str] = []
         await outputs.add_artifact(work, settled, self.config, duplicate_keys, settled.attempt)
         return duplicate_keys

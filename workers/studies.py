@@ -42,14 +42,24 @@ async def begin_trial(attempt: Attempt) -> Row[Any] | None:
     if trial.parameters is not None:
         return trial
     attempt.progress(0, "Draw the parameters")
-    spec = await drawing.drawing_spec(attempt.database, trial)
-    drawn = await attempt.run_body(BODY, spec, span=(0, 1), is_shared=True, is_last=False)
-    point = drawing.DrawnPoint(drawn["parameters"], drawn["suggested_from"])
-    async with attempt.database.work(SYSTEM) as work:
-        if not await drawing.record_draw(work, attempt.claim, trial, point):
-            raise Superseded
+    while not await _draw(attempt, trial):
+        pass  # each time, another trial has taken an architecture more
     (attempt.job,) = await attempt.database.rows(select(*Job.__table__.c).where(Job.id == job.id))
     return trial
+
+
+async def _draw(attempt: Attempt, trial: Row[Any]) -> bool:
+    """Draw and write the parameters; return whether that is done, or another trial has been given the same architecture meanwhile."""
+    spec = await drawing.drawing_spec(attempt.database, trial)
+    drawn = await attempt.run_body(BODY, spec, span=(0, 1), is_shared=True, is_last=False)
+    point = drawing.DrawnPoint(drawn["parameters"], drawn["suggested_from"], drawn.get("architecture_hash"))
+    try:
+        async with attempt.database.work(SYSTEM) as work:
+            if not await drawing.record_draw(work, attempt.claim, trial, point):
+                raise Superseded
+    except drawing.ArchitectureTaken:
+        return False
+    return True
 
 
 def halving_options(attempt: Attempt, trial: Row[Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Row, Uuid, bindparam, case, func, select
+from sqlalchemy import BigInteger, ColumnElement, Row, Subquery, Uuid, bindparam, case, func, select
 
 from db.core.batch import rows_by_key, rows_by_parent
 from db.core.criteria import Filters, Orders
@@ -20,9 +20,10 @@ from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.errors import InvalidCursor
-from db.tables import Job, Study, StudyEvent, Trial
+from db.tables import Job, Run, Study, StudyEvent, Trial
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
+from db.tables.studies import TrialStatus
 
 REPLAY = 500  # events that a stream reads at once
 _EXAMPLES = 100  # jobs that an estimate is based on, the newest
@@ -70,6 +71,7 @@ _TRIAL = (
     Trial.suggested_from,
     Trial.value,
     Trial.pruning.label("decision"),
+    select(Run.architecture).where(Run.id == Trial.run_id).scalar_subquery().label("network"),
     Trial.created_at,
     Trial.started_at,
     Trial.completed_at,
@@ -98,6 +100,34 @@ def _best(viewer: Viewer) -> Rows:
 
 # In the order in which they were counted; of two jobs that end at once, the later one may be counted first.
 best_values = rows_by_parent(_best, Trial.study_id, case((Study.goal == Goal.MINIMIZE, -Trial.value), else_=Trial.value).asc())
+
+MAX_FRONT = 500  # trials of a Pareto front, those with the best values
+
+
+def _front() -> Subquery:
+    """The trials that none of their study is both as small as and as good as; of equal ones the first."""
+    loss = case((Study.goal == Goal.MINIMIZE, Trial.value), else_=-Trial.value)
+    of_study, smaller_first = Trial.study_id, (Trial.parameter_count, loss, Trial.number)
+    best_of_smaller = func.min(loss).over(partition_by=of_study, order_by=smaller_first, rows=(None, -1)).label("best_of_smaller")
+    sized = (
+        select(Trial.id, of_study, loss.label("loss"), best_of_smaller)
+        .join(Study, Study.id == Trial.study_id)
+        .where(Trial.parameter_count.is_not(None), Trial.status == TrialStatus.COMPLETED)
+        .subquery("sized")
+    )
+    position = func.row_number().over(partition_by=sized.c.study_id, order_by=sized.c.loss).label("position")
+    is_better = sized.c.best_of_smaller.is_(None) | (sized.c.loss < sized.c.best_of_smaller)
+    return select(sized.c.id, sized.c.study_id, position).where(is_better).subquery("front")
+
+
+_FRONT = _front()
+
+
+def _of_front(viewer: Viewer) -> Rows:
+    return trials(viewer).join(_FRONT, _FRONT.c.id == Trial.id).where(_FRONT.c.position <= MAX_FRONT)
+
+
+pareto_front = rows_by_parent(_of_front, _FRONT.c.study_id, Trial.parameter_count)
 
 _EVENT = Sort("STUDY_EVENT", StudyEvent.sequence, StudyEvent.study_id, descending=False, kind="int")
 

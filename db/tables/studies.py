@@ -31,6 +31,7 @@ class StudyKind(StrEnum):
     """What a study searches for."""
 
     HPO = "hpo"
+    NAS = "nas"
 
 
 class StudyMethod(StrEnum):
@@ -110,6 +111,10 @@ class Study(Table, policy=Owned()):
             name="halving_is_hyperband",
         ),
         CheckConstraint("min_steps BETWEEN 1 AND max_steps - 1 AND reduction_factor BETWEEN 2 AND 10", name="halving_is_sane"),
+        # A point of a grid cannot be drawn again, and of trials that are drawn at once one must be the first.
+        CheckConstraint(
+            "kind <> 'nas' OR (method <> 'grid' AND (NOT is_reproducible OR max_parallel = 1))", name="architectures_can_be_drawn_again"
+        ),
         CheckConstraint("credits_held >= 0 AND credits_charged >= 0 AND seconds_used >= 0", name="use_not_negative"),
         CheckConstraint("(status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL)", name="completed_at_says_final"),
         CheckConstraint(
@@ -172,9 +177,10 @@ class Study(Table, policy=Owned()):
 class Trial(Table, policy=Through("study_id")):
     """One run of a study, numbered from 1. Its status changes under the lock of the study alone, after that of its job.
 
-    `parameters` are {"node.name": value}, written once, by the attempt that drew them; `value` and `result`, what a model version is made of, by
-    the settle of its job. `pruning` is {rung, step, value, rank, of}, written when it is decided that it ends at a rung. `is_best` if its value was the
-    best of all that had ended when it was counted.
+    `parameters` are {"node.name": value}, written once, by the attempt that drew them, and with them in a study of architectures `architecture_hash`, of
+    which each trial has another. `value`, `result`, what a model version is made of, and `parameter_count`, where a neural network was trained, are
+    written by the settle of its job. `pruning` is {rung, step, value, rank, of}, written when it is decided that it ends at a rung. `is_best` if its
+    value was the best of all that had ended when it was counted.
     """
 
     __tablename__ = "trials"
@@ -186,6 +192,21 @@ class Trial(Table, policy=Through("study_id")):
         filter_index("trials", "study_id", "status"),
         Index("ix_trials_study_id_number", "study_id", "number", "id"),
         Index("ix_trials_study_id_value", "study_id", "value", "id"),
+        Index(
+            "uq_trials_study_id_architecture_hash",
+            "study_id",
+            "architecture_hash",
+            unique=True,
+            postgresql_where=text("architecture_hash IS NOT NULL"),
+        ),
+        Index(
+            "ix_trials_study_id_parameter_count",
+            "study_id",
+            "parameter_count",
+            "value",
+            "number",
+            postgresql_where=text("parameter_count IS NOT NULL"),
+        ),
         Index("ix_trials_open", "study_id", "number", postgresql_where=_IS_OPEN),
         Index("ix_trials_best", "study_id", "number", postgresql_where=text("is_best")),
         CheckConstraint("number > 0", name="number_is_positive"),
@@ -201,7 +222,9 @@ class Trial(Table, policy=Through("study_id")):
     run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="RESTRICT"))
     parameters: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     suggested_from: Mapped[int | None]
+    architecture_hash: Mapped[str | None]
     value: Mapped[float | None]
+    parameter_count: Mapped[int | None] = bigint_column()
     result: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     is_best: Mapped[bool] = mapped_column(server_default=text("false"))
     pruning: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))

@@ -8,7 +8,12 @@ from graph.core.enums import describe
 
 __all__ = ["SearchParameterType", "StudyKind", "StudyMethod", "StudyReason", "StudyStatus", "TrialStatus"]
 
-describe(StudyKind, "What a study searches for.", HPO="The parameters of the steps of a pipeline.")
+describe(
+    StudyKind,
+    "What a study searches for.",
+    HPO="The parameters of the steps of a pipeline.",
+    NAS="The architecture of a neural network, beside other parameters: no two trials have the same, however their parameters say it.",
+)
 describe(
     StudyMethod,
     "How the parameters of a trial are chosen.",

@@ -145,7 +145,11 @@ class CreateStudyInput:
     dataset_version_id: ID = strawberry.field(description="The READY version that the trials train on.")
     objective: ObjectiveInput = strawberry.field(description="What it makes better.")
     space: list[SearchParameterInput] = strawberry.field(description="The parameters that it searches, 1 to 50.")
-    kind: StudyKind = strawberry.field(default=StudyKind.HPO, description="What it searches for.")
+    kind: StudyKind = strawberry.field(
+        default=StudyKind.HPO,
+        description="What it searches for. With NAS, the space has parameters that the architecture depends on (`x-architecture` in the"
+        " `parameterSchema` of the training step), any method but GRID is used, and a `reproducible` study has `maxParallel` 1.",
+    )
     experiment_id: ID | None = strawberry.field(
         default=None, description='The experiment of its runs; the owner\'s experiment "Default" if left out.'
     )

@@ -18,6 +18,7 @@ from graph.core.paging import Connection
 from graph.core.permissions import Scope
 from graph.core.scalars import JSON, BigInt, Duration
 from graph.datasets.types import DatasetVersion
+from graph.experiments.architectures import Architecture
 from graph.experiments.enums import Goal
 from graph.experiments.types import Experiment, Run
 from graph.jobs.types import Job, duration
@@ -119,8 +120,8 @@ class BestValue(RowObject):
 
 
 @strawberry.type(
-    description="A search for the parameters of a pipeline with which a metric is best. Its trials are runs, each with other parameters; nothing waits for"
-    " others, so that a study goes on whatever happens to workers."
+    description="A search for the parameters of a pipeline, or for the architecture of what it trains, with which a metric is best. Its trials are runs,"
+    " each with other parameters; nothing waits for others, so that a study goes on whatever happens to workers."
 )
 class Study(Node, prefix="study", found_by=studies.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
@@ -165,6 +166,12 @@ class Study(Node, prefix="study", found_by=studies.live_by_id, scope=Scope.READ)
         studies.best_values,
         metadata=costs(entries=10),
         description="The best value over time: each that was better than all before, the worst first.",
+    )
+    pareto_front: list[Trial] = many(
+        studies.pareto_front,
+        metadata=costs(entries=20),
+        description="Of the completed trials that trained a neural network, those that no other one is both smaller than and at least as good as, the smallest"
+        " network first: each is the best of its `architecture.parameterCount` or fewer. At most 500, those with the best values; empty where no networks are trained.",
     )
     trials: Connection[Trial] = connection(
         studies.trials_of_study, filtered_by=TrialFilter, ordered_by=TrialOrder, description="Its trials, newest first by default."
@@ -214,6 +221,7 @@ class Trial(Node, prefix="trial", found_by=studies.live_trial_by_id, scope=Scope
     run_id: strawberry.Private[UUID]
     drawn: strawberry.Private[Mapping[str, Any] | None]
     decision: strawberry.Private[Mapping[str, Any] | None]
+    network: strawberry.Private[Mapping[str, Any] | None]
     number: int = strawberry.field(description="Counts up from 1 within the study.")
     status: TrialStatus = strawberry.field(description="Its current status, which follows that of its job within moments.")
     suggested_from: int | None = strawberry.field(
@@ -233,6 +241,13 @@ class Trial(Node, prefix="trial", found_by=studies.live_trial_by_id, scope=Scope
     )
     def parameters(self) -> JSON:
         return self.drawn or {}
+
+    @strawberry.field(
+        description="What the neural network that it trained is made of; null until its training has ended, and for other algorithms. In a study of kind"
+        " NAS, no other trial has one of the same `hash`."
+    )
+    def architecture(self) -> Architecture | None:
+        return None if self.network is None else Architecture.of_document(self.network)
 
     @strawberry.field(description="Why it was ended early; null if it was not.")
     def pruning(self) -> PruneDecision | None:

@@ -20,15 +20,16 @@ WITH numbered_runs AS (
 INSERT INTO studies (owner_id, created_by_id, name, kind, method, status, reason, ends_as, experiment_id, pipeline_id, snapshot_id, dataset_version_id,
   input_version_ids, metric, goal, target, space, seed, is_reproducible, max_trials, max_parallel, max_failed, max_seconds, max_credits, trials_total,
   min_steps, max_steps, reduction_factor, importances, importances_of, last_number, trials_completed, best_value, last_sequence, started_at, completed_at)
-SELECT r.owner_id, r.owner_id, 'study ' || r.i, 'hpo', 'hyperband', 'completed', 'trials', 'completed', r.experiment_id, r.pipeline_id, r.snapshot_id,
+SELECT r.owner_id, r.owner_id, 'study ' || r.i, 'nas', 'hyperband', 'completed', 'trials', 'completed', r.experiment_id, r.pipeline_id, r.snapshot_id,
   r.dataset_version_id, ARRAY[r.dataset_version_id], 'accuracy', 'maximize', 0.99, {_SPACE}, 7, true, 1, 1, 1, 3600, 100, 1,
   1, 10, 3, '[{{"parameter": "train.max_depth", "importance": 1}}]', 1, 1, 1, 0.9, 3, now(), now()
 FROM numbered_runs r;
 
 WITH numbered_runs AS (
   SELECT r.*, row_number() OVER (ORDER BY r.id) AS i FROM runs r JOIN users u ON u.id = r.owner_id WHERE u.username = :owner AND r.status = 'completed')
-INSERT INTO trials (study_id, number, status, job_id, run_id, parameters, suggested_from, value, is_best, started_at, completed_at)
-SELECT s.id, 1, 'completed', r.job_id, r.id, '{{"train.max_depth": 3, "train.n_estimators": 20}}', 1, 0.9, true, now(), now()
+INSERT INTO trials (study_id, number, status, job_id, run_id, parameters, suggested_from, architecture_hash, value, parameter_count, is_best, started_at,
+  completed_at)
+SELECT s.id, 1, 'completed', r.job_id, r.id, '{{"train.max_depth": 3, "train.n_estimators": 20}}', 1, 'abc', 0.9, 12, true, now(), now()
 FROM numbered_runs r JOIN studies s ON s.owner_id = r.owner_id AND s.name = 'study ' || r.i;
 
 INSERT INTO trial_rungs (trial_id, rung, study_id, number, value)

@@ -235,6 +235,13 @@ INVARIANTS: dict[str, str] = {
         SELECT t.id FROM trials t LEFT JOIN job_events e ON e.job_id = t.job_id AND e.data ? 'parameters' GROUP BY t.id
         HAVING count(e.sequence) <> (t.parameters IS NOT NULL)::int OR bool_or(e.data -> 'parameters' IS DISTINCT FROM t.parameters AND e.sequence IS NOT NULL)
         UNION ALL
+        -- a trial of a study of architectures trains the one that was drawn for it, and that is no other's
+        SELECT t.id FROM trials t JOIN studies s ON s.id = t.study_id LEFT JOIN runs r ON r.id = t.run_id
+        WHERE (t.architecture_hash IS NOT NULL) <> (s.kind = 'nas' AND t.parameters IS NOT NULL)
+          OR t.status = 'completed' AND s.kind = 'nas' AND r.architecture ->> 'hash' IS DISTINCT FROM t.architecture_hash
+        UNION ALL
+        SELECT (min(t.id::text))::uuid FROM trials t GROUP BY t.study_id, t.architecture_hash HAVING t.architecture_hash IS NOT NULL AND count(*) > 1
+        UNION ALL
         -- no more trials at once than the budget has
         SELECT s.id FROM studies s JOIN trials t ON t.study_id = s.id JOIN trials o ON o.study_id = s.id JOIN jobs j ON j.id = o.job_id
         WHERE o.number <= t.number AND (j.completed_at IS NULL OR j.completed_at > t.created_at)

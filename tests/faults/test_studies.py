@@ -17,16 +17,24 @@ DRAW, TRAIN = "workers.ml.studies.body:draw_point", "workers.ml.training:run_pip
 
 
 @pytest.mark.parametrize(
-    ("what", "target", "trials"),
-    [("body", TRAIN, 3), exhaustive("body", DRAW, 8), exhaustive("worker", TRAIN, 8), exhaustive("worker", DRAW, 8)],
+    ("what", "target", "trials", "kind"),
+    [
+        ("body", TRAIN, 3, "HPO"),
+        exhaustive("body", DRAW, 8, "HPO"),
+        exhaustive("worker", TRAIN, 8, "HPO"),
+        exhaustive("worker", DRAW, 8, "HPO"),
+        exhaustive("body", DRAW, 5, "NAS"),
+        exhaustive("worker", TRAIN, 5, "NAS"),
+    ],
 )
 async def test_every_trial_is_drawn_and_counted_once(
-    what: str, target: str, trials: int, cluster: Cluster, workload: Workload, fault_injector: FaultInjector
+    what: str, target: str, trials: int, kind: str, cluster: Cluster, workload: Workload, fault_injector: FaultInjector
 ) -> None:
     hold = Path(cluster.traces, HOLD)
     hold.write_text(target)
     try:
-        study = await workload.create_study(workload.viewers[0], trials)
+        create = workload.create_study if kind == "HPO" else workload.create_architecture_study
+        study = await create(workload.viewers[0], trials)
 
         async def has_ended() -> bool:
             jobs = [row["job_id"] for row in await cluster.rows("SELECT job_id FROM trials WHERE study_id = $1", study)]

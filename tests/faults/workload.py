@@ -66,6 +66,11 @@ SPACE = [
     {"node": "train", "name": "n_estimators", "type": "INT", "low": 2, "high": 20},
     {"node": "train", "name": "max_depth", "type": "CATEGORICAL", "choices": [2, 4, 8]},
 ]
+NETWORK = [*BOOSTING[:2], ("train", "train_mlp", {"target": "label", "max_iter": 3})]
+ARCHITECTURES = [
+    {"node": "train", "name": "layers", "type": "INT", "low": 1, "high": 3},
+    {"node": "train", "name": "width", "type": "INT", "low": 2, "high": 4},
+]
 CONCURRENT_SHARE = 0.5  # share of submits whose two calls are concurrent, at two APIs if there are two
 
 
@@ -188,8 +193,8 @@ class Workload:
         pipeline = await viewer.pipeline("boosting", BOOSTING)
         return await self._submit_run(viewer, "boost", "completed", pipeline, {"modelName": f"{viewer.name}'s boosting"})
 
-    async def create_study(self, viewer: Viewer, trials: int) -> UUID:
-        """Create a study of real trainings of a forest, twice."""
+    async def create_study(self, viewer: Viewer, trials: int, **fields: Any) -> UUID:
+        """Create a study of real trainings of a forest, or as `fields` say, twice."""
         number = next(self._numbers)
         study: dict[str, Any] = {
             "name": f"search {number}",
@@ -202,10 +207,17 @@ class Workload:
             "reproducible": True,
             "budget": {"maxTrials": trials, "maxParallel": 2, "maxFailed": trials},
             "idempotencyKey": f"search {number}",
+            **fields,
         }
         created = [await viewer.execute_with_retries(CREATE_STUDY, first=turn, input=study) for turn in range(2)]
         assert created[0]["study"] == created[1]["study"], created
         return decode("study", created[0]["study"]["id"])
+
+    async def create_architecture_study(self, viewer: Viewer, trials: int) -> UUID:
+        """Create a study of architectures of a network, of which there are no more than twice as many as trials."""
+        pipeline = await viewer.pipeline("network", NETWORK)
+        options = {"kind": "NAS", "pipelineId": pipeline, "space": ARCHITECTURES, "reproducible": False}
+        return await self.create_study(viewer, trials, **options)
 
     async def submit_ingest(self, megabytes: float = 0.0) -> Submission:
         """Upload a real table and submit its ingest."""

@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypedDict
 
+from pydantic.config import JsonDict
+
 FLOAT64_BYTES = 8
+ARCHITECTURE: JsonDict = {"x-architecture": True}
+"""Marks a parameter of a training step that the architecture depends on: a study of architectures searches at least one."""
 
 
 class ArchitectureDocument(TypedDict):

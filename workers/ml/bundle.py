@@ -21,6 +21,7 @@ from workers.ml.node import Node, ValueKind
 from workers.ml.reporting import Reporter
 
 if TYPE_CHECKING:
+    from workers.ml.architectures import Architecture
     from workers.ml.contents.state import Contents
     from workers.ml.contents.writers import WrittenFile
     from workers.ml.studies.halving import RungWatch
@@ -127,6 +128,8 @@ class Bundle:
     split_column: str | None = None
     """The column that names the part of each row, which is not a feature."""
     rung_watch: RungWatch | None = None
+    architecture: Architecture | None = None
+    """What is trained, if it is a neural network; known before it is."""
     """Ends the training early if it is a trial that is not good enough."""
     known_leaks: Sequence[str] = ()
     """What the ingest told of items that are in two parts of the archive's own split."""

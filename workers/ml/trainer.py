@@ -122,6 +122,15 @@ class TrainingRows:
 
 
 @dataclass(frozen=True)
+class ArchitectureOfParameters:
+    """How a neural network is made of the parameters of its step: the `definition` before any data are read, and the whole with the numbers of
+    inputs and outputs, `sized(parameters, inputs, outputs)`."""
+
+    definition: Callable[[Any], dict[str, Any]]
+    sized: Callable[[Any, int, int], Architecture]
+
+
+@dataclass(frozen=True)
 class Trainer:
     """How a training step builds and fits its estimator. `fit` returns the estimator fitted as its parameters specify and reports meanwhile;
     `takes_missing` marks estimators that accept missing values.
@@ -129,7 +138,7 @@ class Trainer:
     `max_rows` and `max_values` (rows times features) bound the training of an estimator whose time or file grows with them.
     `check` is called with the node, the target and the training rows; it raises BadInput if the estimator cannot learn from them.
     `algorithm` names it where its class does not, by problem type; `requires` is a package that not every worker has. `steps_parameter` is the
-    estimator's number of steps. `architecture` tells what a fitted neural network is made of.
+    estimator's number of steps. `architecture` tells how a neural network is made of its parameters.
     """
 
     framework: Literal["scikit-learn", "lightgbm", "xgboost"]
@@ -142,7 +151,7 @@ class Trainer:
     algorithm: Mapping[str, str] = field(default_factory=dict[str, str])
     requires: str | None = None
     steps_parameter: str = "n_estimators"
-    architecture: Callable[[Any], Architecture] | None = None
+    architecture: ArchitectureOfParameters | None = None
 
 
 @dataclass

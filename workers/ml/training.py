@@ -29,7 +29,7 @@ from workers.ml.trainer import THREADS, TRAINING_END_PERCENT, TRAINING_START_PER
 from workers.ml.training_checkpoints import CheckpointSettings
 
 if TYPE_CHECKING:
-    from workers.ml.architectures import ArchitectureDocument
+    from workers.ml.architectures import Architecture, ArchitectureDocument
     from workers.ml.artifacts.writer import WrittenArtifact
     from workers.ml.contents.writers import WrittenFile
     from workers.ml.items.reading import ItemsResult
@@ -105,10 +105,12 @@ class ModelResult(TypedDict):
 
 
 class PrunedResult(TypedDict):
-    """`kind` is "pruned": the training ended at a rung, and there is no model. `pruning` has what the decision rests on."""
+    """`kind` is "pruned": the training ended at a rung, and there is no model. `pruning` has what the decision rests on, `network` what
+    was trained, if it was a neural network."""
 
     kind: str
     pruning: PruneDecision
+    network: ArchitectureDocument | None
 
 
 class RawResult(TypedDict):
@@ -155,7 +157,7 @@ def run_pipeline(spec: PipelineSpec, reporter: Reporter) -> ModelResult | Datase
         try:
             nodes = _run_nodes(bundle, plan, spec)
         except Pruned as pruned:
-            return {"kind": PRUNED, "pruning": pruned.decision}
+            return {"kind": PRUNED, "pruning": pruned.decision, "network": _network(bundle.architecture)}
         if bundle.trained is not None:
             return _write_model(bundle, bundle.trained, spec, nodes)
         try:
@@ -363,7 +365,7 @@ def _write_model(bundle: Bundle, trained: Trained, spec: PipelineSpec, nodes: li
         "algorithm": trained.algorithm,
         "framework": trained.framework,
         "architecture": None if trained.architecture is None else trained.architecture.text,
-        "network": None if trained.architecture is None else trained.architecture.document(),
+        "network": _network(trained.architecture),
         "config": trained.config,
         "problem_type": trained.problem,
         "hyperparameters": trained.hyperparameters,
@@ -373,6 +375,10 @@ def _write_model(bundle: Bundle, trained: Trained, spec: PipelineSpec, nodes: li
         "artifacts": artifacts,
         "nodes": nodes,
     }
+
+
+def _network(architecture: Architecture | None) -> ArchitectureDocument | None:
+    return None if architecture is None else architecture.document()
 
 
 def _write_dataset(bundle: Bundle, plan: Plan, spec: PipelineSpec, nodes: list[dict[str, Any]]) -> DatasetResult:

@@ -22,7 +22,7 @@ from db.errors import InvalidInput, Issue, NameTaken, invalid
 from db.services import credits, idempotency, quota
 from db.services.pipelines import definitions, running
 from db.services.pipelines.editing import lock
-from db.services.studies import budgets, halving
+from db.services.studies import architectures, budgets, halving
 from db.services.studies.budgets import BudgetChange
 from db.services.studies.drawing import nested
 from db.services.studies.objectives import check_objective, reported_metrics
@@ -85,6 +85,8 @@ async def create(work: Work, new: NewStudy) -> UUID:
             "pipelineId", message="This pipeline trains nothing, so there is nothing to compare. Choose one with a training node."
         )
     goal = check_objective(checks, new.metric, new.goal, reported_metrics(base, steps, training))
+    if new.kind is StudyKind.NAS:
+        architectures.check(checks, new.method, budget, training, new.space, is_reproducible=new.is_reproducible)
     budget, base = halving.apply(checks, new.method, budget, base, training, new.space, new.metric)
     total = _trials_total(checks, new, budget)
     checks.raise_if_invalid()

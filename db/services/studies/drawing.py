@@ -10,7 +10,9 @@ from uuid import UUID
 from sqlalchemy import Row, bindparam, select, update
 
 from db.core.base import finite_or_none
+from db.core.unique import translate_unique_violation
 from db.core.work import Database, Work
+from db.errors import StateError
 from db.services import models
 from db.services.jobs import Claim, events
 from db.services.pipelines import definitions, running
@@ -18,7 +20,7 @@ from db.services.studies.scheduling import schedule_after_commit
 from db.tables import Job, PipelineSnapshot, Run, RunMetric, StepDefinition, Study, Trial
 from db.tables.jobs import JobEventType
 from db.tables.pipelines import StepType
-from db.tables.studies import StudyMethod
+from db.tables.studies import StudyKind, StudyMethod
 
 USES_TRIALS = frozenset({StudyMethod.BAYESIAN, StudyMethod.EVOLUTION})
 """The methods that draw from what other trials found; only for these are they read."""
@@ -29,6 +31,7 @@ _TRIAL = (
         Trial.study_id,
         Trial.number,
         Trial.parameters,
+        Study.kind,
         Study.method,
         Study.metric,
         Study.goal,
@@ -40,18 +43,25 @@ _TRIAL = (
         Study.min_steps,
         Study.max_steps,
         Study.reduction_factor,
+        Study.snapshot_id,
     )
     .join(Study, Study.id == Trial.study_id)
     .where(Trial.job_id == bindparam("p_job_id"))
 )
 
 
+class ArchitectureTaken(StateError):
+    """Of two trials that were drawn at once, both have the same architecture, and the other one was written first."""
+
+
 @dataclass(frozen=True, slots=True)
 class DrawnPoint:
-    """The parameters of a trial, {"node.name": value}, and the highest number of the trials that they were drawn from."""
+    """The parameters of a trial, {"node.name": value}, and the highest number of the trials that they were drawn from; in a study of architectures,
+    the hash of that which they make."""
 
     parameters: Mapping[str, Any]
     suggested_from: int | None
+    architecture_hash: str | None = None
 
 
 async def load_trial(database: Database, job_id: UUID) -> Row[Any]:
@@ -71,7 +81,13 @@ async def drawing_spec(database: Database, trial: Row[Any]) -> dict[str, Any]:
             {"number": row.number, "status": row.status.value, "parameters": row.parameters, "value": row.value, "points": {}}
             for row in await database.rows(statement)
         ]
-    return {
+    spec: dict[str, Any] = {}
+    if trial.kind is StudyKind.NAS:
+        (snapshot,) = await database.rows(select(PipelineSnapshot.definition).where(PipelineSnapshot.id == trial.snapshot_id))
+        is_taken = (Trial.study_id == trial.study_id) & Trial.architecture_hash.is_not(None)
+        taken = [row.architecture_hash for row in await database.rows(select(Trial.architecture_hash).where(is_taken))]
+        spec["architectures"] = {"definition": snapshot.definition, "taken": taken}
+    return spec | {
         "method": trial.method.value,
         "space": trial.space,
         "seed": trial.seed,
@@ -85,12 +101,18 @@ async def record_draw(work: Work, claim: Claim, trial: Row[Any], point: DrawnPoi
     """Write the parameters of a trial, the snapshot of the pipeline with them, and the event that tells them. False if the claim is lost.
 
     The event locks the job if the attempt still holds it, so of several attempts one writes, and the later ones find what it wrote.
+    Raises `ArchitectureTaken` if another trial of the study has been given the same architecture meanwhile.
     """
     data = {"parameters": dict(point.parameters), "trial": trial.number}
     if await events.append(work, claim, JobEventType.PROGRESS, message=f"Trial {trial.number} has its parameters.", data=data) is None:
         return False
-    values = {"parameters": dict(point.parameters), "suggested_from": point.suggested_from}
-    written = await work.run(update(Trial).where(Trial.id == trial.id, Trial.parameters.is_(None)).values(values))
+    values = {
+        "parameters": dict(point.parameters),
+        "suggested_from": point.suggested_from,
+        "architecture_hash": point.architecture_hash,
+    }
+    with translate_unique_violation("uq_trials_study_id_architecture_hash", ArchitectureTaken()):
+        written = await work.run(update(Trial).where(Trial.id == trial.id, Trial.parameters.is_(None)).values(values))
     if not written:
         raise RuntimeError(f"Trial {trial.number} of study {trial.study_id} has parameters already.")
     columns = (
@@ -140,4 +162,6 @@ async def objective(work: Work, run_id: UUID, metric: str) -> float | None:
 async def record_result(work: Work, job: Row[Any], run_id: UUID, value: float, result: Mapping[str, Any]) -> None:
     """Write what the trial found, in the transaction that settles its job. `result` is what a model version is made of."""
     await models.record_training(work, run_id, result)
-    await work.run(update(Trial).where(Trial.job_id == job.id).values(value=value, result=dict(result)))
+    network = result["network"]
+    values = {"value": value, "result": dict(result), "parameter_count": None if network is None else network["parameterCount"]}
+    await work.run(update(Trial).where(Trial.job_id == job.id).values(values))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Float, Integer, Row, Select, Uuid, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
@@ -12,7 +13,7 @@ from db.core.goal import Goal
 from db.core.work import Work
 from db.services.jobs import Claim
 from db.services.jobs.transitions import lock_if_held
-from db.tables import Trial, TrialRung
+from db.tables import Run, Trial, TrialRung
 
 MAX_NUMBER = 2**31 - 1
 
@@ -65,3 +66,9 @@ async def prune(work: Work, trial: Row[Any], decision: dict[str, Any]) -> None:
     """Write that a trial ends at a rung, and the ranks that this rests on: {rung, step, value, rank, of}. The claim is locked by `reach`."""
     statement = update(Trial).where(Trial.id == trial.id, Trial.pruning.is_(None))
     await work.run(statement.values(pruning=bindparam("p_decision", type_=JSONB)), {"p_decision": decision})
+
+
+async def record_result(work: Work, run_id: UUID, network: dict[str, Any] | None) -> None:
+    """Write what a pruned trial has trained to its run: the neural network, if it was one."""
+    if network is not None:
+        await work.run(update(Run).where(Run.id == run_id).values(architecture=network))

@@ -89,7 +89,8 @@ class Step:
         `x-other-column`: it names columns of that; `x-export-options`: it has the options of an export; `x-gives-by-value`: the kind
         that the columns get, by its value; `x-needs-validation-rows`: it needs them with any value, or with the listed ones, and
         `x-gives-validation-rows`: it holds some out if above 0; `x-operators`: the object is a condition {column, operator, value}, with
-        these operators for each kind of column; `x-message`: what to say of a value that the subschema does not accept.
+        these operators for each kind of column; `x-message`: what to say of a value that the subschema does not accept;
+        `x-steps`: the training has at most so many steps; `x-architecture`: the architecture of what is trained depends on it.
         """
         schema = self.parameters.model_json_schema()
         schema.pop("description", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from workers.ml.architectures import Architecture
 from workers.ml.early_stopping import EarlyStopping
 from workers.ml.errors import BadInput
 from workers.ml.steps.split import split_summary
@@ -54,6 +55,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     _check_limits(trainer, node, rows)
     if trainer.check is not None:
         trainer.check(node, bundle.target, rows)
+    bundle.architecture = _architecture(trainer, node, bundle.problem, rows)
     checkpoints = CheckpointManager(
         bundle.reporter,
         bundle.folder,
@@ -105,7 +107,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
             "columns": len(features),
             "split": split_summary(data_split),
         },
-        architecture=None if trainer.architecture is None else trainer.architecture(fitted),
+        architecture=bundle.architecture,
         best_step=best_step,
         checkpoints={step: Pipeline([("features", transformer), ("model", model)]) for step, model in monitor.kept.items()},
         note=note,
@@ -131,6 +133,16 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     if note is not None:
         output["note"] = note
     return output
+
+
+def _architecture(trainer: Trainer, node: PipelineNode, problem: str, rows: TrainingRows) -> Architecture | None:
+    """Return what is to be trained, if it is a neural network. Of two classes, one output tells which."""
+    import numpy as np  # see run
+
+    if trainer.architecture is None:
+        return None
+    classes = len(np.unique(rows.train_target)) if problem == "CLASSIFICATION" else 1
+    return trainer.architecture.sized(node.parameters, rows.train.shape[1], classes if classes > 2 else 1)
 
 
 def _empty_clusters(fitted: Any, matrix: np.ndarray, node: PipelineNode) -> str | None:

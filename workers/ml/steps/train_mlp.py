@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from workers.ml.architectures import Architecture, perceptron
+from workers.ml.architectures import ARCHITECTURE, Architecture, perceptron, perceptron_definition
 from workers.ml.early_stopping import EarlyStopping, checkpoint_steps
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
 from workers.ml.steps.train_linear import measures
 from workers.ml.steps.training_parameters import STEPS, ClassifierOrRegressorParameters, EarlyStoppingParameters
-from workers.ml.trainer import Trainer, TrainingMonitor, TrainingRows
+from workers.ml.trainer import ArchitectureOfParameters, Trainer, TrainingMonitor, TrainingRows
 
 DEFAULT_WIDTH = 100
 
@@ -29,6 +29,7 @@ class MlpParameters(EarlyStoppingParameters, ClassifierOrRegressorParameters):
         max_length=5,
         title="Hidden layers",
         description="Number of units of each hidden layer, from the first. Has no effect if `layers` or `width` is set.",
+        json_schema_extra=ARCHITECTURE,
     )
     layers: int | None = Field(
         default=None,
@@ -36,6 +37,7 @@ class MlpParameters(EarlyStoppingParameters, ClassifierOrRegressorParameters):
         le=5,
         title="Layers",
         description="Number of hidden layers of equal `width`, instead of `hidden_layers`; 1 if only `width` is set.",
+        json_schema_extra=ARCHITECTURE,
     )
     width: int | None = Field(
         default=None,
@@ -43,9 +45,10 @@ class MlpParameters(EarlyStoppingParameters, ClassifierOrRegressorParameters):
         le=1_000,
         title="Width",
         description="Number of units of each of the `layers`, instead of `hidden_layers`; 100 if only `layers` is set.",
+        json_schema_extra=ARCHITECTURE,
     )
     activation: Literal["relu", "tanh", "logistic"] = Field(
-        default="relu", title="Activation", description="The function of each hidden unit."
+        default="relu", title="Activation", description="The function of each hidden unit.", json_schema_extra=ARCHITECTURE
     )
     alpha: float = Field(default=1e-4, ge=0, le=1e6, title="Alpha", description="Strength of the L2 penalty.")
     learning_rate_init: float = Field(
@@ -202,9 +205,12 @@ def _read_state(path: Path, estimator: Any, rows: TrainingRows, classes: dict[st
     return estimator, kept
 
 
-def architecture(estimator: Any) -> Architecture:
-    units = [len(weights) for weights in estimator.coefs_] + [estimator.coefs_[-1].shape[1]]
-    return perceptron(units, estimator.activation)
+def definition(parameters: MlpParameters) -> dict[str, Any]:
+    return perceptron_definition(parameters.hidden_layers, parameters.activation)
+
+
+def architecture(parameters: MlpParameters, inputs: int, outputs: int) -> Architecture:
+    return perceptron([inputs, *parameters.hidden_layers, outputs], parameters.activation)
 
 
 MLP = Step(
@@ -216,7 +222,9 @@ MLP = Step(
     place="train",
     takes=("number",),
     run=run,
-    trainer=Trainer("scikit-learn", build, fit, steps_parameter="max_iter", architecture=architecture),
+    trainer=Trainer(
+        "scikit-learn", build, fit, steps_parameter="max_iter", architecture=ArchitectureOfParameters(definition, architecture)
+    ),
     requires_target=True,
     problem_types=("CLASSIFICATION", "REGRESSION"),
 )

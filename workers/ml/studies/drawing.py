@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from workers.ml.studies.evolution import evolved_point
 from workers.ml.studies.grid import grid_point, grid_size
@@ -16,10 +16,11 @@ __all__ = ["Drawn", "draw", "grid_size"]
 
 class Drawn(TypedDict):
     """`parameters` are by "node.name", those that are active alone. `suggested_from` is the highest number of an ended trial that the point was drawn
-    from; None if it was drawn from none."""
+    from; None if it was drawn from none. `architecture_hash` is there in studies of architectures."""
 
     parameters: Values
     suggested_from: int | None
+    architecture_hash: NotRequired[str]
 
 
 def draw(
