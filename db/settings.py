@@ -197,6 +197,12 @@ class StateSettings(TrellisSettings):
         description='Credits that a job costs, by its kind, as JSON: `{"TRAIN": 10}`. Held when it is submitted, charged when it completes,'
         " released when it ends otherwise. Left out, or 0: nothing.",
     )
+    low_credits: int = Field(
+        default=100,
+        ge=0,
+        description="An account that can spend fewer credits than this is low on them, as `credits { lowSince }` tells from the next change of them on."
+        " 0: never.",
+    )
     worker_heartbeat_timeout: float = Field(
         default=60.0,
         gt=0,

@@ -33,6 +33,7 @@ DOMAINS = (
     "search",
     "studies",
     "saved_searches",
+    "billing",
     "audit",
     "usage",
 )

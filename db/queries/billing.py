@@ -1,4 +1,4 @@
-"""Queries of credits."""
+"""Queries of credits: the ledger, and what accounts can spend."""
 
 from __future__ import annotations
 
@@ -8,10 +8,63 @@ from uuid import UUID
 
 from sqlalchemy import Row, select
 
-from db.core.policy import visible
+from db.core.batch import rows_by_key
+from db.core.criteria import Filters, Orders
+from db.core.listing import Listing
+from db.core.policy import visible, visible_or_shipped
+from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.tables import CreditTransaction
+from db.tables import CreditTransaction, Job, User
+from db.tables.billing import TransactionType
+
+_COLUMNS = (
+    CreditTransaction.id,
+    CreditTransaction.owner_id,
+    CreditTransaction.sequence,
+    CreditTransaction.kind.label("type"),
+    CreditTransaction.amount,
+    CreditTransaction.held,
+    CreditTransaction.balance_after,
+    CreditTransaction.held_after,
+    CreditTransaction.job_id,
+    CreditTransaction.actor_id,
+    CreditTransaction.note,
+    CreditTransaction.created_at,
+)
+
+
+def transactions(viewer: Viewer) -> Rows:
+    """The entries of the ledgers that a viewer may see: their own and their teams'."""
+    return select(*_COLUMNS).where(visible(CreditTransaction, viewer))
+
+
+transaction_by_id = rows_by_key(transactions, CreditTransaction.id)
+transactions_listing = Listing(
+    transactions,
+    Orders(CreditTransaction),
+    Filters(CreditTransaction, type=lambda condition: condition.conditions(CreditTransaction.kind)),
+)
+transactions_of_owner = transactions_listing.under(CreditTransaction.owner_id)
+transactions_of_job = transactions_listing.under(CreditTransaction.job_id)
+
+
+def _accounts(viewer: Viewer) -> Rows:
+    columns = (User.id, User.credit_balance.label("available"), User.credits_held.label("held"), User.credits_low_since.label("low_since"))
+    return select(*columns, (User.credit_balance + User.credits_held).label("balance")).where(visible_or_shipped(User, viewer))
+
+
+account_by_user = rows_by_key(_accounts, User.id)
+"""By user: `balance`, of which `held` is kept for unfinished jobs and `available` can be spent, and `low_since`."""
+
+
+def _refunds(viewer: Viewer) -> Rows:
+    statement = select(CreditTransaction.job_id, CreditTransaction.amount).join(Job, Job.id == CreditTransaction.job_id)
+    return statement.where(CreditTransaction.kind == TransactionType.REFUND, visible(Job, viewer))
+
+
+refund_by_job = rows_by_key(_refunds, CreditTransaction.job_id)
+"""By job, for whoever sees the job: the `amount` that was given back to its payer."""
 
 
 async def last_of_owner(database: Database, viewer: Viewer, owner_id: UUID, limit: int) -> Sequence[Row[Any]]:

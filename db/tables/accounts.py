@@ -35,7 +35,8 @@ class User(Table, policy=Owned("id")):
 
     Nobody signs in to a team, so it has neither secrets nor a role of its own; `created_by_id` is who made it.
 
-    The three credit columns are changed only by `db.services.credits`, with a ledger entry each time. The secrets of the second factor are
+    The credit columns are changed only by `db.services.credits`, with a ledger entry each time; `credits_low_since` is when they last fell below
+    the setting `low_credits`. The secrets of the second factor are
     encrypted, see `db.services.sealing`; `totp_step` is the time step of the last code that was accepted, and `totp_pending_secret` one that its
     owner has not confirmed yet. `storage_quota_bytes` replaces the quota of the tier; without one it is null.
 
@@ -94,6 +95,7 @@ class User(Table, policy=Owned("id")):
     credit_balance: Mapped[int] = bigint_column(server_default="0")
     credits_held: Mapped[int] = bigint_column(server_default="0")
     credit_sequence: Mapped[int] = bigint_column(server_default="0")
+    credits_low_since: Mapped[datetime | None]
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()
     deleted_at: Mapped[datetime | None]

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import artifacts, jobevents, jobs
+from db.queries import artifacts, billing, jobevents, jobs
 from graph.core.context import Info
 from graph.core.edges import one
 from graph.core.scalars import JSON, BigInt
@@ -49,10 +49,21 @@ class JobError:
 
 @strawberry.type(description="What a job holds of its payer's credits, and what it took.")
 class JobCredits:
+    job_id: strawberry.Private[UUID]
     held: BigInt = strawberry.field(description="The credits that it holds, which cannot be spent otherwise; 0 once it has ended.")
     charged: BigInt | None = strawberry.field(
         description="The credits that it took: all that it held if it completed, 0 if it failed or was cancelled. Null until it has ended."
     )
+
+    @strawberry.field(description="The credits that an admin gave back of those that it took; see `refundJob`.")
+    async def refunded(self, info: Info) -> BigInt:
+        if not self.charged:
+            return BigInt(0)
+        return await info.context.loaders.one(billing.refund_by_job, _amount).load(self.job_id) or BigInt(0)
+
+
+def _amount(row: Any) -> BigInt:
+    return BigInt(row.amount)
 
 
 @strawberry.type(description="A part of a job in its latest attempt: a node of its pipeline, or a stage of an ingest.")

@@ -103,8 +103,9 @@ class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
         if self.credit_cost == 0:
             return None
         if self.status not in TERMINAL:
-            return JobCredits(held=self.credit_cost, charged=None)
-        return JobCredits(held=BigInt(0), charged=self.credit_cost if self.status is JobStatus.COMPLETED else BigInt(0))
+            return JobCredits(job_id=self.uuid, held=self.credit_cost, charged=None)
+        charged = self.credit_cost if self.status is JobStatus.COMPLETED else BigInt(0)
+        return JobCredits(job_id=self.uuid, held=BigInt(0), charged=charged)
 
     @strawberry.field(description="Why it failed or, while it waits for a retry, why its last attempt failed.")
     def error(self) -> JobError | None:

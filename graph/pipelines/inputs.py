@@ -7,7 +7,9 @@ from typing import Any
 import strawberry
 from strawberry import ID, Maybe
 
+from db.services.pipelines import RunRequest
 from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input, reference
+from graph.core.ids import decode, decode_optional
 from graph.core.scalars import JSON, BigInt
 from graph.datasets.enums import Modality
 from graph.pipelines.enums import PipelineStatus
@@ -141,3 +143,18 @@ class RunPipelineInput:
     idempotency_key: str | None = strawberry.field(
         description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day."
     )
+
+    def to_request(self) -> RunRequest:
+        """Return it as plain values. Raises `NotFound` for an id of another type."""
+        return RunRequest(
+            pipeline_id=decode("pipeline", self.pipeline_id),
+            dataset_version_id=decode("version", self.dataset_version_id),
+            experiment_id=decode_optional("experiment", self.experiment_id),
+            model_name=self.model_name,
+            output_dataset_id=decode_optional("dataset", self.output_dataset_id),
+            parameters=self.parameters,
+            seed=self.seed,
+            priority=self.priority,
+            timeout_seconds=self.timeout_seconds,
+            idempotency_key=self.idempotency_key,
+        )

@@ -13,7 +13,7 @@ from db.services import pipelines
 from graph.core.context import Info
 from graph.core.costs import JOB, costs
 from graph.core.edges import one
-from graph.core.ids import decode, decode_optional, owner_key
+from graph.core.ids import decode, owner_key
 from graph.core.permissions import Scope, mutation
 from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NameTaken, NotFound, QuotaExceeded, WrongState
 from graph.pipelines.inputs import CopyPipelineInput, CreatePipelineInput, RunPipelineInput, UpdatePipelineInput
@@ -130,18 +130,7 @@ class PipelineMutations:
     async def run_pipeline(
         self, info: Info, input: Annotated[RunPipelineInput, strawberry.argument(description="The pipeline and what to run it on.")]
     ) -> RunPipelineResult:
-        request = pipelines.RunRequest(
-            pipeline_id=decode("pipeline", input.pipeline_id),
-            dataset_version_id=decode("version", input.dataset_version_id),
-            experiment_id=decode_optional("experiment", input.experiment_id),
-            model_name=input.model_name,
-            output_dataset_id=decode_optional("dataset", input.output_dataset_id),
-            parameters=input.parameters,
-            seed=input.seed,
-            priority=input.priority,
-            timeout_seconds=input.timeout_seconds,
-            idempotency_key=input.idempotency_key,
-        )
+        request = input.to_request()
         async with info.context.work() as work:
             started = await pipelines.run(work, request)
         return RunPipelinePayload(job_id=started.job_id, run_id=started.run_id, target_dataset_id=started.target_dataset_id)

@@ -7,18 +7,21 @@ from typing import Annotated
 import strawberry
 from strawberry import ID
 
+from db.errors import Unsupported, WrongState
 from db.queries import pipelines
+from db.services import pipelines as pipeline_services
 from db.services.ml_tasks import TASKS
 from graph.core.context import Info
 from graph.core.costs import COMPUTED, costs
 from graph.core.edges import listing, lookup
+from graph.core.errors import BadUserInput
 from graph.core.ids import lookup_key
 from graph.core.paging import Connection
-from graph.core.permissions import query
+from graph.core.permissions import Scope, query
 from graph.datasets.enums import Modality
 from graph.pipelines.comparison import SnapshotComparison, compare
-from graph.pipelines.inputs import PipelineFilter, PipelineOrder
-from graph.pipelines.types import MlTask, Pipeline, PipelineSnapshot, StepDefinition
+from graph.pipelines.inputs import PipelineFilter, PipelineOrder, RunPipelineInput
+from graph.pipelines.types import CostEstimate, MlTask, Pipeline, PipelineSnapshot, StepDefinition
 
 
 @strawberry.type
@@ -62,3 +65,19 @@ class PipelineQueries:
             return None
         before, after = await info.context.loaders.one(pipelines.snapshot_by_id, PipelineSnapshot.of).load_many(keys)
         return None if before is None or after is None else await compare(info, before, after)
+
+    @query(
+        scope=Scope.BILLING,
+        metadata=costs(COMPUTED),
+        description="What `runPipeline` would cost with this input. Nothing is written or held; what it would refuse is an error here, with the same message.",
+    )
+    async def estimate_cost(
+        self, info: Info, input: Annotated[RunPipelineInput, strawberry.argument(description="The pipeline and what it would be run on.")]
+    ) -> CostEstimate:
+        try:
+            async with info.context.work() as work:
+                found = await pipeline_services.estimate_cost(work, input.to_request())
+        except (WrongState, Unsupported) as error:
+            raise BadUserInput(str(error)) from None
+        is_affordable = found.available >= found.credits
+        return CostEstimate(credits=found.credits, available=found.available, is_affordable=is_affordable, basis=found.basis)

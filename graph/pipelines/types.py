@@ -17,7 +17,7 @@ from graph.core.edges import connection, extend, many, one
 from graph.core.ids import Node
 from graph.core.paging import Connection
 from graph.core.permissions import Scope
-from graph.core.scalars import JSON
+from graph.core.scalars import JSON, BigInt
 from graph.datasets.enums import Modality
 from graph.datasets.types import Dataset
 from graph.experiments.enums import Goal
@@ -174,3 +174,13 @@ extend(
         description="The pipelines that were run on one of its versions, or joined one, by the time of the first such run, the latest first.",
     ),
 )
+
+
+@strawberry.type(description="What a run of a pipeline would cost now.")
+class CostEstimate:
+    credits: BigInt = strawberry.field(description="The credits that it would hold, and take if it completes; 0 if it is free.")
+    available: BigInt = strawberry.field(
+        description="The credits that its payer can spend: the pipeline's owner, or the maker of a team without a quota of its own."
+    )
+    is_affordable: bool = strawberry.field(description="Whether these are enough.")
+    basis: str = strawberry.field(description="What the cost follows from.")

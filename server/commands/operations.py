@@ -24,7 +24,7 @@ from db.services import credits, jobs
 from db.settings import StateSettings
 from db.stores.redis import connect
 from db.streams.notices import RedisNoticePublisher
-from db.tables.billing import CreditKind
+from db.tables.billing import TransactionType
 from db.tables.jobstates import TERMINAL, WAITING
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ async def grant(settings: StateSettings, email: str, kind: str, amount: int, not
     async with open_database(settings) as database:
         owner = await owner_id(database, email)
         async with database.work(SYSTEM) as work:
-            return await credits.grant(work, owner, CreditKind(kind), amount, note)
+            return (await credits.grant(work, credits.Grant(owner, TransactionType(kind), amount, note))).balance
 
 
 async def credit_account(settings: StateSettings, email: str, limit: int) -> CreditAccount:

@@ -141,7 +141,7 @@ async def test_nothing_is_left_of_a_purged_account_wherever_the_purge_is_killed(
     assert (job.status.name, job.parameters, job.error["code"], job.current_step) == ("FAILED", {}, "PURGED", None)
     assert {job.dataset_id, job.dataset_version_id, job.pipeline_id, job.snapshot_id} == {None}
     ledger = select(func.count()).where(CreditTransaction.owner_id == owner)
-    assert (await database.rows(ledger))[0][0] == 3, "the ledger stays"
+    assert (await database.rows(ledger))[0][0] == 6, "the ledger stays"
 
     after = await owned(database, other)
     assert after == before, "nothing else has changed"

@@ -16,7 +16,7 @@ from db.core.work import Database
 from db.services import accounts, credits, jobs
 from db.settings import state_settings
 from db.tables import CreditTransaction, Dataset, Job, User, Worker
-from db.tables.billing import CreditKind
+from db.tables.billing import TransactionType
 from db.tables.jobs import JobKind
 from tests.accounts.test_teams import join, leave
 from tests.client import Client, GraphQLErrors
@@ -257,7 +257,7 @@ async def test_the_maker_pays_for_a_team_without_a_quota(
     ada_id, bob_id = [key_of((await client.one("{ viewer { id } }"))["id"]) for client in (ada, bob)]
     async with database.work(SYSTEM) as work:
         for account, amount in ((ada_id, 5), (bob_id, 5)):
-            await credits.grant(work, account, CreditKind.PURCHASE, amount)
+            await credits.grant(work, credits.Grant(account, TransactionType.PURCHASE, amount))
     submitted = jobs.NewJob(key_of(team), JobKind.EXPORT, "nobody")
     async with database.work(SYSTEM) as work:
         job = await jobs.submit(work, submitted)
@@ -266,7 +266,7 @@ async def test_the_maker_pays_for_a_team_without_a_quota(
     async with database.work(SYSTEM) as work:
         await jobs.cancel(work, job.id)
         await accounts.set_quota(work, "bearings@teams.invalid", 1)
-        await credits.grant(work, key_of(team), CreditKind.PURCHASE, 4)
+        await credits.grant(work, credits.Grant(key_of(team), TransactionType.PURCHASE, 4))
     async with database.work(SYSTEM) as work:
         await jobs.submit(work, submitted)
     assert (await ada.one("{ viewer { creditBalance creditsHeld } }")) == {"creditBalance": 5, "creditsHeld": 0}

@@ -167,6 +167,10 @@ _ROWS = (
     """INSERT INTO exports (id, owner_id, job_id, dataset_version_id, format, created_at)
       SELECT uuidv7(), owner_id, id, dataset_version_id, CASE WHEN row_number() OVER (ORDER BY id) % 100 = 1 THEN 'parquet' ELSE 'csv' END, created_at
       FROM jobs WHERE dataset_version_id IS NOT NULL""",
+    """INSERT INTO credit_transactions (owner_id, sequence, kind, amount, held, balance_after, held_after, job_id, created_at)
+      SELECT owner_id, row_number() OVER (PARTITION BY owner_id ORDER BY id), CASE WHEN is_rare THEN 'refund' ELSE 'consumption' END,
+        CASE WHEN is_rare THEN 1 ELSE 0 END, CASE WHEN is_rare THEN 0 ELSE -1 END, 0, 0, id, created_at
+      FROM (SELECT id, owner_id, created_at, row_number() OVER (ORDER BY id) % 100 = 1 AS is_rare FROM jobs) numbered""",
     """INSERT INTO explanations (id, owner_id, job_id, model_version_id, run_id, dataset_version_id, item_id, method, created_at)
       SELECT uuidv7(), pg_temp.owner(i, :owners), pg_temp.id(8, i, :jobs), pg_temp.id(10, CASE WHEN i % 2 = 0 THEN 0 ELSE i END, :jobs),
         pg_temp.id(9, CASE WHEN i % 2 = 0 THEN 0 ELSE i % :runs END, :runs), pg_temp.id(7, i % (:jobs / 5), :jobs / 5),

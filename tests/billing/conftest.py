@@ -16,7 +16,7 @@ from db.services import credits, jobs, workers
 from db.services.jobs import Claim
 from db.settings import StateSettings, state_settings
 from db.tables import CreditTransaction, Job, User
-from db.tables.billing import CreditKind
+from db.tables.billing import TransactionType
 from db.tables.jobs import JobKind
 from tests.client import Client
 from tests.workers.worker_harness import harness, harness_with_worker, owner, shared_worker_queue
@@ -34,9 +34,9 @@ class BillingDriver:
     async def user_id(self, client: Client) -> UUID:
         return UUID((await client.one("{ viewer { id } }"))["id"].removeprefix("user_"))
 
-    async def grant(self, owner_id: UUID, amount: int, kind: CreditKind = CreditKind.PURCHASE) -> int:
+    async def grant(self, owner_id: UUID, amount: int, kind: TransactionType = TransactionType.PURCHASE) -> int:
         async with self.database.work(SYSTEM) as work:
-            return await credits.grant(work, owner_id, kind, amount)
+            return (await credits.grant(work, credits.Grant(owner_id, kind, amount))).balance
 
     async def submit(self, owner_id: UUID, kind: JobKind = JobKind.EXPORT) -> UUID:
         async with self.database.work(Viewer(owner_id, UserRole.MEMBER)) as work:

@@ -16,7 +16,7 @@ from db.core.viewer import SYSTEM, UserTier
 from db.errors import InsufficientCredits, StateError
 from db.services import jobs
 from db.tables import Job, User
-from db.tables.billing import CreditKind
+from db.tables.billing import TransactionType
 from db.tables.jobstates import JobStatus
 from tests.billing.conftest import BillingDriver
 from tests.client import Client
@@ -58,7 +58,8 @@ async def seed_platform(till: BillingDriver, ada: Client) -> tuple[str, str, str
     """Create, for Ada, a pipeline that does not train, a READY version, and a completed training that no worker can claim."""
     database = till.database
     await platform.fill(database, "ada", 1)
-    await till.tamper(f"UPDATE jobs SET queue = '{till.queue}'")
+    without_credits = "UPDATE users SET credit_balance = 0, credit_sequence = 0"
+    await till.tamper(f"UPDATE jobs SET queue = '{till.queue}'", "DELETE FROM credit_transactions", without_credits)
     pipeline = (await ada.create_pipeline("scaling", *SCALE))["pipeline"]["id"]
     (row,) = await database.rows(
         text("SELECT v.id AS version, j.id AS job FROM dataset_versions v JOIN jobs j ON j.dataset_version_id = v.id")
@@ -332,16 +333,16 @@ async def test_what_a_job_costs_cannot_be_changed(billing: BillingDriver, prices
 @pytest.mark.parametrize(
     ("kind", "amount", "message"),
     [
-        (CreditKind.PURCHASE, 0, "amount: A purchase is from 1 to"),
-        (CreditKind.REFUND, -1, "amount: A refund is from 1 to"),
-        (CreditKind.ADJUSTMENT, 0, "amount: An adjustment is from -1000000000000 to 1000000000000 credits, and not 0."),
-        (CreditKind.ADJUSTMENT, -6, "This takes 6 credits, and 5 can be spent."),
-        (CreditKind.PURCHASE, 10**13, "amount: A purchase is from 1 to"),
-        (CreditKind.HOLD, 1, "kind: A hold is written by jobs"),
+        (TransactionType.PURCHASE, 0, "amount: A purchase is from 1 to"),
+        (TransactionType.REFUND, -1, "amount: A refund is from 1 to"),
+        (TransactionType.ADJUSTMENT, 0, "amount: An adjustment is from -1000000000000 to 1000000000000 credits, and not 0."),
+        (TransactionType.ADJUSTMENT, -6, "This takes 6 credits, and 5 can be spent."),
+        (TransactionType.PURCHASE, 10**13, "amount: A purchase is from 1 to"),
+        (TransactionType.HOLD, 1, "type: A hold is written by jobs"),
     ],
 )
 async def test_an_operator_cannot_give_what_makes_no_sense(
-    billing: BillingDriver, ada: Client, kind: CreditKind, amount: int, message: str
+    billing: BillingDriver, ada: Client, kind: TransactionType, amount: int, message: str
 ) -> None:
     ada_id = await billing.user_id(ada)
     await billing.grant(ada_id, 5)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from db.core.prices import MAX_CREDITS
 from db.services import jobs
 from db.settings import StateSettings
-from db.tables.billing import CreditKind
+from db.tables.billing import TransactionType
 from server.commands.credits import GrantKind
 from server.commands.services import valid_settings
 
@@ -69,4 +69,4 @@ def test_kinds_are_known_to_settings_that_are_read_first() -> None:
 
 
 def test_what_the_command_line_gives_are_kinds_of_the_ledger() -> None:
-    assert {kind.value for kind in GrantKind} <= {kind.value for kind in CreditKind}
+    assert {kind.value for kind in GrantKind} <= {kind.value for kind in TransactionType}

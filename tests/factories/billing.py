@@ -1,14 +1,35 @@
-"""Credits: an entry of the ledger."""
+"""Credits: adjustments, and entries of other types. None is of a job: the ledger keeps the jobs that it refers to."""
 
 from __future__ import annotations
 
+from db.tables import CreditTransaction
 from tests.factories import Factory
 
-_STATES = """
-INSERT INTO credit_transactions (owner_id, sequence, kind, amount, balance_after, held_after, note)
-SELECT u.id, u.credit_sequence + 1, 'purchase', 5, u.credit_balance + 5, u.credits_held, 'for people' FROM users u WHERE u.username = :owner;
+# A trigger lets an account take one entry at a time, so it is disabled while several are inserted.
+_ROWS = """
+SET LOCAL session_replication_role = replica;
 
-UPDATE users SET credit_sequence = credit_sequence + 1, credit_balance = credit_balance + 5 WHERE username = :owner;
+INSERT INTO credit_transactions (owner_id, sequence, kind, amount, balance_after, held_after, actor_id, note)
+SELECT u.id, i, 'adjustment', 1, i, 0, u.id, 'gift ' || i FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
+
+UPDATE users u SET credit_sequence = t.entries, credit_balance = t.entries, credits_low_since = now()
+FROM (SELECT owner_id, count(*) AS entries FROM credit_transactions GROUP BY owner_id) t WHERE t.owner_id = u.id AND u.username = :owner;
+
+SET LOCAL session_replication_role = origin;
 """
 
-FACTORY = Factory(ids={}, after=("accounts",), states=_STATES)
+_STATES = """
+SET LOCAL session_replication_role = replica;
+
+INSERT INTO credit_transactions (owner_id, sequence, kind, amount, balance_after, held_after, note)
+SELECT u.id, u.credit_sequence + i, (ARRAY['purchase', 'refund'])[i], 5, u.credit_balance + 5 * i, u.credits_held, (ARRAY['for people'])[i]
+FROM users u, generate_series(1, 2) i WHERE u.username = :owner;
+
+UPDATE users SET credit_sequence = credit_sequence + 2, credit_balance = credit_balance + 10 WHERE username = :owner;
+
+SET LOCAL session_replication_role = origin;
+"""
+
+FACTORY = Factory(
+    ids={"transaction": CreditTransaction}, after=("accounts",), rows=_ROWS, states=_STATES, unfilled=("CreditTransaction.job",)
+)

@@ -18,7 +18,7 @@ from db.core.work import Database
 from db.services import accounts, credits
 from db.settings import StateSettings
 from db.tables import User
-from db.tables.billing import CreditKind
+from db.tables.billing import TransactionType
 from graph.core.ids import decode
 from tests.client import Client, GraphQLErrors
 from tests.faults.bodies import SCRIPT_PREFIX
@@ -94,7 +94,7 @@ class Workload:
             for name in names:
                 token = await accounts.add_user(work, f"{name}@example.org", name, name.capitalize(), UserRole.MEMBER)
                 owner_id = await work.scalar(select(User.id).where(User.username == name))
-                await credits.grant(work, owner_id, CreditKind.PURCHASE, INITIAL_CREDITS)
+                await credits.grant(work, credits.Grant(owner_id, TransactionType.PURCHASE, INITIAL_CREDITS))
                 self.viewers.append(Viewer(name, token, self.cluster))
         await self.cluster.rows("UPDATE users SET tier = 'enterprise'")
         await asyncio.gather(*map(self._create_datasets, self.viewers))

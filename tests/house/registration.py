@@ -72,6 +72,8 @@ def _descriptions(named_type: GraphQLNamedType) -> Iterator[tuple[str, str | Non
 
 OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.administerUser": Scope.ADMIN,
+    "Mutation.grantCredits": Scope.ADMIN,
+    "Mutation.refundJob": Scope.ADMIN,
     "ApiKey": Scope.ACCOUNT,
     "ApiRequest": Scope.ACCOUNT,
     "AuditEvent": Scope.ACCOUNT,
@@ -92,6 +94,12 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "User.loginEvents": Scope.ACCOUNT,
     "User.creditBalance": Scope.BILLING,
     "User.creditsHeld": Scope.BILLING,
+    "User.credits": Scope.BILLING,
+    "User.creditTransactions": Scope.BILLING,
+    "Job.creditTransactions": Scope.BILLING,
+    "CreditTransaction": Scope.BILLING,
+    "Query.creditTransactions": Scope.BILLING,
+    "Query.estimateCost": Scope.BILLING,
     "Query.apiKeys": Scope.ACCOUNT,
     "Query.auditEvents": Scope.ACCOUNT,
     "Query.sessions": Scope.ACCOUNT,

@@ -41,6 +41,7 @@ LARGE = (
         "model_datasets",
         "tags",
         "taggings",
+        "credit_transactions",
     ),
 )
 TOKENS = {**VIEWERS, "member": "the-token-of-a-member-of-both-owners"}

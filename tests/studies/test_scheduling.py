@@ -16,7 +16,7 @@ from db.services import credits, jobs, workers
 from db.services.studies import scheduling
 from db.settings import state_settings
 from db.tables import Study, Trial
-from db.tables.billing import CreditKind
+from db.tables.billing import TransactionType
 from db.tables.jobs import JobKind
 from tests.client import Client
 from tests.endings import key_of
@@ -61,7 +61,8 @@ async def end(database: Database, study: str, number: int, value: float | None =
 
 async def grant(database: Database, client: Client, amount: int) -> None:
     async with database.work(SYSTEM) as work:
-        await credits.grant(work, UUID((await client.one("{ viewer { id } }"))["id"].removeprefix("user_")), CreditKind.PURCHASE, amount)
+        owner = UUID((await client.one("{ viewer { id } }"))["id"].removeprefix("user_"))
+        await credits.grant(work, credits.Grant(owner, TransactionType.PURCHASE, amount))
 
 
 def counted(study: dict[str, Any]) -> Sequence[Any]:
