@@ -13,6 +13,7 @@ from workers.ml.items.kinds import has_items, kind_of
 from workers.ml.items.multimodal import read_joined
 from workers.ml.items.reading import ItemsResult, read_items
 from workers.ml.items.records import Items
+from workers.ml.memory import return_freed_memory
 from workers.ml.parquet_writer import ParquetSink
 from workers.ml.part_checkpoints import PartCheckpoints
 from workers.ml.part_state import PartCheckpointSettings
@@ -185,7 +186,10 @@ def _write_items(spec: IngestSpec, raw: RawFile, target: Path, reading: Stage) -
     if kind is None:
         return read_joined(raw, spec["filename"], folder, target, ReadingOptions.of(options), (options or {}).get("sampleRate"), progress)
     format_name, items, result = read_items(raw, spec["filename"], folder, kind, progress)
-    return format_name, items, result, items.write_table(target)
+    return_freed_memory()
+    rows = items.write_table(target)
+    return_freed_memory()
+    return format_name, items, result, rows
 
 
 def _open_raw(spec: IngestSpec) -> RawFile:

@@ -38,16 +38,17 @@ class _PartEnd:
 
 
 class ParquetSink:
-    """Writes frames as row groups of about 64 MiB in its own thread. The file is complete only after `close`.
+    """Writes frames as row groups of about 64 MiB, or `group_bytes`, in its own thread. The file is complete only after `close`.
 
     A table without checkpoints is written as one file. One with checkpoints is written as several parts with the same row groups; their
     concatenation is byte for byte the same file.
     """
 
-    def __init__(self, path: Path, parts: Sequence[Path] = (), row_count: int = 0) -> None:
+    def __init__(self, path: Path, parts: Sequence[Path] = (), row_count: int = 0, group_bytes: int = limits.ROW_GROUP_BYTES) -> None:
         """`parts` were written by the sink of an earlier attempt and hold the first `row_count` rows of the table."""
         self.path = path
         self.row_count = row_count
+        self._group_bytes = group_bytes
         self._parts = list(parts)
         self._part_rows = 0
         self._schema: pl.Schema | None = None
@@ -94,7 +95,7 @@ class ParquetSink:
         self._pending_rows += frame.height
         self._pending_bytes += int(frame.estimated_size())
         self.row_count += frame.height
-        if self._pending_rows >= limits.ROW_GROUP_ROWS or self._pending_bytes >= limits.ROW_GROUP_BYTES:
+        if self._pending_rows >= limits.ROW_GROUP_ROWS or self._pending_bytes >= self._group_bytes:
             self._flush()
             return True
         return False

@@ -20,8 +20,9 @@ from workers.ml.parquet_writer import ParquetSink
 from workers.ml.reading.column_names import composed_name
 from workers.ml.reading.issues import Issue, IssueLog, short_repr
 
-_FRAME_ROWS: Final = 10_000
+_FRAME_ROWS: Final = 2_000
 _FRAME_CHARACTERS: Final = 10_000_000  # of texts
+_GROUP_BYTES: Final = 2 << 20  # of a row group, so that writing the table takes the same memory however many items there are
 _FILED: Final = ("label", "split", "severity")
 _TEXTS: Final = ("key", *_FILED, "group")
 
@@ -218,7 +219,7 @@ class Items:
         }
         rows: list[tuple[Any, ...]] = []
         characters = 0
-        with ParquetSink(target) as sink:
+        with ParquetSink(target, group_bytes=_GROUP_BYTES) as sink:
             for item in self.lines():
                 if item["info"] is None:
                     continue

@@ -25,6 +25,8 @@ def by_sidecars(content: ArchiveContent, by_folders: Layout) -> Layout | None:
     """Add what the files say to what the folders say. Raises BadInput (CORRUPT_ANNOTATIONS)."""
     suffixes = [suffix for suffix in _SUFFIXES if suffix not in content.suffixes]
     files = {member.path: member for member in content.members if suffix_of(member.path) in suffixes}
+    if not files:
+        return None
     beside = [
         [files[path] for suffix in suffixes if (path := _beside(member.path, suffix, files)) is not None] for member, _ in by_folders.items
     ]
