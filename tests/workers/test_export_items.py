@@ -18,7 +18,7 @@ from tests.archives import image_of, npy_of, recording_of, tar_of, tone, vibrati
 from tests.exhaustive import exhaustive
 from tests.lazy_module import LazyModule
 from tests.videos import exact_video_of, moving_bar, shade, video_of
-from tests.workers.ingest_runner import items_of, run_ingest
+from tests.workers.ingest_runner import ingest_error, items_of, run_ingest
 from tests.workers.item_files import ingested
 from tests.workers.pipeline_runner import PipelineRecorder
 from workers.ml.errors import BadInput
@@ -26,6 +26,7 @@ from workers.ml.exports import items as exported_items
 from workers.ml.exports.export import export_dataset
 from workers.ml.exports.items import Names
 from workers.ml.exports.source import DetailedItemFiles, ExportSpec
+from workers.ml.items import limits
 
 DATASETS: Any = LazyModule("datasets")
 
@@ -214,6 +215,78 @@ def test_an_exported_archive_is_ingested_with_its_labels_splits_and_features(tmp
         frames.append(frame.with_columns(pl.col("key").replace_strict(keys, return_dtype=pl.String)))
     assert pl.concat(frames).sort("key").equals(version.frame.sort("key"))
     assert {"label", "split", "severity"} < set(version.frame.columns)
+
+
+@pytest.mark.parametrize("modality", ["IMAGE", exhaustive("AUDIO"), exhaustive("VIDEO")])
+@pytest.mark.parametrize("packed", ["as exported", "packed again"])
+def test_an_exported_folder_comes_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modality: str, packed: str) -> None:
+    monkeypatch.setattr("workers.ml.exports.shards.MAX_SHARD_ITEMS", 3)
+    extension, make = MADE[modality]
+    names = [
+        f"{split}/{label}/{level}/{n}" for split in ("train", "test") for label in ("None", "3") for level in ("a", "b") for n in (0, 1)
+    ]
+    files = {f"{name}.{extension}": make(20 * number) for number, name in enumerate(names)}
+    version = Items(tmp_path, files, modality)
+    exported = version.export("HUGGINGFACE", archive=True)["data-v1-huggingface.zip"]
+    with zipfile.ZipFile(io.BytesIO(exported)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    assert len([name for name in members if name.endswith(".zip")]) == 6
+    data = exported if packed == "as exported" else zip_of({name.partition("/")[2]: content for name, content in members.items()})
+    result, frame = run_ingest(tmp_path, data, "data-v1-huggingface.zip", modality=modality)
+
+    assert (result["format"], result["issues"]) == ("ZIP", [])
+    items = items_of(result)
+    assert "items" in result
+    whole = data if packed == "as exported" else Path(result["items"]["pack"] or "").read_bytes()
+    assert {item["metadata"]["key"]: whole[item["byte_offset"] :][: item["stored_size"]] for item in items} == files
+    assert {item["in_pack"] for item in items} == {packed == "packed again"}
+    keys = {item["key"]: item["metadata"]["key"] for item in items}
+    assert len(keys) == len(files)
+    back = frame.with_columns(pl.col("key").replace_strict(keys, return_dtype=pl.String))
+    assert back.sort("key").equals(version.frame.sort("key"))
+    assert {"label", "split", "severity"} < set(version.frame.columns)
+
+
+def test_archives_of_splits_may_have_files_of_one_name(tmp_path: Path) -> None:
+    shard = {f"{label}/1.png": picture(number) for number, label in enumerate("ab")}
+    other = {f"{label}/1.png": picture(7 + number) for number, label in enumerate("ab")}
+    files = {"data/holdout-00000-of-00001.zip": zip_of(shard), "data/train-00000-of-00001.zip": zip_of(other), "data/notes.json": b"{}"}
+    result, frame = run_ingest(tmp_path, zip_of(files, stored=list(files)), "a.zip", modality="IMAGE")
+    assert frame.select("key", "label", "split").rows() == [
+        ("holdout-00000-of-00001/a/1.png", "a", "holdout"),
+        ("holdout-00000-of-00001/b/1.png", "b", "holdout"),
+        ("train-00000-of-00001/a/1.png", "a", "train"),
+        ("train-00000-of-00001/b/1.png", "b", "train"),
+    ]
+    assert [issue["code"] for issue in result["issues"]] == ["SKIPPED_FILES"]
+
+
+SHARD = zip_of({"a/1.png": picture(1)})
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "message"),
+    [
+        ({"data/train-00000.zip": zip_of({"train-00000.zip": SHARD})}, "NESTED_ARCHIVE", "'train-00000.zip' in 'train-00000.zip'"),
+        ({"data/train-00000.zip": SHARD, "data/more.zip": SHARD}, "NESTED_ARCHIVE", "'data/more.zip' in 'a.zip'"),
+        ({"other/recording-00001.zip": SHARD}, "NESTED_ARCHIVE", "'other/recording-00001.zip' in 'a.zip'"),
+        ({"data/train-00000.zip": SHARD[:-30]}, "UNREADABLE_FILE", "'train-00000.zip' cannot be read: its end is missing"),
+        ({"data/train-00000.zip": zip_of({"../1.png": b""})}, "UNSAFE_ARCHIVE", "leaves the archive by `..`"),
+        ({"data/train-00000.zip": zip_of({"a.txt": b"x"})}, "NO_ITEMS", "none of its 1 files"),
+        ({f"data/train-0000{n}.zip": zip_of({"1.png": bytes(1 << 20)}) for n in range(5)}, "ARCHIVE_TOO_LARGE", "unfolds to more than 4,194,304"),
+        ({f"data/train-0000{n}.zip": zip_of({f"{i}.png": b"" for i in range(9)}) for n in range(5)}, "TOO_MANY_ITEMS", "'a.zip' has more members"),
+    ],
+)  # fmt: skip
+def test_archives_of_splits_are_refused_as_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes], code: str, message: str
+) -> None:
+    monkeypatch.setattr(limits, "MIN_RATIO_BYTES", 4 << 20)
+    monkeypatch.setattr(limits, "MAX_UNPACKED_RATIO", 2)
+    monkeypatch.setattr(limits, "MAX_MEMBERS", 40)
+    for stored in ((), list(files)):
+        error = ingest_error(tmp_path, zip_of(files, stored=stored), "a.zip", modality="IMAGE")
+        assert error.code == code
+        assert message in error.message
 
 
 def test_a_metadata_file_that_is_no_table_of_files_says_nothing(tmp_path: Path) -> None:

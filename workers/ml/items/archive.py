@@ -13,14 +13,14 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 from workers.ml.errors import BadInput
 from workers.ml.items import limits
-from workers.ml.items.zip_directory import BadDirectory, Directory, entries, find_directory
+from workers.ml.items.zip_directory import BadDirectory, Directory, Readable, entries, find_directory
 from workers.ml.reading.issues import short_repr
 from workers.ml.split_names import SPLITS
 
@@ -32,7 +32,7 @@ _NESTED: Final = frozenset({".zip", ".tar", ".tgz", ".gz", ".bz2", ".tbz2", ".xz
 _IGNORED_NAMES: Final = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 _IGNORED_FOLDERS: Final = frozenset({"__macosx"})
 _DOCUMENTS: Final = re.compile(
-    r"(readme|licen[cs]e|notice|citation|changelog|copying|authors)(\.(md|txt|rst|pdf|html?|cff|bib))?", re.IGNORECASE
+    r"(readme|licen[cs]e|notice|citation|changelog|copying|authors)(\.(md|txt|rst|pdf|html?|cff|bib))?|croissant\.json", re.IGNORECASE
 )
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
 _METHODS: Final = {1: "Shrink", 6: "Implode", 9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 97: "WavPack", 98: "PPMd"}
@@ -113,28 +113,37 @@ def _inflate(stored: bytes, size: int) -> bytes:
     return content
 
 
-def zip_members(path: Path, filename: str) -> list[Member]:
-    """Return the files of a ZIP archive in its order. Raises BadInput: UNREADABLE_FILE, UNSAFE_ARCHIVE, ENCRYPTED_ARCHIVE and those of `checked`."""
+def zip_members(path: Path, filename: str, is_shard: Callable[[str], bool] = lambda _: False) -> list[Member]:
+    """Return the files of a ZIP archive in its order; `is_shard` tells by their paths which may be archives.
+
+    Raises BadInput: UNREADABLE_FILE, UNSAFE_ARCHIVE, ENCRYPTED_ARCHIVE and those of `checked`.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
-        try:
-            directory = find_directory(file, size)
-            if directory.count > limits.MAX_MEMBERS:
-                raise _too_many(filename, directory.count)
-            if directory.size > limits.MAX_DIRECTORY_BYTES:
-                most = f"the maximum is {limits.MAX_DIRECTORY_BYTES:,}"
-                raise _unsafe(filename, "its directory", f"has {directory.size:,} bytes; {most}")
-            members = list(_zip_entries(directory, file, filename))
-        except BadDirectory as error:
-            raise _unreadable(filename, str(error)) from error
+        members = directory_members(file, size, filename)
+    return checked(members, size, filename, is_shard)
+
+
+def directory_members(file: Readable, size: int, filename: str) -> list[Member]:
+    """Return what the directory of a ZIP archive lists, before it is `checked`. Raises BadInput as `zip_members`."""
+    try:
+        directory = find_directory(file, size)
+        if directory.count > limits.MAX_MEMBERS:
+            raise too_many(filename, directory.count)
+        if directory.size > limits.MAX_DIRECTORY_BYTES:
+            most = f"the maximum is {limits.MAX_DIRECTORY_BYTES:,}"
+            raise _unsafe(filename, "its directory", f"has {directory.size:,} bytes; {most}")
+        members = list(_zip_entries(directory, file, filename))
+    except BadDirectory as error:
+        raise _unreadable(filename, str(error)) from error
     _check_overlaps(members, filename)
-    return checked(members, size, filename)
+    return members
 
 
-def _zip_entries(directory: Directory, file: IO[bytes], filename: str) -> Iterator[Member]:
+def _zip_entries(directory: Directory, file: Readable, filename: str) -> Iterator[Member]:
     for count, entry in enumerate(entries(file, directory), 1):
         if count > limits.MAX_MEMBERS:
-            raise _too_many(filename, None)
+            raise too_many(filename, None)
         name = entry.name
         clean = clean_path(name, filename)
         kind = stat.S_IFMT(entry.mode)
@@ -182,7 +191,7 @@ def tar_members(path: Path, filename: str, uploaded_size: int, *, in_pack: bool)
                 archive.members.clear()  # tarfile keeps all of them otherwise
                 count += 1
                 if count > limits.MAX_MEMBERS:
-                    raise _too_many(filename, None)
+                    raise too_many(filename, None)
                 if info.issparse():
                     raise _unsafe(filename, info.name, "is a sparse file")
                 if info.islnk() or info.issym():
@@ -245,34 +254,53 @@ def unpacked_limit(uploaded_size: int) -> int:
     return min(limits.MAX_UNPACKED_BYTES, max(limits.MIN_RATIO_BYTES, limits.MAX_UNPACKED_RATIO * uploaded_size))
 
 
-def checked(members: list[Member], uploaded_size: int, filename: str) -> list[Member]:
+def checked(members: list[Member], uploaded_size: int, filename: str, is_shard: Callable[[str], bool] = lambda _: False) -> list[Member]:
     """Return the members that are not ignored, without the one folder that all lie in.
 
     Raises BadInput: EMPTY_FILE, NESTED_ARCHIVE, ARCHIVE_TOO_LARGE, DUPLICATE_MEMBER.
     """
-    kept = [member for member in members if not _is_ignored(member.path)]
-    if not kept:
-        raise BadInput("EMPTY_FILE", f"{filename!r} contains no files. Pack the files of the dataset and upload the archive.")
-    limit, total = unpacked_limit(uploaded_size), 0
-    for member in kept:
-        suffix = "." + member.path.rpartition(".")[2].lower()
-        if suffix in _NESTED:
-            raise BadInput(
-                "NESTED_ARCHIVE", f"{short_repr(member.path)} in {filename!r} is an archive in an archive. Pack its files directly."
-            )
-        total += member.size
-        if total > limit:
-            raise too_large(filename, uploaded_size)
+    kept = _kept(members, filename, is_shard)
+    check_size(kept, uploaded_size, filename)
     top = kept[0].path.partition("/")[0] + "/"
     if all(member.path.startswith(top) for member in kept) and top[:-1].lower() not in SPLITS:
         for member in kept:
             member.path = member.path[len(top) :]
-    names: set[str] = set()
+    _check_names(kept, filename)
+    return kept
+
+
+def checked_shard(members: list[Member], name: str) -> list[Member]:
+    """The same of an archive in an archive, whose size is checked with that of the others and whose paths are left as they are."""
+    kept = _kept(members, name)
+    _check_names(kept, name)
+    return kept
+
+
+def check_size(members: Sequence[Member], uploaded_size: int, filename: str) -> None:
+    """Raises BadInput (ARCHIVE_TOO_LARGE)."""
+    if sum(member.size for member in members) > unpacked_limit(uploaded_size):
+        raise too_large(filename, uploaded_size)
+
+
+def _kept(members: list[Member], filename: str, is_shard: Callable[[str], bool] = lambda _: False) -> list[Member]:
+    kept = [member for member in members if not _is_ignored(member.path)]
+    if not kept:
+        raise BadInput("EMPTY_FILE", f"{filename!r} contains no files. Pack the files of the dataset and upload the archive.")
     for member in kept:
+        suffix = "." + member.path.rpartition(".")[2].lower()
+        if suffix in _NESTED and not is_shard(member.path):
+            raise BadInput(
+                "NESTED_ARCHIVE", f"{short_repr(member.path)} in {filename!r} is an archive in an archive. Pack its files directly."
+            )
+    return kept
+
+
+def _check_names(members: list[Member], filename: str) -> None:
+    names: set[str] = set()
+    for member in members:
         if member.path in names:
             raise BadInput("DUPLICATE_MEMBER", f"{filename!r} contains {short_repr(member.path)} twice. Give each file a name of its own.")
         names.add(member.path)
-    return kept
 
 
 def clean_path(name: str, filename: str) -> str | None:
@@ -313,7 +341,7 @@ def _too_long(filename: str, member: str) -> BadInput:
     return _unsafe(filename, member, f"has control characters or more than {limits.MAX_PATH_LENGTH:,} bytes in its name")
 
 
-def _too_many(filename: str, count: int | None) -> BadInput:
+def too_many(filename: str, count: int | None) -> BadInput:
     found = f"{count:,}" if count is not None else "more"
     return BadInput(
         "TOO_MANY_ITEMS", f"{filename!r} has {found} members; the maximum is {limits.MAX_MEMBERS:,}. Upload it as several versions."

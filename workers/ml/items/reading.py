@@ -21,6 +21,7 @@ from workers.ml.items.archive import Member, UnreadableMember, member_blocks, re
 from workers.ml.items.layouts import recognise
 from workers.ml.items.places import ArchiveContent, Place
 from workers.ml.items.records import Item, Items, LabelCounts, item_issue
+from workers.ml.items.shards import is_shard, items_of_shards, open_shards
 from workers.ml.reading.issues import IssueLog
 from workers.ml.reading.raw import RawFile
 
@@ -115,7 +116,7 @@ def read_items(raw: RawFile, filename: str, folder: Path, kind: Kind, progress: 
     opened = _open(raw, filename, pack, kind, issues, progress)
     with ExitStack() as files, Items(folder / "items.jsonl", folder / "items.previews", issues) as items:
         if isinstance(opened, _Entries):
-            format_name = opened.archive.format
+            format_name = opened.format
             _read_members(opened, items, kind, files, progress)
         else:
             format_name, parts = opened
@@ -151,9 +152,10 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class _Entries:
-    """The items of an archive."""
+    """The items of an archive, and the file that they are ranges of."""
 
-    archive: Archive
+    format: str
+    path: Path
     entries: list[tuple[Member, Place]]
 
 
@@ -164,21 +166,23 @@ def _open(
     archive = _open_tar(raw, filename, pack, progress)
     if archive is None and (parts := kind.parts(raw, filename, issues)) is not None:
         return parts
-    archive = archive or _open_zip(raw, filename)
+    archive = archive or _open_zip(raw, filename, is_shard)
     if archive is None:
         raise BadInput(
             "UNSUPPORTED_FORMAT",
             f"{filename!r} is neither an archive nor a file of {kind.name}. Supported are .zip, .tar, .tar.gz and .tar.zst with files that end in "
             f"{', '.join(sorted(kind.suffixes))}, and such a file alone.",
         )
-    with archive.path.open("rb") as file:
-        layout = recognise(ArchiveContent(filename, archive.members, kind.suffixes, kind.name, file, issues))
-    if not layout.items:
+    path, shards = open_shards(archive.path, archive.members, filename, pack)
+    with path.open("rb") as file:
+        content = ArchiveContent(filename, archive.members, kind.suffixes, kind.name, file, issues)
+        items = items_of_shards(shards, content) if shards else recognise(content).items
+    if not items:
+        count = sum(len(shard.members) for shard in shards) or len(archive.members)
         raise BadInput(
-            "NO_ITEMS",
-            f"{filename!r} contains no {kind.name}: none of its {len(archive.members):,} files ends in {', '.join(sorted(kind.suffixes))}.",
+            "NO_ITEMS", f"{filename!r} contains no {kind.name}: none of its {count:,} files ends in {', '.join(sorted(kind.suffixes))}."
         )
-    return _Entries(archive, layout.items)
+    return _Entries(archive.format, path, items)
 
 
 def open_archive(raw: RawFile, filename: str, pack: Path, progress: Progress) -> Archive | None:
@@ -207,10 +211,10 @@ def _open_tar(raw: RawFile, filename: str, pack: Path, progress: Progress) -> Ar
     return Archive("TAR", raw.path, tar_members(raw.path, filename, raw.size, in_pack=False)) if _is_tar(raw.path) else None
 
 
-def _open_zip(raw: RawFile, filename: str) -> Archive | None:
+def _open_zip(raw: RawFile, filename: str, may_be_archive: Callable[[str], bool] = lambda _: False) -> Archive | None:
     head = raw.head(4)
     if head.startswith(_ZIP) or (PurePosixPath(filename).suffix.lower() == ".zip" and head.startswith(b"PK")):
-        return Archive("ZIP", raw.path, zip_members(raw.path, filename))
+        return Archive("ZIP", raw.path, zip_members(raw.path, filename, may_be_archive))
     return None
 
 
@@ -227,13 +231,12 @@ def _is_tar(path: Path) -> bool:
 
 
 def _read_members(opened: _Entries, items: Items, kind: Kind, files: ExitStack, progress: Progress) -> None:
-    file = files.enter_context(opened.archive.path.open("rb"))
+    file = files.enter_context(opened.path.open("rb"))
     entries = opened.entries
     start = _UNFOLD_SHARE if entries[0][0].in_pack else 0.0
     total = sum(member.stored_size for member, _ in entries) or 1
     done, count = 0, len(entries)
     # What was read is forgotten, so that memory does not grow by what is kept of the items for comparison.
-    opened.archive.members.clear()
     entries.reverse()
     for number in range(1, count + 1):
         member, place = entries.pop()

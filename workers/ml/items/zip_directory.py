@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Final
+from typing import Final, Protocol
 
 _END: Final = b"PK\x05\x06"
 _END64_LOCATOR: Final = b"PK\x06\x07"
@@ -17,6 +17,14 @@ _MAX_COMMENT: Final = 65_535 + _END_SIZE + _LOCATOR_SIZE
 _UTF8_BIT: Final = 0x800
 _SIZES_ELSEWHERE: Final = 0xFFFF_FFFF
 _ZIP64_FIELD: Final = 1
+
+
+class Readable(Protocol):
+    """What is needed of a file."""
+
+    def seek(self, position: int, /) -> object: ...
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 class BadDirectory(Exception):
@@ -48,7 +56,7 @@ class Entry:
     header: int
 
 
-def find_directory(file: IO[bytes], size: int) -> Directory:
+def find_directory(file: Readable, size: int) -> Directory:
     """Raises `BadDirectory`."""
     first = max(0, size - _MAX_COMMENT)
     file.seek(first)
@@ -71,7 +79,7 @@ def find_directory(file: IO[bytes], size: int) -> Directory:
     return Directory(count, start, directory_size, start - offset)
 
 
-def entries(file: IO[bytes], directory: Directory) -> Iterator[Entry]:
+def entries(file: Readable, directory: Directory) -> Iterator[Entry]:
     """Yield the entries in their order. The file may be moved between them. Raises `BadDirectory`."""
     file.seek(directory.start)
     content = file.read(directory.size)
