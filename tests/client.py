@@ -51,7 +51,7 @@ class Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # Nothing here is served over TLS, and the trusted certificates take 20 ms to load, for each client of each test.
         # Nor is there a proxy: to look for one in the environment takes longer than a request.
-        self.http = httpx.AsyncClient(base_url=url, headers=headers, timeout=30, verify=False, trust_env=False)
+        self.http = httpx.AsyncClient(base_url=url, headers=headers, timeout=60, verify=False, trust_env=False)
         self._connections = HttpConnections(self.http.base_url.host, self.http.base_url.port or 80, 30)
 
     async def close(self) -> None:

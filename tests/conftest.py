@@ -276,7 +276,7 @@ async def worker(
     process = prefork_server().start([sys.executable, "-m", "server.cli", "worker"], os.environ, log)
     yield process
     process.send_signal(signal.SIGTERM)
-    await asyncio.to_thread(process.wait, 20)
+    await asyncio.to_thread(process.wait, 60)
 
 
 async def clean_tables(database: Database) -> None:

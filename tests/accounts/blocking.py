@@ -13,7 +13,7 @@ _WAITING = text("SELECT count(*) AS number FROM pg_stat_activity WHERE datname =
 
 async def wait_until_blocked(database: Database, *tasks: asyncio.Task[object]) -> None:
     """Return once each of the tasks waits for a lock of the caller's transaction. None of them can end before."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await database.rows(_WAITING))[0].number < len(tasks):
             assert not any(task.done() for task in tasks), [task.result() for task in tasks if task.done()]
             await asyncio.sleep(0.01)

@@ -166,7 +166,7 @@ async def test_a_key_expires(ada: Client, sign_in: SignIn) -> None:
     expires = datetime.now(UTC) + timedelta(seconds=1.5)
     secret = (await create(session, expiresAt=expires.isoformat()))["secret"]
     assert await username(ada, secret) == "ada"
-    async with open_websocket(ada.url, {"Authorization": f"Bearer {secret}"}) as websocket, asyncio.timeout(10):
+    async with open_websocket(ada.url, {"Authorization": f"Bearer {secret}"}) as websocket, asyncio.timeout(60):
         assert (await wait_closed(websocket))[0] == 4403
     assert datetime.now(UTC) >= expires
     assert await username(ada, secret) is None
@@ -215,7 +215,7 @@ async def test_a_key_is_replaced_under_a_steady_client_without_a_refusal(ada: Cl
     is_replaced.set()
     await asking
     assert set(statuses) == {200}
-    async with asyncio.timeout(10):  # the old one ends by itself
+    async with asyncio.timeout(60):  # the old one ends by itself
         while await username(ada, old["secret"]) is not None:
             await asyncio.sleep(0.05)
     assert await username(ada, new["secret"]) == "ada"

@@ -313,7 +313,7 @@ async def test_who_leaves_a_team_loses_what_they_watch(team: str, bob: Client, d
         await send({"id": "1", "type": "subscribe", "payload": {"query": query, "variables": {"id": f"job_{job.id.hex}"}}})
         assert (await receive())["payload"] == {"data": {"jobEvents": {"sequence": 1}}}
         await leave(database, team, "bob")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             message = await receive()
     errors = message["payload"]["errors"] if message["type"] == "next" else message["payload"]
     assert [error["extensions"]["code"] for error in errors] == ["NOT_FOUND"]

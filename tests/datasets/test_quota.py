@@ -239,7 +239,7 @@ async def test_a_job_whose_outputs_do_not_fit_fails_and_keeps_none_of_them(
             owner = str(await owner_of(ada))
             return needed == {listed.key async for listed in objects.list("") if owner in listed.key}
 
-        await eventually(only_needed_objects, within=10)
+        await eventually(only_needed_objects)
     await fill(database, ada, 10**6)
     retried = (await ada.one(RETRY, input={"id": job}))["job"]["id"]
     assert (await ada.wait(retried))["status"] == "COMPLETED"

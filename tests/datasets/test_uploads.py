@@ -90,7 +90,7 @@ async def test_a_file_too_large_to_be_hashed_at_once_is_found_out_by_its_ingest_
     assert (version_node["rawFile"], version_node["processedFile"]) == (None, None)
     retry = "mutation($id: ID!) { retryJob(input: {id: $id}) { __typename ... on WrongState { state } } }"
     assert await ada.one(retry, id=job) == {"__typename": "WrongState", "state": "FAILED"}
-    async with ObjectStore.open(settings) as objects, asyncio.timeout(10):
+    async with ObjectStore.open(settings) as objects, asyncio.timeout(60):
         while await objects.head(object_key_of(upload, settings)) is not None:  # deleted after the job has ended
             await asyncio.sleep(0.05)
 

@@ -117,7 +117,7 @@ async def _cancel(ada: Client, job: str) -> None:
         id=job,
     )
     assert answer["job"]["status"] in {"CANCELLING", "CANCELLED"}, answer
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert (await ada.wait(job))["status"] == "CANCELLED"
 
 

@@ -80,7 +80,7 @@ class ProxyProcess:
     def stop(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(5)
+        self._process.wait(60)
 
 
 class Cluster:
@@ -178,7 +178,7 @@ class Cluster:
 
     async def rows(self, query: str, *values: Any) -> list[asyncpg.Record]:
         """Query PostgreSQL, with retries while it restarts."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             try:
                 return await self.pool.fetch(query, *values)
@@ -337,7 +337,7 @@ class Cluster:
         assert service.child is not None
         if signal_number is not None:
             service.child.process.send_signal(signal_number)
-            await asyncio.to_thread(service.child.process.wait, 20)
+            await asyncio.to_thread(service.child.process.wait, 60)
         await asyncio.to_thread(service.stop)
 
     async def start_server(self, name: str) -> None:
@@ -351,7 +351,7 @@ async def _no_reset(_connection: object) -> None:
 
 
 async def eventually(
-    probe: Callable[[], Awaitable[T]], within: float = 20.0, description: str = "what was waited for", interval: float = 0.03
+    probe: Callable[[], Awaitable[T]], within: float = 60.0, description: str = "what was waited for", interval: float = 0.03
 ) -> T:
     """Return the first truthy result of `probe`."""
     deadline = time.monotonic() + within

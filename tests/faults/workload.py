@@ -330,7 +330,7 @@ class Workload:
                 pass
             await asyncio.sleep(self.random.uniform(0.05, 0.3))
 
-    async def wait_for_subscribers(self, within: float = 30.0) -> None:
+    async def wait_for_subscribers(self, within: float = 60.0) -> None:
         """Wait until every subscriber has seen the end of its job."""
 
         async def all_done() -> bool:
@@ -356,7 +356,7 @@ class Workload:
     async def job(self, submission: Submission) -> Any:
         return (await self.cluster.rows("SELECT * FROM jobs WHERE id = $1", submission.job))[0]
 
-    async def wait_for_status(self, submission: Submission, *statuses: str, within: float = 20.0) -> Any:
+    async def wait_for_status(self, submission: Submission, *statuses: str, within: float = 60.0) -> Any:
         async def in_status() -> Any:
             row = await self.job(submission)
             return row if row["status"] in statuses else None

@@ -51,7 +51,7 @@ async def test_a_connection_that_was_closed_meanwhile_is_not_used_again(small: D
         pids = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         assert (await session.execute(text(f"{pids} AND state = 'idle' AND query LIKE 'SELECT %one%'"))).all() == [(True,)]
     kept = cast("Any", small.kept)._idle[0].driver_connection
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not kept.is_closed():
             await asyncio.sleep(0.01)
     assert await read(small) == [1]
@@ -61,7 +61,7 @@ async def test_what_no_read_uses_goes_back_to_the_pool(settings: StateSettings, 
     monkeypatch.setattr(kept_connections, "SWEEP_INTERVAL", 0.01)
     async with Database.open(settings) as database:
         await read(database)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while checked_out(database):
                 await asyncio.sleep(0.01)
         assert len(database.kept) == 0

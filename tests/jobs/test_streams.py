@@ -132,7 +132,7 @@ async def test_job_updates_tell_of_every_job_that_matches_before_or_after(ada: C
     listeners = [asyncio.create_task(listen(ada, ada_updates)), asyncio.create_task(listen(bob, bob_updates))]
     await asyncio.sleep(0.5)
     job = (await ada.run_pipeline(pipeline, version))["job"]["id"]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await done.wait()
     for listener in listeners:
         listener.cancel()

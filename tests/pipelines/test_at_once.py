@@ -72,7 +72,7 @@ async def test_a_run_does_not_wait_for_what_has_not_been_committed(
                 written = update(Dataset).where(Dataset.id == decode("dataset", dataset))
                 await work.run(written.values(last_number=Dataset.last_number + 1))
 
-    async with database.work(SYSTEM) as work, asyncio.timeout(10):
+    async with database.work(SYSTEM) as work, asyncio.timeout(60):
         await hold(work)
         started = await ada.run_pipeline(run_setup.pipeline, run_setup.version, outputDatasetId=run_setup.output)
         assert started["__typename"] == "RunPipelinePayload"
@@ -94,6 +94,6 @@ async def test_a_dataset_is_not_deleted_beside_a_run_that_is_being_submitted(
 async def _wait_for_blocked_statement(database: Database) -> None:
     """Wait until a statement is blocked on a lock."""
     waiting = text("SELECT 1 FROM pg_locks WHERE NOT granted")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await database.rows(waiting):
             await asyncio.sleep(0.02)

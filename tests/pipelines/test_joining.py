@@ -100,7 +100,7 @@ async def test_a_dataset_is_kept_from_deletion_while_a_job_that_joins_it_has_not
     async with database.work(SYSTEM) as work:
         submitted = await pipelines.run(work, request)
         deleting = asyncio.create_task(ada.one(DELETE, id=dataset))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await database.rows(text("SELECT 1 FROM pg_locks WHERE NOT granted")):
                 await asyncio.sleep(0.02)
         assert not deleting.done()

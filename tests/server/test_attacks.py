@@ -64,7 +64,7 @@ async def target(
         yield f"http://127.0.0.1:{port}", path
     finally:
         process.terminate()
-        await asyncio.to_thread(process.wait, 20)
+        await asyncio.to_thread(process.wait, 60)
 
 
 class Bystander(threading.Thread):

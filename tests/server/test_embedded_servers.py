@@ -61,7 +61,7 @@ def separate_servers(data_dir: Path, *, python_path: str = "", user: int | None 
     finally:
         children = children_of(process) if process.poll() is None else []
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         assert all_exited(children)
 
 
@@ -77,7 +77,7 @@ def children_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
-def all_exited(processes: list[psutil.Process], within: float = 10.0) -> bool:
+def all_exited(processes: list[psutil.Process], within: float = 60.0) -> bool:
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         if not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):

@@ -29,7 +29,7 @@ async def send_slowly(connection: RawConnection, data: bytes, pause: float = 0.0
         except OSError:
             break
         await asyncio.sleep(pause)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await response
     return at, time.monotonic() - began
 
@@ -75,7 +75,7 @@ async def test_a_connection_that_says_nothing_is_closed() -> None:
     async with serving(request_timeout=0.3, keep_alive_timeout=1) as url, raw_connection(url) as silent, raw_connection(url) as idle:
         await idle.send(post_request())
         assert json.loads((await idle.read_response())[2]) == ANSWER
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert await silent.read_to_end() == b""
             assert await idle.read_to_end() == b""
 
@@ -139,7 +139,7 @@ async def test_with_too_many_connections_the_silent_ones_leave_first(ada: Client
             assert await client.one("{ __typename }") == "Query"
             await send({"type": "ping"})
             assert (await receive())["type"] == "pong"
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 assert [await connection.read_to_end() for connection in silent[:40]] == [b""] * 40
 
 
@@ -182,7 +182,7 @@ async def test_a_client_behind_a_stream_that_goes_takes_the_stream_with_it(ada: 
                 post_request(stream, b"accept: text/event-stream", b"authorization: Bearer " + ada.token.encode()), post_request()
             )
             assert (await connection.read_head())[0] == 200
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while any("EventStream" in getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()):
                 await asyncio.sleep(0.02)
 
@@ -206,7 +206,7 @@ async def test_an_answer_that_nobody_reads_is_given_up(ada: Client, monkeypatch:
         connection.writer.transport.pause_reading()  # pyright: ignore[reportAttributeAccessIssue] - a readable transport
         for _ in range(8):
             await connection.send(request)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await dropped.wait()
 
 

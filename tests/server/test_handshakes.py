@@ -39,7 +39,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", few(4, REFUSED))
 async def test_what_is_no_handshake_is_answered_in_json_and_closed(name: str) -> None:
     request, expected, code = REFUSED[name]
-    async with serving() as url, raw_connection(url) as connection, asyncio.timeout(30):
+    async with serving() as url, raw_connection(url) as connection, asyncio.timeout(60):
         await connection.send(request)
         status, headers, body = await connection.read_response()
         (error,) = json.loads(body)["errors"]
@@ -52,7 +52,7 @@ async def test_what_is_no_handshake_is_answered_in_json_and_closed(name: str) ->
 
 
 async def test_lines_that_the_protocol_reads_open_a_websocket() -> None:
-    async with serving() as url, raw_connection(url) as connection, asyncio.timeout(30):
+    async with serving() as url, raw_connection(url) as connection, asyncio.timeout(60):
         await connection.send(handshake(b"content-length: 0", *(b"x-%d: %s" % (number, b"a" * 7_000) for number in range(4))))
         assert (await connection.read_head())[0] == 101
 
@@ -60,12 +60,12 @@ async def test_lines_that_the_protocol_reads_open_a_websocket() -> None:
 async def test_no_websocket_is_opened_behind_a_request_that_is_not_answered_yet() -> None:
     async with serving() as url:
         for before in (post_request(), post_request() * 2, post_request(b"", length=100)):
-            async with raw_connection(url) as connection, asyncio.timeout(30):
+            async with raw_connection(url) as connection, asyncio.timeout(60):
                 await connection.send(before + handshake())
                 output = await connection.read_to_end()
                 assert b"101" not in output
                 assert b"Traceback" not in output
-        async with raw_connection(url) as connection, asyncio.timeout(30):
+        async with raw_connection(url) as connection, asyncio.timeout(60):
             await connection.send(post_request())
             assert (await connection.read_response())[0] == 200
             await connection.send(handshake())
@@ -73,7 +73,7 @@ async def test_no_websocket_is_opened_behind_a_request_that_is_not_answered_yet(
 
 
 async def test_chunks_by_http_1_0_are_refused() -> None:
-    async with serving() as url, raw_connection(url) as connection, asyncio.timeout(30):
+    async with serving() as url, raw_connection(url) as connection, asyncio.timeout(60):
         await connection.send(
             b"POST /graphql HTTP/1.0\r\nhost: t\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
         )

@@ -40,7 +40,7 @@ async def blocked_statements(database: Database, text: str = "") -> int:
 
 
 async def wait_until_unblocked(database: Database, text: str = "") -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while await blocked_statements(database, text):
             await asyncio.sleep(0.02)
 
@@ -113,7 +113,7 @@ async def test_authentication_has_a_timeout(ada: Client, database: Database) -> 
 async def send_and_disconnect(client: Client, url: str, query: str, database: Database) -> None:
     """Send the operation, and disconnect while it waits for a lock."""
     asking = asyncio.create_task(client.http.post(f"{url}/graphql", json={"query": query}))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await blocked_statements(database):
             await asyncio.sleep(0.01)
     asking.cancel()
@@ -140,7 +140,7 @@ async def test_a_mutation_outlives_its_client(ada: Client, database: Database) -
             await send_and_disconnect(ada, patient, 'mutation { createDataset(input: {name: "left"}) { __typename } }', database)
             await asyncio.sleep(0.2)
             assert await blocked_statements(database) == 1
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await ada.one("{ datasets { totalCount } }"))["totalCount"] != 1:
                 await asyncio.sleep(0.02)
 

@@ -236,7 +236,7 @@ async def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_by_its_worke
     assert (await trellis("jobs", "cancel", global_id(idle))).stdout == "CANCELLED\n"
     async with dispatch_notices(settings) as received:
         assert (await trellis("jobs", "cancel", global_id(busy))).stdout == "CANCELLING: its worker is stopping it.\n"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while str(claim.worker_id) not in received:
                 await asyncio.sleep(0.02)
     assert [(await unserved_queue.job(job)).status for job in (idle, busy)] == [JobStatus.CANCELLED, JobStatus.CANCELLING]
@@ -262,7 +262,7 @@ async def test_requeueing_ends_the_pause_before_a_retry_and_dispatches(unserved_
         await work.run(update(Job).where(Job.id == job_id).values(dispatched_at=Job.created_at))
     async with dispatch_notices(settings) as received:
         assert (await trellis("jobs", "requeue", global_id(job_id))).stdout == "PENDING: the workers of its queue have been notified.\n"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while unserved_queue.queue not in received:
                 await asyncio.sleep(0.02)
     job = await unserved_queue.job(job_id)

@@ -262,17 +262,17 @@ async def test_sockets_and_subscriptions_are_counted_while_they_are_open(ada: Cl
     sockets, running = sample_value("trellis_sockets"), sample_value("trellis_subscriptions")
     async with ada.socket() as (send, _):
         await send({"id": "1", "type": "subscribe", "payload": {"query": "subscription { jobUpdates { id } }"}})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while sample_value("trellis_subscriptions") != running + 1:
                 await asyncio.sleep(0.02)
         assert sample_value("trellis_sockets") == sockets + 1
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (sample_value("trellis_sockets"), sample_value("trellis_subscriptions")) != (sockets, running):
             await asyncio.sleep(0.02)
 
 
 async def test_the_process_exports_metrics_of_its_event_loop_and_its_connections(ada: Client, settings: StateSettings) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while sample_value("trellis_event_loop_lag_seconds_count") < 2:
             await asyncio.sleep(0.1)
     values = parse_metrics((await ada.http.get("/metrics")).text)
@@ -297,12 +297,12 @@ async def worker(queue: str, folder: Path, **settings: str) -> AsyncGenerator[Pa
         yield log_path
     finally:
         process.terminate()
-        await asyncio.to_thread(process.wait, 20)
+        await asyncio.to_thread(process.wait, 60)
 
 
 async def scrape_until_positive(port: int, names: Sequence[tuple[str, ...]]) -> MetricValues:
     """Return the worker's metrics as soon as these are above zero."""
-    async with httpx.AsyncClient(verify=False) as http, asyncio.timeout(40):
+    async with httpx.AsyncClient(verify=False) as http, asyncio.timeout(60):
         while True:
             try:
                 values = parse_metrics((await http.get(f"http://127.0.0.1:{port}/metrics")).text)
@@ -337,7 +337,7 @@ async def test_a_port_that_is_taken_costs_the_metrics_and_not_the_worker(dedicat
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        async with worker(dedicated_queue.queue, tmp_path, TRELLIS_WORKER_METRICS_PORT=port) as log_path, asyncio.timeout(30):
+        async with worker(dedicated_queue.queue, tmp_path, TRELLIS_WORKER_METRICS_PORT=port) as log_path, asyncio.timeout(60):
             while not await is_served(dedicated_queue):
                 await asyncio.sleep(0.1)
     assert b"metrics_not_served" in log_path.read_bytes()

@@ -203,7 +203,7 @@ async def test_a_stream_by_get_needs_no_body(ada: Client, ended_job: str) -> Non
 
 async def test_silence_is_broken_by_comments(ada: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "KEEP_ALIVE_INTERVAL", 0.05)
-    async with asyncio.timeout(10), streaming(ada, UPDATES) as (_, frames):
+    async with asyncio.timeout(60), streaming(ada, UPDATES) as (_, frames):
         assert [await anext(frames) for _ in range(4)] == [":"] * 4
 
 
@@ -211,12 +211,12 @@ async def test_a_revoked_token_ends_its_streams_and_no_others(ada: Client, bob: 
     async with streaming(ada, UPDATES) as (_, ada_frames), streaming(bob, UPDATES) as (_, bob_frames):
         assert [await anext(ada_frames), await anext(bob_frames)] == [":", ":"]
         await revoke_tokens(settings, "bob@example.org")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             error_frame, complete = [frame async for frame in bob_frames]
         assert json.loads(error_frame.partition("data: ")[2])["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
         assert complete == "event: complete\ndata:"
         _, job = await ada.upload(await ada.create_dataset("still watched"), "a.csv", b"x\n1\n")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for frame in ada_frames:
                 if job in frame:
                     break
@@ -230,7 +230,7 @@ async def test_a_viewer_has_so_many_streams_and_no_more(ada: Client, bob: Client
                 assert [one.status_code, two.status_code, theirs.status_code, three.status_code] == [200, 200, 200, 429]
                 assert three.headers["retry-after"] == "5"
                 assert json.loads(await three.aread())["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 status = 0
                 while status != 200:
                     async with streaming(ada_client, UPDATES) as (again, _):
@@ -246,7 +246,7 @@ def active_tasks() -> int:
 
 
 async def wait_until_idle() -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while active_tasks():
             await asyncio.sleep(0.02)
 

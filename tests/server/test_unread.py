@@ -53,7 +53,7 @@ class NonReadingConnection:
 
     async def read_until(self, end: bytes) -> bytes:
         received = b""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while end not in received:
                 received += await self._loop.sock_recv(self._socket, 1)
         return received
@@ -94,7 +94,7 @@ async def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None
 
 async def write_events_until(database: Database, job: UUID, condition: Callable[[], bool]) -> None:
     """Write long events of the job until the condition holds, such as that the client's buffers are full."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await write_events(database, [job], 200, "x" * 8000)
             await asyncio.sleep(0.1)

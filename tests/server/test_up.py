@@ -97,7 +97,7 @@ def started(data_dir: Path, settings: Mapping[str, str] | None = None) -> Genera
         yield Up(process, data_dir, output, f"http://127.0.0.1:{port}")
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_sigterm_stops_all_of_it_within_ten_seconds(up: Up) -> None:
     everything = psutil.Process(up.process.pid).children(recursive=True)
     began = time.monotonic()
     up.process.send_signal(signal.SIGTERM)
-    assert up.process.wait(20) == 0
+    assert up.process.wait(60) == 0
     assert time.monotonic() - began < 10
     assert all_exited(everything)
 
@@ -173,7 +173,7 @@ def test_sigterm_stops_all_of_it_within_ten_seconds(up: Up) -> None:
 @pytest.mark.exhaustive
 def test_the_next_start_finds_the_data_and_starts_no_service_that_a_setting_names(up: Up, data_dir: Path) -> None:
     up.process.terminate()
-    up.process.wait(20)
+    up.process.wait(60)
     token = (data_dir / "admin-token").read_text()
     with embedded_servers(data_dir.with_name("outside"), postgres=False, s3=False) as outside, started(data_dir, outside) as again:
         assert set(again.children()) == {"api", "worker", "postgres", "rclone", "s3_proxy"}, "a service that a setting names is not started"

@@ -49,7 +49,7 @@ async def test_one_token_is_revoked_and_the_others_stay(ada: Client) -> None:
     laptop = await told("user", "token", ADA, "--name", "laptop")
     async with open_websocket(ada.url, {"Authorization": f"Bearer {laptop}"}) as lost, open_websocket(ada.url, bearer(ada)) as kept:
         assert await told("token", "revoke", laptop[:12]) == f"The token {laptop[:12]} of {ADA} is revoked."
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert (await wait_closed(lost))[0] == 4403
         await send_subscribe(kept, "1", VIEWER_QUERY)
         assert (await receive_message(kept))["payload"] == {"data": {"viewer": {"username": "ada"}}}
@@ -84,7 +84,7 @@ async def test_a_token_expires_on_every_transport(ada: Client, database: Databas
     client = Client(ada.url, token)
     async with open_websocket(ada.url, {"Authorization": f"Bearer {token}"}) as websocket, streaming(client, UPDATES) as (_, frames):
         assert await anext(frames) == ":"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert (await wait_closed(websocket))[0] == 4403
             error_frame, _ = [frame async for frame in frames]
         assert datetime.now(UTC) >= soon
@@ -124,7 +124,7 @@ async def test_a_token_is_rotated_and_the_old_one_ends_by_itself(ada: Client) ->
     for name in ("name", "scopes", "pointsPerMinute"):
         assert newer[name] == older[name]
     assert datetime.fromisoformat(newer["expiresAt"]) - datetime.fromisoformat(newer["createdAt"]) == timedelta(days=90)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await username(ada, old) is not None:
             await asyncio.sleep(0.05)
     assert await username(ada, new) == "ada"
@@ -153,7 +153,7 @@ async def test_the_last_use_of_a_token_is_known_within_seconds_and_written_once_
     assert ada.token is not None
     prefix = ada.token[:12]
     await ada.one("{ viewer { username } }")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (used := (await last_uses())[prefix]) is None:
             await asyncio.sleep(0.1)
     assert abs(datetime.fromisoformat(used) - datetime.now(UTC)) < timedelta(seconds=20)
@@ -172,7 +172,7 @@ async def test_a_disabled_user_is_signed_out_until_enabled(ada: Client, bob: Cli
     async with open_websocket(ada.url, bearer(ada)) as websocket, streaming(ada, UPDATES) as (_, frames):
         assert await anext(frames) == ":"
         assert await told("user", "disable", ADA) == f"{ADA} is disabled. `trellis user enable {ADA}` undoes it."
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert (await wait_closed(websocket))[0] == 4403
             assert [frame async for frame in frames][-1] == "event: complete\ndata:"
     assert [await username(ada, ada.token), await username(bob, bob.token or "")] == [None, "bob"]
@@ -191,12 +191,12 @@ async def test_a_role_reaches_sockets_that_are_open(reader: Client) -> None:
     async with open_websocket(reader.url, bearer(reader)) as websocket:
         assert await create(websocket, "refused") in {"FORBIDDEN", "Forbidden"}
         assert await told("user", "role", "Reader@example.org", "member") == "Reader@example.org has the role MEMBER."
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             number = 0
             while await create(websocket, f"wine {number}") != "CreateDatasetPayload":
                 number += 1
         await told("user", "role", "reader@example.org", "viewer")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await create(websocket, f"beer {number}") == "CreateDatasetPayload":
                 number += 1
 

@@ -133,7 +133,7 @@ async def test_what_was_dispatched_first_is_claimed_first_in_whichever_queue_it_
         async def all_answered() -> bool:
             return len(driver.dispatched) == len(dispatches)
 
-        await eventually(all_answered, within=10.0)
+        await eventually(all_answered)
     index_by_job = {dispatch.job_id: index for index, dispatch in enumerate(dispatches)}
     assert max(abs(index_by_job[job_id] - index) for index, job_id in enumerate(driver.dispatched)) < count
 
@@ -153,7 +153,7 @@ async def test_what_is_hidden_at_the_head_of_one_queue_keeps_nobody_from_the_oth
         async def all_answered() -> bool:
             return len(driver.dispatched) == 3
 
-        await eventually(all_answered, within=10.0)
+        await eventually(all_answered)
     assert driver.dispatched.index(first.job_id) < driver.dispatched.index(third.job_id)
 
 
@@ -166,7 +166,7 @@ async def test_one_dispatch_that_fails_disconnects_the_listener_for_a_moment_onl
         await redis.set(queue.PREFIX + name, b"not a queue")
         assert not await driver.listener.notify([DispatchNotice(name, uuid4(), 1)])
         await redis.delete(queue.PREFIX + name)
-        await eventually(driver.is_connected, within=3.0)
+        await eventually(driver.is_connected)
         driver.release()
         dispatch = DispatchNotice(name, uuid4(), 1)
         assert await driver.listener.notify([dispatch])
@@ -174,7 +174,7 @@ async def test_one_dispatch_that_fails_disconnects_the_listener_for_a_moment_onl
         async def answered() -> bool:
             return driver.dispatched == [dispatch.job_id]
 
-        await eventually(answered, within=3.0)
+        await eventually(answered)
 
 
 @pytest.mark.parametrize("off", [-90_000, 90_000])
@@ -221,7 +221,7 @@ async def test_redis_names_no_job_that_was_cancelled_while_it_waited(harness: Wo
     async def is_forgotten() -> bool:
         return not await queue_driver.keys_naming(waiting)
 
-    await eventually(is_forgotten, within=10.0)
+    await eventually(is_forgotten)
 
 
 @pytest.mark.exhaustive
@@ -240,7 +240,7 @@ async def test_dispatches_of_jobs_that_have_ended_are_withdrawn_although_no_slot
     async def empty() -> bool:
         return not await queue.list_entries(queue_driver.redis, queue_driver.name)
 
-    await eventually(empty, within=10.0)
+    await eventually(empty)
     assert (await harness.job(running)).status is JobStatus.RUNNING
 
 
@@ -257,4 +257,4 @@ async def test_a_slot_that_frees_up_under_a_concurrency_limit_is_taken_at_once_b
     await asyncio.sleep(0.5)
     assert (await harness.job(second)).status is JobStatus.PENDING
     await harness.wait_for_status(first, JobStatus.COMPLETED)
-    await harness.wait_for_status(second, JobStatus.COMPLETED, within=10.0)
+    await harness.wait_for_status(second, JobStatus.COMPLETED)

@@ -90,7 +90,7 @@ async def test_sigterm_gives_the_job_back_without_using_a_try(harness: WorkerHar
     ((body, _),) = await harness.wait_for_starts(job_id)
     worker = await harness.worker_of(job_id)
     worker.terminate()
-    assert await asyncio.to_thread(worker.wait, 5) == 0
+    assert await asyncio.to_thread(worker.wait, 60) == 0
     assert not alive(body)
     job = await harness.wait_for_status(job_id, JobStatus.COMPLETED)
     assert (job.attempt, job.tries, job.losses) == (2, 0, 0)
@@ -102,7 +102,7 @@ async def test_sigterm_lets_a_short_body_finish(harness: WorkerHarness) -> None:
     job_id = await harness.submit("hold_gil", seconds=0.5)
     await harness.wait_for_starts(job_id)
     worker.terminate()
-    assert await asyncio.to_thread(worker.wait, 8) == 0
+    assert await asyncio.to_thread(worker.wait, 60) == 0
     assert (await harness.job(job_id)).status is JobStatus.COMPLETED
 
 

@@ -152,7 +152,7 @@ async def test_a_sigterm_to_all_processes_of_a_worker_uses_no_try(harness: Worke
     os.kill(body, signal.SIGTERM)  # a service manager signals all processes in any order
     await asyncio.sleep(0.1)
     worker.terminate()
-    assert await asyncio.to_thread(worker.wait, 15) == 0
+    assert await asyncio.to_thread(worker.wait, 60) == 0
     await harness.start_worker()
     job = await harness.wait_for_status(job_id, JobStatus.COMPLETED)
     assert (job.attempt, job.tries, job.losses) == (2, 0, 0)

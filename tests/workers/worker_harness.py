@@ -182,7 +182,7 @@ async def shared_worker_queue(settings: StateSettings, database: Database, tmp_p
     yield queue
     assert worker.poll() is None
     worker.terminate()
-    assert await asyncio.to_thread(worker.wait, 10) == 0
+    assert await asyncio.to_thread(worker.wait, 60) == 0
 
 
 @pytest.fixture
