@@ -44,6 +44,7 @@ class JobKind(StrEnum):
     GENERATE = "generate"
     PURGE = "purge"
     PREDICT = "predict"
+    COMPARE = "compare"
 
 
 class JobNodeStatus(StrEnum):

@@ -30,6 +30,7 @@ from graph.datasets.inputs import (
     UpdateDatasetInput,
 )
 from graph.datasets.profiling import Profiling
+from graph.datasets.row_comparison import RowComparisons
 from graph.datasets.schedules import Schedules
 from graph.datasets.sources import Sources
 from graph.datasets.types import Dataset, DatasetVersion
@@ -111,7 +112,7 @@ AbortUploadResult = Annotated[
 
 
 @strawberry.type
-class DatasetMutations(Sources, Schedules, Profiling):
+class DatasetMutations(Sources, Schedules, Profiling, RowComparisons):
     @mutation(description="Create an empty dataset.")
     async def create_dataset(
         self, info: Info, input: Annotated[CreateDatasetInput, strawberry.argument(description="The dataset to create.")]

@@ -27,6 +27,7 @@ describe(
     GENERATE="Generates synthetic data, and reads it into a version as an ingest does.",
     PURGE="Permanently removes what was deleted. Not available yet.",
     PREDICT="Predicts rows with a model version: those of a request, answered in `result`, or those of a version, as a new version.",
+    COMPARE="Compares the rows of two versions of a dataset by a key, answered in `result`.",
 )
 describe(
     JobStatus,

@@ -149,7 +149,8 @@ class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
         metadata=costs(RESULT),
         description="What it answers, once it has completed: of a PREDICT, an object with the `predictions` of its rows or, for a dataset version,"
         " how many rows have one and the columns that hold them; with `issues`, each {code, message, column, count, firstRow, values}, and the"
-        " `classes` of a classifier; of a PROFILE, the `profilerVersion`, and whether the profile `isNew`. Null for a kind that has none.",
+        " `classes` of a classifier; of a PROFILE, the `profilerVersion`, and whether the profile `isNew`; of a COMPARE, what `compareRows`"
+        " says. Null for a kind that has none.",
     )
     async def result(self, info: Info) -> JSON | None:
         row = await info.context.loaders.one(jobs.results, identity).load(self.uuid)

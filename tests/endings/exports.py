@@ -51,8 +51,8 @@ async def export_table(world: World) -> Endings:
     yield "Conflict", {"target": "RUNS", "format": "JSONL", "idempotencyKey": "k"}
     yield "NotFound", {"target": "TRIALS", "format": "CSV", "parentId": f"study_{UNKNOWN}"}
     yield "InvalidInput", {"target": "RUNS", "format": "CSV", "columns": ["no such column"]}
-    world.set_quota(1)
     await world.ada.ingest("d", CSV)
+    world.set_quota(1)
     yield "QuotaExceeded", {"target": "RUNS", "format": "CSV"}
     world.set_quota(None)
     world.set_prices({"EXPORT_LIST": 10})

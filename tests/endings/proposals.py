@@ -69,3 +69,17 @@ async def reject_schema_proposal(world: World) -> Endings:
     yield "WrongState", {"id": proposal, "reason": "No."}
     yield "NotFound", {"id": f"proposal_{UNKNOWN}", "reason": "No."}
     yield "InvalidInput", {"id": await proposed(world, "e"), "reason": " "}
+
+
+@endings_of("compareRows")
+async def compare_rows(world: World) -> Endings:
+    version = await world.ada.ingest("d", CSV)
+    pair = {"from": version, "to": version}
+    yield "CompareRowsPayload", {**pair, "key": ["a"], "idempotencyKey": "k"}
+    yield "Conflict", {**pair, "key": ["b"], "idempotencyKey": "k"}
+    yield "NotFound", {"from": version, "to": f"version_{UNKNOWN}", "key": ["a"]}
+    yield "InvalidInput", {**pair, "key": ["c"]}
+    waiting = (await world.ada.request_upload(await world.dataset_of(version), "d.csv", CSV))["upload"]["version"]["id"]
+    yield "WrongState", {"from": version, "to": waiting, "key": ["a"]}
+    world.set_prices({"COMPARE": 10})
+    yield "InsufficientCredits", {**pair, "key": ["a"]}

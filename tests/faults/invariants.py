@@ -108,7 +108,7 @@ INVARIANTS: dict[str, str] = {
         HAVING count(e.id) <> 1 OR bool_or((j.status = 'completed') <> (e.data IS NOT NULL))
         UNION ALL
         SELECT j.id FROM jobs j LEFT JOIN job_documents d ON d.job_id = j.id
-        WHERE (j.status = 'completed' AND j.kind IN ('predict', 'profile')) <> (d.result IS NOT NULL)""",
+        WHERE (j.status = 'completed' AND j.kind IN ('predict', 'profile', 'compare')) <> (d.result IS NOT NULL)""",
     "2  made by the attempt that the row names": f"""
         SELECT j.id FROM jobs j JOIN pipelines p ON p.id = j.pipeline_id JOIN job_outputs o ON o.job_id = j.id
         JOIN dataset_versions v ON o.kind = 'version' AND v.id = o.target_id WHERE {_SCRIPTED} AND v.row_count <> j.attempt

@@ -75,6 +75,10 @@ class ProductJobs:
         await self._workload.cluster.rows(OLDER_PROFILER, viewer.version_key)
         return await self._submit(viewer, "profileVersion", {"datasetVersionId": viewer.version})
 
+    async def compare_rows(self) -> Submission:
+        viewer = self._viewer()
+        return await self._submit(viewer, "compareRows", {"from": viewer.version, "to": viewer.version, "key": ["x"]})
+
     async def predict_rows(self) -> Submission:
         viewer = self._viewer()
         return await self._submit(viewer, "predict", {"modelVersionId": await self._model(viewer), "rows": [{"x": 1, "y": 2}]})
@@ -135,6 +139,7 @@ KINDS = (
     "generate",
     "propose_schema",
     "profile",
+    "compare_rows",
     "predict_rows",
     "predict_version",
     "explain",

@@ -146,6 +146,7 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.revokeApiKey": Scope.SESSION,
     "Mutation.runPipeline": Scope.RUN,
     "Mutation.exportTable": Scope.RUN,
+    "Mutation.compareRows": Scope.RUN,
     "Mutation.createExport": Scope.RUN,
     "Mutation.createExplanation": Scope.RUN,
     "Mutation.proposeSchema": Scope.RUN,
