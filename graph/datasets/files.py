@@ -37,7 +37,7 @@ MIN_EXPIRY, MAX_EXPIRY = 60, 604_800  # S3 signs for a week at most
 class Artifact(Node, prefix="artifact", found_by=artifacts.by_id, scope=Scope.READ):
     object_key: strawberry.Private[str]
     role: str = strawberry.field(
-        description="The purpose of the file, such as RAW, PROCESSED, PREVIEW, MODEL, CHECKPOINT, MODEL_CARD, RESULTS, CONFIG or LOG."
+        description="The purpose of the file, such as RAW, PROCESSED, PREVIEW, MODEL, WEIGHTS, CHECKPOINT, MODEL_CARD, RESULTS, CONFIG or LOG."
     )
     filename: str = strawberry.field(description="The filename of a download.")
     content_type: str = strawberry.field(description="Its media type.")

@@ -14,7 +14,8 @@ from graph.core.scalars import JSON, BigInt
 class Architecture:
     definition: JSON = strawberry.field(
         description="Its `type` and layers, as an object without inputs and outputs, which follow from the data: of a `perceptron` the units of each of its"
-        " `hidden` layers and their `activation`. Equal networks have equal definitions, by whichever parameters they were made."
+        " `hidden` layers and their `activation`; of a `convolutional` network its `dimensions` (1 of signals, 2 of images), the `channels` that each block makes,"
+        " its `kernel`, `pool`, `activation` and `head`. Equal networks have equal definitions, by whichever parameters they were made."
     )
     hash: str = strawberry.field(
         description="The SHA-256 of the definition as JSON without spaces, its keys in order: equal for equal architectures."

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,11 @@ FRAME = pl.DataFrame({"a": RNG.normal(size=SIZE), "b": RNG.normal(size=SIZE), "k
     label=pl.when(pl.col("a") + pl.col("kind").eq("x") > 0.3).then(pl.lit("yes")).otherwise(pl.lit("no")),
     amount=3 * pl.col("a") + pl.col("kind").eq("y").cast(pl.Float64),
 )
-TRAINERS = [key for key, step in STEPS.items() if step.type == "TRAIN"]
+TRAINERS = [
+    key
+    for key, step in STEPS.items()
+    if step.trainer is not None and (step.trainer.requires is None or find_spec(step.trainer.requires) is not None)
+]
 
 
 def train(folder: Path, step: str, **options: Any) -> dict[str, Any]:
@@ -41,7 +46,7 @@ def train(folder: Path, step: str, **options: Any) -> dict[str, Any]:
     regression = definition.problem_types == ("REGRESSION",)
     target = None if not definition.requires_target else "amount" if regression else "label"
     unused = {"label", "amount"} - {target}
-    small = {"n_estimators": 10, "hidden_layers": [5], "eps": 2.0}
+    small = {"n_estimators": 10, "hidden_layers": [5], "eps": 2.0, "dimensions": 1}
     fewer = {name: value for name, value in small.items() if name in definition.parameters.model_fields}
     parameters = {**fewer, "exclude": sorted(unused), **({"target": target} if target else {}), **options}
     result, _ = run(folder, FRAME, chain("one_hot_encode", "scale", (step, parameters)))

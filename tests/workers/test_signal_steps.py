@@ -52,6 +52,19 @@ def test_filtered_signals_are_read_as_what_is_left_of_them(tmp_path: Path, signa
         assert {name: row[f"envelope_{name}"] for name in statistics} == pytest.approx(statistics)
 
 
+def test_samples_are_columns_with_those_of_channels_beside_each_other(tmp_path: Path, signals: Any) -> None:
+    rows = _written(tmp_path, signals, ("signal_windows", {"length": 400}), ("signal_samples", {"name": "x"}))
+    expected = [FILES[key][start : start + 400] for key in FILES for start in range(0, len(FILES[key]) - 399, 400)]
+    np.testing.assert_allclose(rows.select(f"x_{number}" for number in range(1, 401)).to_numpy(), expected)
+    two = np.arange(24.0).reshape(12, 2)
+    (tmp_path / "two").mkdir()
+    frame, items = ingested(tmp_path / "two", zip_of({"a/1.npy": npy_of(two), "b/2.npy": npy_of(-two)}), "t.zip", "SIGNAL")
+    (tmp_path / "read").mkdir()
+    result, _ = run(tmp_path / "read", frame, chain(KEEP, ("signal_samples", {"name": "x"})), items=items)
+    read = pl.read_parquet(result["parquet"]).select(f"x_{number}" for number in range(1, 25))
+    assert read.rows() == [tuple(two.ravel()), tuple(-two.ravel())]
+
+
 def test_windows_are_rows_that_a_split_keeps_together_or_refuses(tmp_path: Path, signals: Any) -> None:
     windows = ("signal_windows", {"length": 400, "stride": 200})
     split = ("split", {"strategy": "group", "group_column": "key", "test_fraction": 0.3})

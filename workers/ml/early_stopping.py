@@ -69,3 +69,17 @@ class EarlyStopping:
 def checkpoint_steps(every: int | None, done: int) -> list[int]:
     """The steps after which a training of `done` steps keeps its model: every so many, the last `MAX_CHECKPOINTS` of them."""
     return [] if every is None else list(range(every - 1, done, every))[-MAX_CHECKPOINTS:]
+
+
+class KeptParameters:
+    """The parameters of a network after the epochs that are kept: those of the best one, and of each that becomes a checkpoint."""
+
+    def __init__(self, every: int | None) -> None:
+        self._every = every
+        self.models: dict[int, list[Any]] = {}
+
+    def add(self, epoch: int, early_stopping: EarlyStopping, parameters: list[Any]) -> None:
+        wanted = {*checkpoint_steps(self._every, epoch + 1), *([] if early_stopping.patience is None else [early_stopping.best_step])}
+        if epoch in wanted:
+            self.models[epoch] = [values.copy() for values in parameters]
+        self.models = {step: model for step, model in self.models.items() if step in wanted}

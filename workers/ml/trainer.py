@@ -141,7 +141,7 @@ class Trainer:
     estimator's number of steps. `architecture` tells how a neural network is made of its parameters.
     """
 
-    framework: Literal["scikit-learn", "lightgbm", "xgboost"]
+    framework: Literal["scikit-learn", "lightgbm", "xgboost", "torch"]
     build: Callable[[Any, str, int], Any]
     fit: Callable[[Any, TrainingRows, TrainingMonitor], Any]
     takes_missing: bool = False

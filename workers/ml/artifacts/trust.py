@@ -13,6 +13,7 @@ which skops does not trust by default:
 - `numpy.dtype`: the data type of an array, by name.
 - `sklearn.model_selection._split.KFold`: the numbers of a splitter, restored as a dictionary.
 - `numpy.ravel`: a function of the transform of text, which lays out an array in one dimension.
+- `workers.ml.convolution.estimators.ConvolutionalClassifier` and `ConvolutionalRegressor`: ours; numbers and arrays, restored as a dictionary.
 
 Of the types that skops trusts by default, only those that our models consist of are trusted here.
 """
@@ -40,6 +41,8 @@ TRUSTED_TYPES: list[str] = [
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.model_selection._split.KFold",
     "sklearn.tree._tree.Tree",
+    "workers.ml.convolution.estimators.ConvolutionalClassifier",
+    "workers.ml.convolution.estimators.ConvolutionalRegressor",
     "xgboost.core.Booster",
     "xgboost.sklearn.XGBClassifier",
     "xgboost.sklearn.XGBRegressor",

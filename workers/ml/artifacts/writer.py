@@ -51,6 +51,9 @@ def write_artifacts(
     rows, rows_label = bundle.rows_of(part), "test rows" if part == "test" else "all rows"
     sample: pl.DataFrame = bundle.features(trained.features, rows[:VERIFIED_ROWS])
     write_model(trained.pipeline, model := add("MODEL", MODEL_FILENAME, SKOPS), sample)
+    if hasattr(trained.estimator, "named_weights"):
+        with optional(bundle.reporter, "The file of the weights"):
+            _write_weights(trained.estimator, add("WEIGHTS", "weights.safetensors", SKOPS))
     bundle.reporter.progress(93, "Draw plots")
     _write_json(signature(bundle, trained), add("SIGNATURE", "signature.json", "application/json"))
     with optional(bundle.reporter, "The feature importance"):
@@ -89,6 +92,13 @@ def _write_checkpoints(trained: Trained, folder: Path, model: Path, sample: pl.D
             write_model(trained.checkpoints[step], path, sample)
         artifacts.append({"role": "CHECKPOINT", "filename": filename, "content_type": SKOPS, "path": str(path), "step": step})
     return artifacts
+
+
+def _write_weights(estimator: Any, path: Path) -> None:
+    """The weights by name, for other frameworks; what they are the weights of is the text `architecture` of the file's metadata, as JSON."""
+    from safetensors.numpy import save_file  # an extra, which the training needs
+
+    save_file(estimator.named_weights(), path, metadata={"architecture": json.dumps(estimator.definition)})
 
 
 def _write_json(value: Any, path: Path) -> None:

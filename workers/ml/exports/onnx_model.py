@@ -124,7 +124,7 @@ def _convert(pipeline: Any, inputs: list[dict[str, Any]], names: Mapping[str, st
         from skl2onnx.common.data_types import FloatTensorType, StringTensorType
         from sklearn.base import is_classifier
 
-        _register_boosters()
+        _register_converters()
     except ImportError as error:
         raise BadInput(
             UNSUPPORTED,
@@ -146,11 +146,13 @@ def _convert(pipeline: Any, inputs: list[dict[str, Any]], names: Mapping[str, st
         ) from error
 
 
-def _register_boosters() -> None:
+def _register_converters() -> None:
     from lightgbm import LGBMClassifier, LGBMRegressor  # see _convert
     from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
     from skl2onnx import update_registered_converter
     from skl2onnx.common import shape_calculator
+
+    from workers.ml.convolution import onnx_nodes
 
     classifier, regressor = (
         shape_calculator.calculate_linear_classifier_output_shapes,
@@ -159,6 +161,7 @@ def _register_boosters() -> None:
     options = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
     update_registered_converter(LGBMClassifier, "LightGbmLGBMClassifier", classifier, convert_lightgbm, options=options)
     update_registered_converter(LGBMRegressor, "LightGbmLGBMRegressor", regressor, convert_lightgbm)
+    onnx_nodes.register()
     if find_spec("xgboost") is not None:  # an extra too
         from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
         from xgboost import XGBClassifier, XGBRegressor

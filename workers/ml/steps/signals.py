@@ -100,6 +100,10 @@ class SignalFeatureParameters(Parameters):
     )
 
 
+class SampleParameters(Parameters):
+    name: ColumnName = columns_name("sample")
+
+
 class SpectrogramParameters(Parameters):
     name: ColumnName = columns_name("spectrogram")
     segment: int = Field(
@@ -208,6 +212,10 @@ def features(parameters: SignalFeatureParameters) -> Callable[[Content], dict[st
     return read
 
 
+def samples(_parameters: SampleParameters) -> Callable[[Content], np.ndarray]:
+    return lambda content: content.values.reshape(-1)
+
+
 def spectrogram(parameters: SpectrogramParameters) -> Callable[[Content], dict[str, float]]:
     from workers.ml.items import limits
     from workers.ml.signal_processing.spectra import spectrogram_features
@@ -275,6 +283,15 @@ FEATURES = content_step(
     parameters=SignalFeatureParameters,
     modalities=_MODALITIES,
     content=ContentOperation("read", features),
+)
+SAMPLES = content_step(
+    "signal_samples",
+    title="Signal samples",
+    description="Makes a column of each sample, those of its channels beside each other, as train_cnn takes them. All signals need as many: link a signal_windows"
+    " step before. Of a long recording, resample_signal leaves fewer.",
+    parameters=SampleParameters,
+    modalities=_MODALITIES,
+    content=ContentOperation("read", samples),
 )
 SPECTROGRAM = content_step(
     "signal_spectrogram",

@@ -266,7 +266,7 @@ def _check_installed(trainer: Trainer, node: PipelineNode) -> None:
         importlib.import_module(trainer.requires)
     except ImportError:
         message = f"Step '{node.key}' ({node.step.title}) needs the package {trainer.requires}, which this worker does not have. "
-        advice = f"Ask whoever runs Trellis to install the extra 'trellis[{trainer.requires}]', or choose another step."
+        advice = f"Ask whoever runs Trellis to install the extra 'trellis[{node.step.extra}]', or choose another step."
         raise BadInput("NOT_INSTALLED", message + advice, path=["definition", "nodes", str(node.index), "step"]) from None
 
 

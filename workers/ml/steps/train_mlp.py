@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from workers.ml.architectures import ARCHITECTURE, Architecture, perceptron, perceptron_definition
-from workers.ml.early_stopping import EarlyStopping, checkpoint_steps
+from workers.ml.early_stopping import KeptParameters
 from workers.ml.steps.step import Step
 from workers.ml.steps.train import run
 from workers.ml.steps.train_linear import measures
@@ -112,7 +112,7 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     if batch_size != "auto":
         estimator.set_params(batch_size=min(batch_size, len(rows.train)))  # scikit-learn does the same, and warns at each epoch
     classes = {"classes": np.unique(rows.train_target)} if hasattr(estimator, "predict_proba") else {}
-    early_stopping, kept = monitor.early_stopping, _Kept(monitor.checkpoint_every)
+    early_stopping, kept = monitor.early_stopping, KeptParameters(monitor.checkpoint_every)
     restored = monitor.checkpoints.restore("epoch", lambda path: _read_state(path, clone(estimator), rows, classes))
     best, epochs_without_progress, epoch = math.inf, 0, 0
     if restored is not None:
@@ -148,20 +148,6 @@ def fit(estimator: Any, rows: TrainingRows, monitor: TrainingMonitor) -> Any:
     estimator.set_params(random_state=seed, batch_size=batch_size)
     monitor.kept = {step: _with_parameters(estimator, kept.models[step]) for step in monitor.checkpoint_steps(epoch)}
     return estimator if early_stopping.patience is None else _with_parameters(estimator, kept.models[early_stopping.best_step])
-
-
-class _Kept:
-    """The parameters after the epochs that are kept: those of the best one, and of each that becomes a checkpoint."""
-
-    def __init__(self, every: int | None) -> None:
-        self._every = every
-        self.models: dict[int, list[Any]] = {}
-
-    def add(self, epoch: int, early_stopping: EarlyStopping, parameters: list[Any]) -> None:
-        wanted = {*checkpoint_steps(self._every, epoch + 1), *([] if early_stopping.patience is None else [early_stopping.best_step])}
-        if epoch in wanted:
-            self.models[epoch] = [values.copy() for values in parameters]
-        self.models = {step: model for step, model in self.models.items() if step in wanted}
 
 
 def _with_parameters(estimator: Any, parameters: list[Any]) -> Any:
