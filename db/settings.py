@@ -208,6 +208,11 @@ class StateSettings(TrellisSettings):
         gt=0,
         description="Seconds without a heartbeat after which a worker is marked as stopped; set it well above the lease.",
     )
+    run_silence: float = Field(
+        default=86_400.0,
+        gt=0,
+        description="Seconds without a write after which an external run, of code outside of Trellis, is taken for abandoned and FAILED: a day.",
+    )
     orphan_age: float = Field(
         default=86_400.0,
         ge=0,
@@ -244,6 +249,10 @@ class StateSettings(TrellisSettings):
     maintenance_schedule_studies: Interval = Field(
         default=10.0,
         description="Seconds between runs that schedule the studies of which a process died before it did, and end those whose time is over. 0: never.",
+    )
+    maintenance_abandon_runs: Interval = Field(
+        default=300.0,
+        description="Seconds between runs that end the external runs which are abandoned, see `TRELLIS_RUN_SILENCE`. 0: never.",
     )
     maintenance_run_import_schedules: Interval = Field(
         default=15.0, description="Seconds between runs that start the imports that are due. 0: never."

@@ -28,6 +28,7 @@ DOMAINS = (
     "models",
     "predictions",
     "experiments",
+    "tracking",
     "exports",
     "explanations",
     "search",

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from asyncpg.pgproto import pgproto
-from sqlalchemy import ARRAY, ColumnElement, FromClause, Select, Text, any_, bindparam, func, literal_column, select, tuple_
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    DateTime,
+    Double,
+    FromClause,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    tuple_,
+)
 from sqlalchemy.orm import InstrumentedAttribute
 
 _SEPARATOR = "\x1f"
@@ -52,6 +67,16 @@ def lower_equals_any(column: Column, texts: Iterable[str]) -> ColumnElement[bool
     texts_parameter = bindparam(None, texts, type_=ARRAY(Text), unique=True)
     rows = func.unnest(texts_parameter).table_valued(literal_column("value", Text), name="texts").render_derived()
     return func.lower(column) == any_(func.array(select(func.lower(rows.c.value)).scalar_subquery()))
+
+
+def seconds_of(time: Any) -> ColumnElement[float]:
+    """A time as seconds since 1970. Two microseconds have different ones, until the year 2242."""
+    return func.date_part("epoch", time, type_=Double)
+
+
+def time_of(seconds: Any) -> ColumnElement[datetime]:
+    """The time of `seconds_of`, to the microsecond."""
+    return func.to_timestamp(seconds, type_=DateTime(timezone=True))
 
 
 def equals_any_tuple(columns: Sequence[Column], arrays: Sequence[ColumnElement[Any]]) -> ColumnElement[bool]:

@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Double,
     Integer,
@@ -37,7 +36,7 @@ from db.core.page import Slice, Sort, decode_cursor, encode_cursor
 from db.core.policy import visible
 from db.core.prepared_rows import PreparedRows
 from db.core.record_page import PageParts
-from db.core.sql import Rows
+from db.core.sql import Rows, seconds_of
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.errors import InvalidCursor
@@ -121,11 +120,11 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A batch: the series of each run, by key, of at most `max_points` points each, in one statement.
+    """A batch: the series of each run, by key, of at most `max_points` points each, in one statement. Points are ordered by step, time and value.
 
-    A longer series is divided into buckets of equally many steps. Each bucket keeps the points with the least and the greatest finite value,
-    the earlier of equal ones, and a bucket without a finite value its first point; the series keeps its first and last point. So the same
-    points always give the same answer, and no extreme is lost (from two points on). A single point is the last one.
+    A longer series is divided into buckets of equally many steps or, if all of its points are of one step, of equal times. Each bucket keeps the points
+    with the least and the greatest finite value, the earlier of equal ones, and a bucket without a finite value its first point; the series keeps its
+    first and last point. So the same points always give the same answer, and no extreme is lost (from two points on). A single point is the last one.
     """
 
     metrics: tuple[str, ...] | None
@@ -150,58 +149,63 @@ def _histories(ends: int, *, has_buckets: bool, has_metrics: bool) -> PreparedRo
     """The points kept of each series: `ends` of its ends, and those of the buckets if there are any."""
 
     def build(viewer: Viewer) -> Rows:
-        run_points = _points(viewer).where(MetricPoint.run_id == any_(bindparam("run_ids", type_=ARRAY(Uuid))))
+        at = seconds_of(MetricPoint.recorded_at).label("at")
+        run_points = _points(viewer).add_columns(cast(MetricPoint.step, Double).label("position"), at)
+        run_points = run_points.where(MetricPoint.run_id == any_(bindparam("run_ids", type_=ARRAY(Uuid))))
         if has_metrics:
             run_points = run_points.where(MetricPoint.key == any_(bindparam("metrics", type_=ARRAY(Text))))
         points = run_points.cte("points").prefix_with("NOT MATERIALIZED")
+        place = array([points.c.position, points.c.at, points.c.value])
         counted = select(
             points.c.run_id,
             points.c.key,
             func.count().label("total"),
-            func.min(points.c.step).label("first"),
-            func.max(points.c.step).label("last"),
+            func.min(place, type_=ARRAY(Double)).label("first"),
+            func.max(place, type_=ARRAY(Double)).label("last"),
         )
         sizes = counted.group_by(points.c.run_id, points.c.key).cte("sizes")
-        position = tuple_(points.c.run_id, points.c.key, points.c.step)
         sampled = _sampled(points, sizes, ends, has_buckets=has_buckets)
         return (
             select(points.c.run_id, points.c.key, points.c.step, points.c.value, points.c.recorded_at, sizes.c.total)
             .join(sizes, (points.c.run_id == sizes.c.run_id) & (points.c.key == sizes.c.key))
-            .where(or_(sizes.c.total <= _MAX_POINTS, position.in_(sampled)))
-            .order_by(points.c.run_id, points.c.key, points.c.step)
+            .where(or_(sizes.c.total <= _MAX_POINTS, tuple_(points.c.run_id, points.c.key, place).in_(sampled)))
+            .order_by(points.c.run_id, points.c.key, points.c.step, points.c.recorded_at, points.c.value)
         )
 
     return PreparedRows(build, "run_ids", "metrics", "max_points", "bucket_count")
 
 
 _MAX_POINTS: ColumnElement[int] = bindparam("max_points", type_=Integer)
-_BUCKET_COUNT: ColumnElement[int] = bindparam("bucket_count", type_=BigInteger)
+_BUCKET_COUNT: ColumnElement[float] = bindparam("bucket_count", type_=Double)
 
 
 def _sampled(points: CTE, sizes: CTE, ends: int, *, has_buckets: bool) -> Rows:
-    """Run, key and step of the points kept of the series that are too long."""
+    """Run, key and place, which is (step, time, value), of the points kept of the series that are too long."""
     is_long = sizes.c.total > _MAX_POINTS
     selects: list[Rows] = []
     if ends > 0:
-        selects.append(select(sizes.c.run_id, sizes.c.key, sizes.c.last.label("step")).where(is_long))
+        selects.append(select(sizes.c.run_id, sizes.c.key, sizes.c.last.label("place")).where(is_long))
     if ends > 1:
         selects.append(select(sizes.c.run_id, sizes.c.key, sizes.c.first).where(is_long))
     if has_buckets:
         value = case((is_finite(points.c.value), points.c.value))
-        width = cast(sizes.c.last, BigInteger) - sizes.c.first + 1
-        # Arrays compare by value, then by step, nulls last: one aggregate finds an extreme together with its step.
-        low = func.min(array([value, cast(points.c.step, Double)]), type_=ARRAY(Double))
-        high = func.max(array([value, -cast(points.c.step, Double)]), type_=ARRAY(Double)).filter(value.is_not(None))
+        has_steps = sizes.c.first[1] < sizes.c.last[1]
+        distance = case((has_steps, points.c.position - sizes.c.first[1]), else_=points.c.at - sizes.c.first[2])
+        width = case((has_steps, sizes.c.last[1] - sizes.c.first[1]), else_=sizes.c.last[2] - sizes.c.first[2]) + 1
+        # Arrays compare by value, then by place, nulls last: one aggregate finds an extreme together with its place.
+        low = func.min(array([value, points.c.position, points.c.at, points.c.value]), type_=ARRAY(Double))
+        high = func.max(array([value, -points.c.position, -points.c.at]), type_=ARRAY(Double)).filter(value.is_not(None))
         extremes = (
             select(points.c.run_id, points.c.key, low.label("low"), high.label("high"))
             .join(sizes, (points.c.run_id == sizes.c.run_id) & (points.c.key == sizes.c.key))
             .where(is_long)
-            .group_by(points.c.run_id, points.c.key, (cast(points.c.step, BigInteger) - sizes.c.first) * _BUCKET_COUNT // width)
+            .group_by(points.c.run_id, points.c.key, func.floor(distance * _BUCKET_COUNT / width))
             .cte("extremes")
         )
-        selects.append(select(extremes.c.run_id, extremes.c.key, cast(extremes.c.low[2], Integer)))
-        greatest = select(extremes.c.run_id, extremes.c.key, cast(-extremes.c.high[2], Integer))
-        selects.append(greatest.where(extremes.c.high.is_not(None)))
+        least = array([extremes.c.low[2], extremes.c.low[3], extremes.c.low[4]])
+        selects.append(select(extremes.c.run_id, extremes.c.key, least))
+        greatest = array([-extremes.c.high[2], -extremes.c.high[3], extremes.c.high[1]])
+        selects.append(select(extremes.c.run_id, extremes.c.key, greatest).where(extremes.c.high.is_not(None)))
     return select(*union(*selects).subquery("sampled").c)
 
 
@@ -227,7 +231,7 @@ def batch_of(cursor: str, run_id: UUID, last: int | None = None) -> int:
 async def points_after(
     database: Database, viewer: Viewer, run_id: UUID, batch: int, metrics: Sequence[str] | None = None
 ) -> Sequence[Row[Any]]:
-    """The next points of a run by batch, key and step: whole batches of about 2,000 points, or one larger batch."""
+    """The next points of a run by batch, key, step and time: whole batches of about 2,000 points, or one larger batch."""
     read = _POINTS_AFTER if metrics is None else _POINTS_OF_METRICS_AFTER
     return await read(database, viewer, run_id=run_id, batch=batch, metrics=metrics)
 
@@ -245,7 +249,9 @@ def _points_after(viewer: Viewer, *conditions: ColumnElement[bool]) -> Rows:
         .subquery("next")
     )
     last_batch = select(func.max(next_batches.c.batch)).scalar_subquery()
-    return statement.where(MetricPoint.batch <= last_batch).order_by(MetricPoint.batch, MetricPoint.key, MetricPoint.step)
+    return statement.where(MetricPoint.batch <= last_batch).order_by(
+        MetricPoint.batch, MetricPoint.key, MetricPoint.step, MetricPoint.recorded_at, MetricPoint.value
+    )
 
 
 _POINTS_AFTER = PreparedRows(_points_after, "run_id", "batch")

@@ -133,8 +133,13 @@ FILTERS = Filters(Run, metrics=_all_conditions, parameters=_all_conditions, anno
 
 
 _COLUMNS = (
-    *(column for column in Run.__table__.c if column.name not in {"hyperparameter_paths", "duration", "architecture"}),
+    *(
+        column
+        for column in Run.__table__.c
+        if column.name not in {"hyperparameter_paths", "duration", "architecture", "error", "last_written_at"}
+    ),
     Run.architecture.label("network"),
+    Run.error.label("failure"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from db.core.unique import translate_unique_violation
 from db.core.work import Work
 from db.errors import NameTaken, NotFound
 from db.tables import Experiment, Job, JobCheckpoint, MetricPoint, Run, RunMetric
+from db.tables.experiments import RunSource, RunStatus
 
 DEFAULT = "Default"
 NOTES_LENGTH = 100_000
@@ -37,11 +39,11 @@ class NewExperiment:
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to be created together with its job."""
+    """A run to be created together with its job, or without one if it is external: it is RUNNING from the beginning."""
 
     owner_id: UUID
     experiment_id: UUID
-    job_id: UUID
+    job_id: UUID | None
     dataset_id: UUID | None
     dataset_version_id: UUID | None
     seed: int
@@ -49,6 +51,11 @@ class NewRun:
     config: dict[str, Any]
     name: str | None = None
     study_id: UUID | None = None
+    notes: str | None = None
+    source: RunSource = RunSource.JOB
+    parent_run_id: UUID | None = None
+    started_at: datetime | None = None
+    annotations: dict[str, str] | None = None
 
 
 async def create(work: Work, new: NewExperiment) -> UUID:
@@ -158,7 +165,14 @@ async def add_run(work: Work, new: NewRun) -> UUID:
         dataset_version_id=new.dataset_version_id,
         pipeline_id=select(Job.pipeline_id).where(Job.id == new.job_id).scalar_subquery(),
         study_id=new.study_id,
+        notes=new.notes,
+        source=new.source,
+        parent_run_id=new.parent_run_id,
+        annotations=new.annotations or {},
     )
+    if new.source is RunSource.EXTERNAL:
+        started_at = func.now() if new.started_at is None else new.started_at
+        insertion = insertion.values(status=RunStatus.RUNNING, started_at=started_at, last_written_at=func.now())
     return await work.scalar(insertion.returning(Run.id))
 
 

@@ -130,6 +130,16 @@ async def put_on(work: Work, things: Sequence[Thing], tags: Sequence[str | UUID]
     return list(names)
 
 
+async def put_on_new(work: Work, thing: Thing, owner_id: UUID, tags: Sequence[str | UUID]) -> None:
+    """Put tags on a thing that this unit of work made, as a part of its making. Raises as `put_on`."""
+    _, column = KINDS[thing.kind]
+    added = [
+        {column.key: thing.id, "tag_id": tag.id, "added_by_id": work.viewer.maker_id}
+        for tag in await _tags(work, owner_id, tags, creates=True)
+    ]
+    await work.run(insert(Tagging).values(added))
+
+
 async def take_off(work: Work, things: Sequence[Thing], tags: Sequence[str | UUID]) -> None:
     """Take tags, named by name or id, off the things; those that a thing does not have are passed over. Raises `NotFound` or `InvalidInput`."""
     work.viewer.require_write()

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, Text, UniqueConstraint, literal_column, text
+from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Index, Text, UniqueConstraint, func, literal_column, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -27,8 +27,15 @@ from db.core.policy import Internal, Owned, Through
 from db.tables.jobstates import JobStatus
 
 
+class RunSource(StrEnum):
+    """Where a run is made: by a job, or by code that reports to the API."""
+
+    JOB = "job"
+    EXTERNAL = "external"
+
+
 class RunStatus(StrEnum):
-    """The status of a run, which follows its job."""
+    """The status of a run, which follows its job; of an external run, what its code says."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -83,7 +90,10 @@ class Experiment(Table, policy=Owned()):
 
 
 class Run(Table, policy=Owned()):
-    """One training. A trigger on `jobs` keeps status and times equal to the job's. `hyperparameter_paths` are for filters alone.
+    """One training. A trigger on `jobs` keeps status and times equal to the job's; those of an external run, which has none, are the service's.
+
+    `last_batch` numbers what was written to an external run, under the row's lock, and is the cursor of its stream; `last_written_at` is its heartbeat,
+    and `error` {code, message}. A batch of points alone does not change `updated_at`. `hyperparameter_paths` are for filters alone.
     `best_step` is the step of the training that its model is of, if it stopped early.
 
     `architecture` is {definition, hash, parameterCount, flops, sizeBytes} of a neural network, once it is trained.
@@ -102,6 +112,9 @@ class Run(Table, policy=Owned()):
         filter_index("runs", "algorithm"),
         Index("ix_runs_algorithm_experiment_id", "algorithm", "experiment_id"),
         filter_index("runs", "study_id"),
+        filter_index("runs", "source"),
+        filter_index("runs", "parent_run_id"),
+        Index("ix_runs_live_external", "id", postgresql_where=text("source = 'external' AND status IN ('pending', 'running')")),
         filter_index("runs", "status"),
         Index("ix_runs_number", "number", "id"),
         *(Index(f"ix_runs_{column}_number", column, "number", "id") for column in ("owner_id", "dataset_id", "dataset_version_id")),
@@ -121,6 +134,7 @@ class Run(Table, policy=Owned()):
         Index("ix_runs_hyperparameter_paths", "hyperparameter_paths", postgresql_using="gin"),
         Index("ix_runs_annotations", "annotations", postgresql_using="gin"),
         CheckConstraint("number > 0", name="number_is_positive"),
+        CheckConstraint("source = 'job' OR job_id IS NULL", name="external_without_job"),
     )
 
     id: Mapped[UUID] = uuid_primary_key()
@@ -143,6 +157,11 @@ class Run(Table, policy=Owned()):
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"))
     pipeline_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipelines.id", ondelete="RESTRICT"))
     study_id: Mapped[UUID | None] = mapped_column(ForeignKey("studies.id", ondelete="RESTRICT"))
+    source: Mapped[RunSource] = enum_column("source", RunSource, server_default="job")
+    parent_run_id: Mapped[UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    last_batch: Mapped[int] = bigint_column(server_default="0")
+    last_written_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()
     started_at: Mapped[datetime | None]
@@ -163,7 +182,8 @@ class RunParameter(Table, policy=Through("run_id")):
 
 
 class RunMetric(Table, policy=Through("run_id")):
-    """Last, least and greatest value of one metric of one run. NaN and infinities count only as last.
+    """Last, least and greatest value of one metric of one run. The last point is that of the greatest (step, time, value). NaN and infinities count
+    only as last.
 
     `experiment_id` is that of the run: no other index would have the runs of an experiment in the order of a metric. A run that moves takes it along.
     """
@@ -179,6 +199,7 @@ class RunMetric(Table, policy=Through("run_id")):
     key: Mapped[str] = mapped_column(primary_key=True)
     last: Mapped[float | None]
     last_step: Mapped[int | None]
+    last_at: Mapped[datetime] = now_column()
     min: Mapped[float | None]
     min_step: Mapped[int | None]
     max: Mapped[float | None]
@@ -197,11 +218,15 @@ class StagedPoint(Table, policy=Internal("Metric points between the worker's COP
     key: Mapped[str]
     step: Mapped[int]
     value: Mapped[float]
+    recorded_at: Mapped[datetime] = now_column()
     staged_at: Mapped[datetime] = now_column()
 
 
 class MetricPoint(Table, policy=Through("run_id")):
-    """One value at one step. `batch` is the sequence of the job event that announced it, and so the stream's cursor. Partitioned by month of the run's id."""
+    """One value at one step and time. Partitioned by month of the run's id. Of a job's run, each step has one point of a key; of an external run, several.
+
+    `batch` is the stream's cursor: the sequence of the job event that announced it, or `last_batch` of an external run when it was written.
+    """
 
     __tablename__ = "metric_points"
     __table_args__ = (
@@ -212,6 +237,6 @@ class MetricPoint(Table, policy=Through("run_id")):
     run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    value: Mapped[float]
+    recorded_at: Mapped[datetime] = mapped_column(primary_key=True, server_default=func.now())
+    value: Mapped[float] = mapped_column(primary_key=True, autoincrement=False)
     batch: Mapped[int] = mapped_column(BigInteger)
-    recorded_at: Mapped[datetime] = now_column()

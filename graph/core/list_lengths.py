@@ -16,6 +16,7 @@ MAX_ENTRIES = 100
 MAX_ENTRIES_BY_TYPE = {
     "PipelineNodeInput": 1_000,
     "PipelineLinkInput": 1_000,
+    "MetricPointInput": 1_000,
     "UploadedPartInput": 10_000,  # as many as an object has
     "JSON": 10_000,  # rows
 }  # a definition says itself what is wrong with it, its size too

@@ -19,15 +19,18 @@ if TYPE_CHECKING:  # fields take the values of rows and documents unconverted
     BigInt: TypeAlias = int
     Duration: TypeAlias = float
     JSON: TypeAlias = Any
+    MetricValue: TypeAlias = float
 else:
     BigInt = NewType("BigInt", int)
     Duration = NewType("Duration", float)
     JSON = NewType("JSON", object)
+    MetricValue = NewType("MetricValue", float)
 
 _MIN_INT64, _MAX_INT64 = -(2**63), 2**63 - 1
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 MAX_JSON_DEPTH = 64
+_NOT_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
 
 
 def serialize_datetime(value: object) -> str:
@@ -97,6 +100,18 @@ def parse_duration(value: object) -> float:
     return float(value)
 
 
+def parse_metric_value(value: object) -> float:
+    """Accept a number, or a text for one that JSON does not have."""
+    if isinstance(value, str) and value in _NOT_FINITE:
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError('give a number, or one of the texts "NaN", "Infinity" and "-Infinity"')  # noqa: TRY004 - what graphql-core adds the place to
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("it is beyond what a 64-bit floating-point number can hold") from None
+
+
 def serialize_json(value: object) -> Any:
     """Return the value with NaN and infinities, which JSON lacks, as null."""
     if isinstance(value, float):
@@ -155,6 +170,12 @@ SCALARS: Mapping[object, ScalarDefinition] = {
         specified_by_url="https://www.rfc-editor.org/rfc/rfc8259",
         serialize=serialize_json,
         parse_value=parse_json,
+    ),
+    MetricValue: strawberry.scalar(
+        name="MetricValue",
+        description='The value of a metric: a number, or one of the texts "NaN", "Infinity" and "-Infinity" for what JSON has no number for.',
+        serialize=float,
+        parse_value=parse_metric_value,
     ),
     Duration: strawberry.scalar(
         name="Duration",

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from db.queries.goals import Goal
 from db.queries.lineage import LineageDirection, LineageKind, LineageRelation
-from db.tables.experiments import RunStatus
+from db.tables.experiments import RunSource, RunStatus
 from graph.core.enums import describe
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "LineageKind",
     "LineageRelation",
     "RunOrderField",
+    "RunSource",
     "RunStatus",
 ]
 
@@ -33,12 +34,18 @@ describe(
 )
 describe(
     RunStatus,
-    "The status of a run, which follows that of its job.",
+    "The status of a run, which follows that of its job; of an external run, what its code said.",
     PENDING="Its job is waiting.",
-    RUNNING="Its job is running.",
-    COMPLETED="Its job completed, and its model version exists.",
-    FAILED="Its job failed; the metrics recorded until then are kept.",
-    CANCELLED="Its job was cancelled; the metrics recorded until then are kept.",
+    RUNNING="Its job, or the code that logs to it, is running.",
+    COMPLETED="Its job completed, and its model version exists; or its code said so.",
+    FAILED="Its job failed, or its code said so or was not heard of any more; the metrics recorded until then are kept.",
+    CANCELLED="Its job was cancelled, or its code said so; the metrics recorded until then are kept.",
+)
+describe(
+    RunSource,
+    "What makes a run.",
+    JOB="A job of Trellis, which trains.",
+    EXTERNAL="Code elsewhere, which logs to it through the API.",
 )
 describe(
     RunOrderField,

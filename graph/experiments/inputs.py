@@ -14,7 +14,7 @@ from graph.core.errors import BadUserInput
 from graph.core.filters import DateTimeFilter, DurationFilter, Filter, OrderDirection, OrderInput, StringFilter, order_input, reference
 from graph.core.metric_filter import MAX_CONDITIONS, MetricFilter, check_key
 from graph.core.scalars import JSON
-from graph.experiments.enums import RunOrderField, RunStatus
+from graph.experiments.enums import RunOrderField, RunSource, RunStatus
 from graph.tags.filters import tagged_with
 
 
@@ -60,6 +60,8 @@ class RunFilter(Filter):
     pipeline_id: ID | None = reference("pipeline", description="The pipeline that it trains by.")
     name: StringFilter | None = strawberry.field(description="Its name.")
     study_id: ID | None = reference("study", description="The study of which it is a trial.")
+    source: list[RunSource] | None = strawberry.field(description="Whether a job makes it, or code elsewhere.")
+    parent_run_id: ID | None = reference("run", description="The run that it is a part of.")
     status: list[RunStatus] | None = strawberry.field(description="Its current status.")
     algorithm: str | None = strawberry.field(
         description="The algorithm of the model that it trained, such as `RandomForestClassifier`; case matters."

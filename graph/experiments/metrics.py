@@ -22,8 +22,9 @@ from graph.experiments.enums import Goal
 )
 class MetricSummary(RowObject):
     key: str = strawberry.field(description="The metric's name, such as `validation.accuracy`.")
-    last: float | None = strawberry.field(description="The value at the last step.")
+    last: float | None = strawberry.field(description="The value at the last step; of several there, the latest.")
     last_step: int | None = strawberry.field(description="The last step.")
+    last_at: datetime | None = strawberry.field(description="When the last value was recorded.")
     min: float | None = strawberry.field(description="The least value.")
     min_step: int | None = strawberry.field(description="The first step with the least value.")
     max: float | None = strawberry.field(description="The greatest value.")
@@ -41,6 +42,7 @@ class MetricSummary(RowObject):
             key=document["key"],
             last=finite_or_none(document.get("last")),
             last_step=document.get("last_step"),
+            last_at=None,
             min=finite_or_none(document.get("min")),
             min_step=document.get("min_step"),
             max=finite_or_none(document.get("max")),
@@ -65,7 +67,7 @@ class MetricPoint:
     key: str = strawberry.field(description="The metric's name.")
     step: int = strawberry.field(description="The epoch, boosting round or fold that it belongs to.")
     value: float | None = strawberry.field(description="The value; null for NaN and infinities.")
-    recorded_at: datetime = strawberry.field(description="When it was recorded.")
+    recorded_at: datetime = strawberry.field(description="When it was recorded: by the clock of the code that did.")
 
     @classmethod
     def of(cls, row: Any) -> Self:
@@ -76,7 +78,7 @@ class MetricPoint:
 class MetricSeries:
     key: str = strawberry.field(description="The metric's name.")
     points: list[MetricPoint] = strawberry.field(
-        metadata=costs(entries=1), description="Its points, ordered by step; a long series is downsampled."
+        metadata=costs(entries=1), description="Its points, ordered by step, then by time; a long series is downsampled."
     )
     total_points: BigInt = strawberry.field(description="How many points were recorded.")
 

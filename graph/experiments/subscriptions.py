@@ -34,7 +34,8 @@ TERMINAL_STATUSES = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.
 class ExperimentSubscriptions:
     @subscription(
         description="The metric points of a run, from the first one or from after a cursor: first those that exist, then new ones as they are"
-        " recorded, in batches, at most a few per second. Completes when the run has ended, after all of its points."
+        " recorded, in batches, at most a few per second. Completes when the run has ended, after all of its points; an external run may go on later:"
+        " subscribe again, after the last cursor."
     )
     async def run_metrics(
         self,
@@ -59,8 +60,7 @@ class ExperimentSubscriptions:
         after = context.progress.after or after
         last_batch = -1
         if after is not None:
-            job = (await jobs.by_id(context.database, context.signed_in_viewer, [run.job_id])).get(run.job_id) if run.job_id else None
-            last_batch = metrics.batch_of(after, run_id, None if job is None else job.last_sequence)
+            last_batch = metrics.batch_of(after, run_id, await _last_batch(context, run))
         return _stream_batches(context, run, last_batch, keys)
 
 
@@ -68,10 +68,10 @@ async def _stream_batches(context: Context, run: Any, last_batch: int, keys: lis
     assert context.session is not None
     session = context.session
     with ExitStack() as stack:
-        signal = None if run.job_id is None else stack.enter_context(context.feed.signal(run.job_id, session))
+        signal = stack.enter_context(context.feed.signal(run.id if run.job_id is None else run.job_id, session))
         while True:
             viewer = session.viewer
-            # Read the status before the points: a run that has ended records no more points.
+            # Read the status before the points: the run of a job that has ended records no more points.
             has_ended = await read_with_retry(session, lambda: _has_ended(context, session.viewer, run.id))
             rows = await read_with_retry(session, lambda: metrics.points_after(context.database, session.viewer, run.id, last_batch, keys))  # noqa: B023 - called at once
             if session.viewer != viewer:
@@ -83,10 +83,18 @@ async def _stream_batches(context: Context, run: Any, last_batch: int, keys: lis
                 yield MetricBatch.of(rows, cursor)
             if len(rows) >= metrics.REPLAY:
                 continue
-            if has_ended or signal is None:
+            if has_ended:
                 return
-            await signal.wait()  # any event of the job may mean new points
+            await signal.wait()  # any event of the job, or write to the run, may mean new points
             await asyncio.sleep(max(0.0, sent_at + BATCH_INTERVAL - time.monotonic()))
+
+
+async def _last_batch(context: Context, run: Any) -> int | None:
+    """The number of the last batch that a cursor can name."""
+    if run.job_id is None:
+        return run.last_batch
+    job = (await jobs.by_id(context.database, context.signed_in_viewer, [run.job_id])).get(run.job_id)
+    return None if job is None else job.last_sequence
 
 
 async def _has_ended(context: Context, viewer: Viewer, run_id: UUID) -> bool:

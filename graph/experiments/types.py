@@ -25,9 +25,10 @@ from graph.core.scalars import JSON, BigInt, Duration
 from graph.datasets.files import Artifact
 from graph.datasets.types import Dataset, DatasetVersion
 from graph.experiments.architectures import Architecture
-from graph.experiments.enums import Goal, RunStatus
+from graph.experiments.enums import Goal, RunSource, RunStatus
 from graph.experiments.inputs import ExperimentFilter, ExperimentOrder, RunFilter, RunOrder
 from graph.experiments.metrics import MetricSeries, MetricSummary
+from graph.jobs.parts import JobError
 from graph.jobs.types import Job, duration
 from graph.pipelines.types import Pipeline
 from graph.tags.types import Tag, Taggable, tags_of
@@ -78,7 +79,10 @@ class Experiment(Node, Taggable, prefix="experiment", found_by=experiments.live_
         return await info.context.loaders.one(runs.BestRuns(metric, goal is Goal.MAXIMIZE), Run.of).load(self.uuid)
 
 
-@strawberry.type(description="One training with its hyperparameters and metrics. Its status follows that of its job.")
+@strawberry.type(
+    description="One training with its hyperparameters and metrics. Its status follows that of its job. An external run has none: code elsewhere makes"
+    " it with `createRun` and logs to it."
+)
 class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     experiment_id: strawberry.Private[UUID]
@@ -88,6 +92,9 @@ class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.RE
     network: strawberry.Private[Mapping[str, Any] | None]
     pipeline_id: strawberry.Private[UUID | None]
     study_id: strawberry.Private[UUID | None]
+    parent_run_id: strawberry.Private[UUID | None]
+    failure: strawberry.Private[Mapping[str, Any] | None]
+    source: RunSource = strawberry.field(description="Whether a job makes it, or code elsewhere.")
     number: int = strawberry.field(
         description="Counts up from 1 within the experiment. A run that moves to another experiment gets the next number there."
     )
@@ -97,7 +104,7 @@ class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.RE
     config: JSON = strawberry.field(description="Its other settings, as an object.")
     notes: str | None = strawberry.field(description="Notes of the owner, such as Markdown.")
     annotations: JSON = annotations_field()
-    seed: BigInt = strawberry.field(description="The random seed: the same seed and inputs give the same metrics.")
+    seed: BigInt = strawberry.field(description="The random seed: the same seed and inputs give the same metrics. 0 for an external run.")
     algorithm: str | None = strawberry.field(
         description="The algorithm of its model, such as RandomForestClassifier; null until that is trained."
     )
@@ -107,12 +114,12 @@ class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.RE
     )
     created_at: datetime = strawberry.field(description="When it was requested.")
     updated_at: datetime = strawberry.field(description="When it was last changed; a recorded metric is no change.")
-    started_at: datetime | None = strawberry.field(description="When a worker first claimed its job.")
+    started_at: datetime | None = strawberry.field(description="When a worker first claimed its job, or its code began.")
     completed_at: datetime | None = strawberry.field(description="When it ended, successfully or not.")
     experiment: Experiment = one(
         experiments.by_id, key="experiment_id", description="The experiment that it belongs to, even if that is deleted."
     )
-    job: Job | None = one(jobs.by_id, key="job_id", description="The job that executes it; null if it was imported.")
+    job: Job | None = one(jobs.by_id, key="job_id", description="The job that executes it; null for an external run.")
     dataset_version: DatasetVersion | None = one(versions.by_id, key="dataset_version_id", description="The data that it trains on.")
     dataset: Dataset | None = one(datasets.by_id, key="dataset_id", description="The dataset of that version, even if it is deleted.")
     pipeline: Pipeline | None = one(
@@ -122,6 +129,15 @@ class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.RE
     )
     owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
     tags: list[Tag] = tags_of(tags.of_run)
+    parent_run: Run | None = one(
+        runs.by_id, key="parent_run_id", description="The run that it is a part of, such as a search of which it is a trial; null for most."
+    )
+    child_runs: Connection[Run] = connection(
+        leaderboard.of_parent,
+        filtered_by=RunFilter,
+        ordered_by=RunOrder,
+        description="The runs that are parts of it, newest first by default.",
+    )
     metrics: list[MetricSummary] = many(
         metrics.summaries, metadata=costs(entries=10), description="A summary of each metric so far, ordered by key."
     )
@@ -138,6 +154,16 @@ class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.RE
     ) -> MetricSummary | None:
         return await info.context.loaders.one(metrics.Summary(key), MetricSummary.of).load(self.uuid)
 
+    @strawberry.field(
+        description="Why it failed: the failure of its job or, of an external run, ABANDONED if its code was not heard of any more. Null if it did not, and"
+        " where its code did not say why."
+    )
+    async def error(self, info: Info) -> JobError | None:
+        if self.job_id is None or self.status is not RunStatus.FAILED:
+            return JobError.of(self.failure, self.owner_id)
+        job = await info.context.loaders.one(jobs.by_id, Job.of).load(self.job_id)
+        return None if job is None else JobError.of(job.failure, self.owner_id)
+
     @strawberry.field(description="The time from its first start to its end, or until now while it has not ended.")
     def duration(self) -> Duration | None:
         return duration(self.started_at, self.completed_at)
@@ -150,9 +176,10 @@ class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.RE
 
     @strawberry.field(
         metadata=costs(10, entries=10, scaled=("maxPoints", 100)),
-        description="The points of its metrics, ordered by key and step. A series of more than `maxPoints` is downsampled deterministically: it"
-        " is divided into equal ranges of steps, and the points with the least and the greatest value of each range are kept, as are the first"
-        " and the last point of the series. No extreme is lost, unless `maxPoints` is 1: then the last point is returned.",
+        description="The points of its metrics, ordered by key, step and time. A series of more than `maxPoints` is downsampled deterministically: it"
+        " is divided into equal ranges of steps, or of times if all points are of one step, and the points with the least and the greatest value of each"
+        " range are kept, as are the first and the last point of the series. No extreme is lost, unless `maxPoints` is 1: then the last point is"
+        " returned.",
     )
     async def metric_history(
         self,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from graph.jobs.types import Job
 
 
-@strawberry.type(description="The failure of a job, of one of its attempts or of one of its nodes.")
+@strawberry.type(description="The failure of a job, of one of its attempts or of one of its nodes, or of a run.")
 class JobError:
     owner_id: strawberry.Private[UUID]
     stored_traceback: strawberry.Private[str | None]

@@ -23,6 +23,10 @@ SELECT j.owner_id, e.id, 1, 'run ' || j.i, 'notes', 'completed', 7, j.id, j.data
   now() - j.i * interval '1 second', now()
 FROM numbered_jobs j JOIN numbered_experiments e USING (i);
 
+WITH numbered AS (
+  SELECT r.id, row_number() OVER (ORDER BY r.id) AS i, count(*) OVER () AS n FROM runs r JOIN users u ON u.id = r.owner_id WHERE u.username = :owner)
+UPDATE runs r SET parent_run_id = p.id FROM numbered c JOIN numbered p ON p.i = c.i % c.n + 1 WHERE r.id = c.id;
+
 INSERT INTO run_parameters (run_id, key, number, text)
 SELECT r.id, l.key, l.number, l.text FROM runs r JOIN users u ON u.id = r.owner_id, trellis_json_leaves(r.hyperparameters) l
 WHERE u.username = :owner ON CONFLICT DO NOTHING;
@@ -47,6 +51,13 @@ SELECT j.owner_id, e.id, row_number() OVER (ORDER BY j.id), 'Run that is ' || j.
     '{"definition": {"type": "perceptron"}, "hash": "00", "parameterCount": 9, "flops": 16, "sizeBytes": 72}'::jsonb END, j.started_at, j.completed_at
 FROM jobs j JOIN users u ON u.id = j.owner_id JOIN experiments e ON e.owner_id = u.id AND e.name = 'Every state'
 WHERE u.username = :owner AND j.kind = 'train' AND NOT EXISTS (SELECT FROM runs r WHERE r.job_id = j.id);
+
+INSERT INTO runs (owner_id, experiment_id, number, name, status, seed, source, parent_run_id, error, started_at, last_written_at, completed_at)
+SELECT e.owner_id, e.id, e.number, 'External run', 'failed', 0, 'external', e.parent_id, '{"code": "ABANDONED", "message": "Nothing was logged."}',
+  now() - interval '2 days', now() - interval '1 day', now() - interval '1 day'
+FROM (SELECT r.owner_id, r.experiment_id AS id, count(*) + 1 AS number, min(r.id::text)::uuid AS parent_id FROM runs r
+  JOIN experiments e ON e.id = r.experiment_id JOIN users u ON u.id = e.owner_id WHERE u.username = :owner AND e.name = 'Every state'
+  GROUP BY r.owner_id, r.experiment_id) e;
 
 INSERT INTO run_parameters (run_id, key, number, text)
 SELECT r.id, l.key, l.number, l.text FROM runs r JOIN users u ON u.id = r.owner_id, trellis_json_leaves(r.hyperparameters) l
@@ -105,6 +116,7 @@ FACTORY = Factory(
     after=("jobs",),
     rows=_ROWS,
     states=_STATES,
+    unfilled=("Run.error",),  # the runs that tests of edges read completed
     story_statuses=(("Run", "COMPLETED"), ("Run", "CANCELLED")),  # by the jobs of the story
     examples={
         "RunFilter.metrics": (

@@ -68,6 +68,7 @@ schemathesis.graphql.scalar("ID", st.one_of(st.sampled_from(IDS).map(text), stri
 schemathesis.graphql.scalar("BigInt", st.integers(-(2**63) - 1, 2**64).map(integer))
 schemathesis.graphql.scalar("Duration", finite)
 schemathesis.graphql.scalar("DateTime", st.one_of(timestamps, edge_timestamps))
+schemathesis.graphql.scalar("MetricValue", st.one_of(finite, st.sampled_from(["NaN", "-Infinity", "nan"]).map(text)))
 schemathesis.graphql.scalar("JSON", json_values)
 
 

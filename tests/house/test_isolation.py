@@ -54,6 +54,7 @@ VALUES: Mapping[str, Any] = {
     "Boolean": False,
     "JSON": {},
     "DateTime": "2026-01-01T00:00:00Z",
+    "MetricValue": 1.0,
     "until": "2026-01-02T00:00:00Z",  # by the name of the argument: an end that comes after every start
     "query": "dataset",  # in the names of the factories
 }

@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -229,8 +230,9 @@ class BodyRunner:
             self._reports.progress(low + (high - low) * (percent or 0.0) / 100, str(step))
         for key, status, progress, output, error in report.get("nodes", ()):
             self._reports.node(NodeChange(str(key), JobNodeStatus(status), _percent(status, progress), output, error))
-        for key, step, value, part in report.get("points", ()):
-            self._reports.point(Point(str(key), int(step), float(value)), None if part is None else str(part))
+        for key, step, value, part, at in report.get("points", ()):
+            point = Point(str(key), int(step), float(value), datetime.fromtimestamp(at, UTC))
+            self._reports.point(point, None if part is None else str(part))
         for name, position, state, file, is_disposable in report.get("checkpoints", ()):
             path = None if file is None else Path(file)
             self._checkpoints.enqueue(str(name), int(position), dict(state), path, is_disposable=bool(is_disposable))

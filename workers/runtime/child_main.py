@@ -75,7 +75,7 @@ class PipeReporter:
         with self._lock:
             # The value as text, because JSON has no NaN; with what reports it, since the message does not keep the order of points and nodes.
             part = self._running_node or self._step
-            self._pending.setdefault("points", []).append([key, int(step), repr(float(value)), part])
+            self._pending.setdefault("points", []).append([key, int(step), repr(float(value)), part, time.time()])
         self._schedule_flush()
 
     def checkpoint(self, name: str, position: int, state: dict[str, Any], file: Path | None = None, *, disposable: bool = False) -> None:

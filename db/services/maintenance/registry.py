@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from db.services.maintenance import accounts, audit, counters, credits, exports, mail, objects, rows, schedules, studies, uploads, usage
+from db.services.maintenance import (
+    accounts,
+    audit,
+    counters,
+    credits,
+    exports,
+    mail,
+    objects,
+    rows,
+    runs,
+    schedules,
+    studies,
+    uploads,
+    usage,
+)
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
 from db.settings import StateSettings
 
@@ -33,6 +47,7 @@ MAINTENANCE_TASKS: dict[str, MaintenanceTask] = {
         MaintenanceTask("purge_accounts", accounts.purge_accounts, lambda settings: settings.maintenance_purge_accounts),
         MaintenanceTask("forget_api_usage", usage.forget_api_usage, lambda settings: settings.maintenance_forget_api_usage),
         MaintenanceTask("schedule_studies", studies.schedule_studies, lambda settings: settings.maintenance_schedule_studies),
+        MaintenanceTask("abandon_runs", runs.abandon_runs, lambda settings: settings.maintenance_abandon_runs),
         MaintenanceTask("run_import_schedules", schedules.run_import_schedules, lambda settings: settings.maintenance_run_import_schedules),
         MaintenanceTask("expire_uploads", uploads.expire_uploads, lambda settings: settings.maintenance_expire_uploads),
         MaintenanceTask("expire_exports", exports.expire_exports, lambda settings: settings.maintenance_expire_exports),

@@ -1,0 +1,1 @@
+"""Runs of external code: made, measured and ended through the API, without a job."""

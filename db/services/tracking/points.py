@@ -1,0 +1,104 @@
+"""Log points of metrics to an external run: one statement for a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, DateTime, Double, Integer, Text, bindparam, func, literal_column, select, true, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from db.core.checks import Checks
+from db.core.work import Notice, Work
+from db.errors import invalid
+from db.services.summaries import upsert_summaries
+from db.services.tracking.runs import heartbeat, is_writable, raise_unwritable
+from db.tables import MetricPoint, Run
+
+MAX_POINTS = 1_000  # in one batch
+KEY_LENGTH = 250
+_POINT = {"key": Text, "step": Integer, "value": Double, "recorded_at": DateTime(timezone=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedPoint:
+    """One value at one step; NaN and infinities are values too. Without a time, it is recorded now."""
+
+    key: str
+    step: int
+    value: float
+    recorded_at: datetime | None = None
+
+
+async def log(work: Work, run_id: UUID, points: Sequence[LoggedPoint]) -> int:
+    """Add points to an external run; return how many were new: one that is equal to another in key, step, time and value changes nothing.
+
+    The row of the run is locked first, so that the batches of a run are numbered in the order of their commits: a stream that has read one has read all
+    before it. Raises `InvalidInput`, `NotFound`, or `WrongState` for the run of a job.
+    """
+    work.viewer.require_write()
+    _check(points)
+    arrays = {
+        "p_key": [point.key for point in points],
+        "p_step": [point.step for point in points],
+        "p_value": [point.value for point in points],
+        "p_recorded_at": [point.recorded_at for point in points],
+    }
+    row = await work.first(_statement(work, run_id), arrays)
+    if row is None:
+        await raise_unwritable(work, run_id)
+        raise AssertionError(run_id)
+    work.viewer.require_write_in(row.owner_id)
+    work.notify(Notice(run_id, row.last_batch))
+    return row.added
+
+
+def _check(points: Sequence[LoggedPoint]) -> None:
+    if not 1 <= len(points) <= MAX_POINTS:
+        raise invalid("points", message=f"These are {len(points)} points; between 1 and {MAX_POINTS:,} are logged at once.")
+    checks, known = Checks(), set[str]()
+    for position, point in enumerate(points):
+        if point.key not in known:
+            known.add(point.key)
+            check_key(checks, point.key, "points", str(position), "key")
+    checks.raise_if_invalid()
+
+
+def check_key(checks: Checks, key: str, *path: str) -> None:
+    """Validate the key of a metric, which is kept as it is."""
+    if not key.strip():
+        checks.add(*path, message="A metric needs a name.")
+    elif len(key) > KEY_LENGTH:
+        checks.add(*path, message=f"This name is {len(key)} characters long; at most {KEY_LENGTH} are kept.")
+    elif not key.isprintable():
+        checks.add(*path, message="Control characters and line breaks cannot stand in the name of a metric.")
+
+
+def _statement(work: Work, run_id: UUID) -> Any:
+    touched = update(Run).where(is_writable(work, run_id)).values(last_batch=Run.last_batch + 1, **heartbeat())
+    touched = touched.returning(Run.id, Run.owner_id, Run.experiment_id, Run.last_batch).cte("touched")
+    rows = (
+        func.unnest(*(bindparam(f"p_{name}", type_=ARRAY(type_)) for name, type_ in _POINT.items()))
+        .table_valued(*(literal_column(name, type_) for name, type_ in _POINT.items()), name="logged")
+        .render_derived()
+    )
+    recorded_at = func.coalesce(rows.c.recorded_at, func.now()).label("recorded_at")
+    points = select(rows.c.key, rows.c.step, rows.c.value, recorded_at).cte("points")
+    columns = (touched.c.id, points.c.key, points.c.step, points.c.value, points.c.recorded_at, touched.c.last_batch)
+    names = ["run_id", "key", "step", "value", "recorded_at", "batch"]
+    # In the order of the key, so that two writers cannot wait for each other, and the index is written from left to right.
+    ordered = (
+        select(*columns)
+        .select_from(touched.join(points, true()))
+        .order_by(points.c.key, points.c.step, points.c.recorded_at, points.c.value)
+    )
+    added = upsert(MetricPoint).from_select(names, ordered).on_conflict_do_nothing().returning(MetricPoint.key).cte("added")
+    run = select(touched.c.id).scalar_subquery()
+    experiment = select(touched.c.experiment_id).scalar_subquery()
+    of_run = select(points).where(run.is_not(None)).subquery("of_run")
+    summaries = upsert_summaries(of_run, added, run, experiment)
+    count = select(func.count()).select_from(added).scalar_subquery()
+    return select(touched.c.owner_id, touched.c.last_batch, count.label("added")).add_cte(summaries)

@@ -1,0 +1,79 @@
+"""Inputs of the mutations of external runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+from strawberry import ID
+
+from graph.core.annotations import CHANGED_ANNOTATIONS
+from graph.core.scalars import JSON, MetricValue
+from graph.experiments.enums import RunStatus
+
+_RUN = "The run, which is external: made with `createRun`."
+
+
+@strawberry.input(description="The run to create. It is RUNNING at once.")
+class CreateRunInput:
+    experiment_id: ID | None = strawberry.field(
+        default=None,
+        description='The experiment that it belongs to, and whose owner owns it: that of its parent if left out, else your "Default".',
+    )
+    name: str | None = strawberry.field(default=None, description="A name, at most 200 characters; several runs may have the same.")
+    dataset_version_id: ID | None = strawberry.field(default=None, description="The version that it trains on, of the same owner.")
+    parent_run_id: ID | None = strawberry.field(
+        default=None, description="The run that it is a part of, such as a search of which it is a trial."
+    )
+    hyperparameters: JSON | None = strawberry.field(
+        default=None, description="The parameters that it trains with, as an object of at most 256 KiB; `logParameters` adds more."
+    )
+    config: JSON | None = strawberry.field(
+        default=None, description="Its other settings, as an object, such as the command and the commit."
+    )
+    notes: str | None = strawberry.field(default=None, description="Notes for your own use, such as Markdown; at most 100,000 characters.")
+    annotations: JSON | None = strawberry.field(default=None, description=CHANGED_ANNOTATIONS)
+    tags: list[str] | None = strawberry.field(
+        default=None, description="Names of tags, at most 50. A name that none of the owner's tags has makes a new tag."
+    )
+    started_at: datetime | None = strawberry.field(
+        default=None, description="When it began, if that was earlier: for runs that are brought in later."
+    )
+    idempotency_key: str | None = strawberry.field(
+        default=None,
+        description="Repeating the call with the same key and input within 24 hours returns the same run; at most 200 characters.",
+    )
+
+
+@strawberry.input(description="The value of a metric at a step and a time.")
+class MetricPointInput:
+    key: str = strawberry.field(description="The metric's name, such as `validation.accuracy`; at most 250 characters.")
+    step: int = strawberry.field(default=0, description="The epoch, batch or fold that it belongs to. A step may have several points.")
+    value: MetricValue = strawberry.field(description="The value.")
+    recorded_at: datetime | None = strawberry.field(
+        default=None,
+        description="When it was recorded; now if left out. Give it where a call may be repeated: an equal point changes nothing.",
+    )
+
+
+@strawberry.input(description="Points, and the run that they are logged to.")
+class LogMetricsInput:
+    run_id: ID = strawberry.field(description=_RUN)
+    points: list[MetricPointInput] = strawberry.field(description="1 to 1,000 points of any metrics.")
+
+
+@strawberry.input(description="Hyperparameters, and the run that they are logged to.")
+class LogParametersInput:
+    run_id: ID = strawberry.field(description=_RUN)
+    parameters: JSON = strawberry.field(
+        description="The hyperparameters by name, as an object; names have at most 250 characters, and all that a run has at most 256 KiB."
+    )
+
+
+@strawberry.input(description="How a run ended.")
+class FinishRunInput:
+    run_id: ID = strawberry.field(description=_RUN)
+    status: RunStatus = strawberry.field(
+        default=RunStatus.COMPLETED, description="COMPLETED, FAILED or CANCELLED; RUNNING lets a run that has ended go on."
+    )
+    completed_at: datetime | None = strawberry.field(default=None, description="When it ended; now if left out.")

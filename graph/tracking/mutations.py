@@ -1,0 +1,135 @@
+"""Mutations that create external runs, log to them and end them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+import strawberry
+
+from db.queries import runs as run_queries
+from db.services.tracking import parameters, points, runs
+from graph.core.context import Info
+from graph.core.costs import costs
+from graph.core.edges import one
+from graph.core.ids import decode, decode_optional
+from graph.core.permissions import Scope, mutation
+from graph.core.problems import Conflict, InvalidInput, NotFound, WrongState
+from graph.experiments.types import Run
+from graph.tracking.inputs import CreateRunInput, FinishRunInput, LogMetricsInput, LogParametersInput
+
+WRITE = 2  # points of a write that changes a row or two
+BATCH = 5  # points of a batch, which is one statement whatever its size
+
+
+@strawberry.type(description="The run was created, and runs.")
+class CreateRunPayload:
+    run_id: strawberry.Private[UUID]
+    run: Run = one(
+        run_queries.by_id, key="run_id", description="The new run, or the one that the first call with the idempotency key made."
+    )
+
+
+@strawberry.type(description="The points are kept.")
+class LogMetricsPayload:
+    run_id: strawberry.Private[UUID]
+    added: int = strawberry.field(description="How many of the points were new; the others had been logged before.")
+    run: Run = one(run_queries.by_id, key="run_id", description="The run. Leave it out where calls are many: it costs a read.")
+
+
+@strawberry.type(description="The run has the hyperparameters.")
+class LogParametersPayload:
+    run_id: strawberry.Private[UUID]
+    run: Run = one(run_queries.by_id, key="run_id", description="The run with all of its hyperparameters.")
+
+
+@strawberry.type(description="The run has the status.")
+class FinishRunPayload:
+    run_id: strawberry.Private[UUID]
+    run: Run = one(run_queries.by_id, key="run_id", description="The run in its new state.")
+
+
+CreateRunResult = Annotated[
+    CreateRunPayload | NotFound | InvalidInput | Conflict,
+    strawberry.union("CreateRunResult", description="The possible results of `createRun`."),
+]
+LogMetricsResult = Annotated[
+    LogMetricsPayload | NotFound | InvalidInput | WrongState,
+    strawberry.union("LogMetricsResult", description="The possible results of `logMetrics`."),
+]
+LogParametersResult = Annotated[
+    LogParametersPayload | NotFound | InvalidInput | WrongState,
+    strawberry.union("LogParametersResult", description="The possible results of `logParameters`."),
+]
+FinishRunResult = Annotated[
+    FinishRunPayload | NotFound | InvalidInput | WrongState,
+    strawberry.union("FinishRunResult", description="The possible results of `finishRun`."),
+]
+
+
+@strawberry.type
+class TrackingMutations:
+    @mutation(
+        scope=Scope.TRACK,
+        description="Create a run for code that runs elsewhere. Log to it with `logMetrics` and `logParameters`, end it with `finishRun`, watch it with"
+        " `runMetrics`. What is logged to it is its sign of life: without any for a day it is taken for abandoned.",
+    )
+    async def create_run(
+        self, info: Info, input: Annotated[CreateRunInput, strawberry.argument(description="The run to create.")]
+    ) -> CreateRunResult:
+        new = runs.NewExternalRun(
+            experiment_id=decode_optional("experiment", input.experiment_id),
+            name=input.name,
+            dataset_version_id=decode_optional("version", input.dataset_version_id),
+            parent_run_id=decode_optional("run", input.parent_run_id),
+            hyperparameters=input.hyperparameters,
+            config=input.config,
+            notes=input.notes,
+            annotations=input.annotations,
+            tags=input.tags or (),
+            started_at=input.started_at,
+            idempotency_key=input.idempotency_key,
+        )
+        async with info.context.work() as work:
+            run_id = await runs.create(work, new)
+        return CreateRunPayload(run_id=run_id)
+
+    @mutation(
+        scope=Scope.TRACK,
+        metadata=costs(BATCH),
+        description="Log points of metrics to an external run, all of them or none. A point that equals one of the run in key, step, time and value changes"
+        " nothing, so a call may be repeated. Batches cost less than single points.",
+    )
+    async def log_metrics(
+        self, info: Info, input: Annotated[LogMetricsInput, strawberry.argument(description="The points.")]
+    ) -> LogMetricsResult:
+        run_id = decode("run", input.run_id)
+        logged = [points.LoggedPoint(point.key, point.step, point.value, point.recorded_at) for point in input.points]
+        async with info.context.work() as work:
+            added = await points.log(work, run_id, logged)
+        return LogMetricsPayload(run_id=run_id, added=added)
+
+    @mutation(
+        scope=Scope.TRACK,
+        metadata=costs(WRITE),
+        description="Log hyperparameters to an external run, all of them or none. Each is written once: the same value again is fine, another one is an"
+        " issue at its name.",
+    )
+    async def log_parameters(
+        self, info: Info, input: Annotated[LogParametersInput, strawberry.argument(description="The hyperparameters.")]
+    ) -> LogParametersResult:
+        async with info.context.work() as work:
+            run_id = await parameters.log(work, decode("run", input.run_id), input.parameters)
+        return LogParametersPayload(run_id=run_id)
+
+    @mutation(
+        scope=Scope.TRACK,
+        metadata=costs(WRITE),
+        description="Say how an external run ended, or that it goes on. The same again changes nothing. A run that has ended can still be logged to.",
+    )
+    async def finish_run(
+        self, info: Info, input: Annotated[FinishRunInput, strawberry.argument(description="How it ended.")]
+    ) -> FinishRunResult:
+        async with info.context.work() as work:
+            run_id = await runs.finish(work, decode("run", input.run_id), input.status, input.completed_at)
+        return FinishRunPayload(run_id=run_id)
