@@ -3,6 +3,7 @@
 Edges point from cause to effect:
 
     version  INPUT_OF     job            the job read it
+    version  INPUT_OF     run            the external run said that it read it
     model version INPUT_OF job           the job predicted with it
     snapshot USED_BY      job            the job ran this frozen definition
     job      EXECUTED_AS  run            the run is the job's training
@@ -68,6 +69,7 @@ from db.tables import (
     Pipeline,
     PipelineSnapshot,
     Run,
+    RunInput,
 )
 from db.tables.datasets import DatasetSource
 from db.tables.jobs import JobKind
@@ -174,6 +176,15 @@ RELATIONS = (
         JOB,
         lambda viewer, id_: _job(viewer).join(JobInput, JobInput.job_id == Job.id).where(JobInput.dataset_version_id == id_),
         lambda viewer, id_: _version(viewer).join(JobInput, JobInput.dataset_version_id == DatasetVersion.id).where(JobInput.job_id == id_),
+    ),
+    _Relation(
+        LineageRelation.INPUT_OF,
+        VERSION,
+        RUN,
+        lambda viewer, id_: _run(viewer).where(Run.id.in_(select(RunInput.run_id).where(RunInput.dataset_version_id == id_))),
+        lambda viewer, id_: _version(viewer).where(
+            DatasetVersion.id.in_(select(RunInput.dataset_version_id).where(RunInput.run_id == id_))
+        ),
     ),
     _Relation(
         LineageRelation.INPUT_OF,

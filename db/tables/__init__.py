@@ -19,7 +19,7 @@ from db.tables.accounts import (
 from db.tables.audit import AuditEvent, AuditSeal
 from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
-from db.tables.experiments import Experiment, MetricPoint, Run, RunMetric, RunParameter, StagedPoint
+from db.tables.experiments import Experiment, MetricPoint, Run, RunInput, RunMetric, RunParameter, StagedPoint
 from db.tables.explanations import Explanation
 from db.tables.exports import Export
 from db.tables.items import DatasetItem
@@ -97,6 +97,7 @@ __all__ = [
     "PipelineSnapshot",
     "Registration",
     "Run",
+    "RunInput",
     "RunMetric",
     "RunParameter",
     "SavedSearch",

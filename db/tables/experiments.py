@@ -181,6 +181,20 @@ class RunParameter(Table, policy=Through("run_id")):
     text: Mapped[str | None]
 
 
+class RunInput(Table, policy=Through("run_id")):
+    """Data that an external run said it reads, as it named it: `source` and `digest`, '' for none. The version is that of the run's owner that they mean."""
+
+    __tablename__ = "run_inputs"
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(primary_key=True, server_default="")
+    name: Mapped[str | None]
+    context: Mapped[str | None]
+    dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"), index=True)
+    created_at: Mapped[datetime] = now_column()
+
+
 class RunMetric(Table, policy=Through("run_id")):
     """Last, least and greatest value of one metric of one run. The last point is that of the greatest (step, time, value). NaN and infinities count
     only as last.

@@ -77,7 +77,7 @@ describe(
 describe(
     LineageRelation,
     "The relation of the source of an edge to its target.",
-    INPUT_OF="The job (target) read the version (source), or predicted with it.",
+    INPUT_OF="The job or external run (target) read the version (source), or predicted with it.",
     USED_BY="The job (target) ran the snapshot (source).",
     EXECUTED_AS="The run (target) records the training of the job (source).",
     PRODUCED="The run produced the model version, or the job produced the dataset version.",

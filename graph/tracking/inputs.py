@@ -70,6 +70,26 @@ class LogParametersInput:
     )
 
 
+@strawberry.input(description="Data that a run reads.")
+class RunInputInput:
+    source: str = strawberry.field(
+        description="What it is: the id of a dataset version, `trellis://` and such an id, the SHA-256 of a file as it was uploaded or as it is"
+        " processed, or any other name, such as a path; at most 1,000 characters."
+    )
+    digest: str | None = strawberry.field(
+        default=None,
+        description="A digest of the data as its reader computed it, kept as it is; at most 250 characters. A SHA-256 finds a version too.",
+    )
+    name: str | None = strawberry.field(default=None, description="A name to show, at most 500 characters.")
+    context: str | None = strawberry.field(default=None, description="What it is read for, such as `training`; at most 500 characters.")
+
+
+@strawberry.input(description="Data, and the run that reads it.")
+class LogInputsInput:
+    run_id: ID = strawberry.field(description=_RUN)
+    inputs: list[RunInputInput] = strawberry.field(description="1 to 100 inputs; a run has at most 100.")
+
+
 @strawberry.input(description="How a run ended.")
 class FinishRunInput:
     run_id: ID = strawberry.field(description=_RUN)

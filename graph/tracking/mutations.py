@@ -8,7 +8,7 @@ from uuid import UUID
 import strawberry
 
 from db.queries import runs as run_queries
-from db.services.tracking import parameters, points, runs
+from db.services.tracking import inputs, parameters, points, runs
 from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.edges import one
@@ -16,7 +16,7 @@ from graph.core.ids import decode, decode_optional
 from graph.core.permissions import Scope, mutation
 from graph.core.problems import Conflict, InvalidInput, NotFound, WrongState
 from graph.experiments.types import Run
-from graph.tracking.inputs import CreateRunInput, FinishRunInput, LogMetricsInput, LogParametersInput
+from graph.tracking.inputs import CreateRunInput, FinishRunInput, LogInputsInput, LogMetricsInput, LogParametersInput
 
 WRITE = 2  # points of a write that changes a row or two
 BATCH = 5  # points of a batch, which is one statement whatever its size
@@ -43,6 +43,12 @@ class LogParametersPayload:
     run: Run = one(run_queries.by_id, key="run_id", description="The run with all of its hyperparameters.")
 
 
+@strawberry.type(description="The run has the inputs.")
+class LogInputsPayload:
+    run_id: strawberry.Private[UUID]
+    run: Run = one(run_queries.by_id, key="run_id", description="The run with all of its inputs.")
+
+
 @strawberry.type(description="The run has the status.")
 class FinishRunPayload:
     run_id: strawberry.Private[UUID]
@@ -60,6 +66,10 @@ LogMetricsResult = Annotated[
 LogParametersResult = Annotated[
     LogParametersPayload | NotFound | InvalidInput | WrongState,
     strawberry.union("LogParametersResult", description="The possible results of `logParameters`."),
+]
+LogInputsResult = Annotated[
+    LogInputsPayload | NotFound | InvalidInput | WrongState,
+    strawberry.union("LogInputsResult", description="The possible results of `logInputs`."),
 ]
 FinishRunResult = Annotated[
     FinishRunPayload | NotFound | InvalidInput | WrongState,
@@ -121,6 +131,20 @@ class TrackingMutations:
         async with info.context.work() as work:
             run_id = await parameters.log(work, decode("run", input.run_id), input.parameters)
         return LogParametersPayload(run_id=run_id)
+
+    @mutation(
+        scope=Scope.TRACK,
+        metadata=costs(WRITE),
+        description="Say what data an external run reads, all of it or none. What names a version of the run's owner leads from there to the run in the"
+        " lineage; the first one is the run's `datasetVersion`, if it has none. The same again changes nothing.",
+    )
+    async def log_inputs(
+        self, info: Info, input: Annotated[LogInputsInput, strawberry.argument(description="The data.")]
+    ) -> LogInputsResult:
+        named = [inputs.NamedInput(each.source, each.digest, each.name, each.context) for each in input.inputs]
+        async with info.context.work() as work:
+            run_id = await inputs.log(work, decode("run", input.run_id), named)
+        return LogInputsPayload(run_id=run_id)
 
     @mutation(
         scope=Scope.TRACK,

@@ -90,9 +90,9 @@ async def main() -> None:
             rate = await single_rate(url)
             await client.close()
     cpu = (after.user + after.system - before.user - before.system) * 1000 / BATCHES
-    print(f"1,000 points, the unit of work with its commit: median {median(service):.1f} ms, greatest {max(service):.1f} ms (to reach: 15)")
+    print(f"1,000 points, the unit of work with its commit: least {min(service):.1f} ms, median {median(service):.1f} ms (to reach: 15)")
     print(
-        f"1,000 points over HTTP, as the client waits:    median {median(http):.1f} ms, greatest {max(http):.1f} ms; {cpu:.1f} ms of CPU of the API"
+        f"1,000 points over HTTP, as the client waits:    least {min(http):.1f} ms, median {median(http):.1f} ms; {cpu:.1f} ms of CPU of the API"
     )
     print(f"single points over HTTP, {CLIENTS} clients:             {rate:.0f} a second")
 

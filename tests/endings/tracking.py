@@ -55,3 +55,13 @@ async def _of_a_job(world: World) -> str:
     async with world.database.work(SYSTEM) as work:
         await work.run(update(Run).where(Run.id == key_of(run)).values(source=RunSource.JOB))
     return run
+
+
+@endings_of("logInputs")
+async def log_inputs(world: World) -> Endings:
+    run = await create_run(world.ada)
+    inputs = [{"source": "s3://bucket/train.csv", "digest": "abc", "name": "train", "context": "training"}]
+    yield "LogInputsPayload", {"runId": run, "inputs": inputs}
+    yield "NotFound", {"runId": f"run_{UNKNOWN}", "inputs": inputs}
+    yield "InvalidInput", {"runId": run, "inputs": [{"source": f"version_{UNKNOWN}"}]}
+    yield "WrongState", {"runId": await _of_a_job(world), "inputs": inputs}

@@ -31,6 +31,10 @@ INSERT INTO run_parameters (run_id, key, number, text)
 SELECT r.id, l.key, l.number, l.text FROM runs r JOIN users u ON u.id = r.owner_id, trellis_json_leaves(r.hyperparameters) l
 WHERE u.username = :owner ON CONFLICT DO NOTHING;
 
+INSERT INTO run_inputs (run_id, source, name, context, dataset_version_id)
+SELECT r.id, 'version_' || replace(r.dataset_version_id::text, '-', ''), 'data', 'training', r.dataset_version_id
+FROM runs r JOIN users u ON u.id = r.owner_id WHERE u.username = :owner;
+
 INSERT INTO metric_points (run_id, key, step, value, batch)
 SELECT r.id, 'accuracy', s, s / 10.0, 2 FROM runs r JOIN users u ON u.id = r.owner_id, generate_series(0, 9) s WHERE u.username = :owner;
 

@@ -160,6 +160,7 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.createRun": Scope.TRACK,
     "Mutation.logMetrics": Scope.TRACK,
     "Mutation.logParameters": Scope.TRACK,
+    "Mutation.logInputs": Scope.TRACK,
     "Mutation.finishRun": Scope.TRACK,
     "Mutation.createStudy": Scope.RUN,
     "Mutation.pauseStudy": Scope.RUN,

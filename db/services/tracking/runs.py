@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, ColumnElement, Row, and_, case, exists, func, literal, null, select, update
+from sqlalchemy import JSON, ColumnElement, Row, and_, case, exists, func, insert, literal, null, select, update
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
@@ -22,14 +22,14 @@ from db.core.viewer import SYSTEM
 from db.core.work import Database, Notice, Work
 from db.errors import NotFound, WrongState, invalid
 from db.services import experiments, idempotency, tags
-from db.tables import Dataset, DatasetVersion, Experiment, Run
+from db.tables import Dataset, DatasetVersion, Experiment, Run, RunInput
 from db.tables.experiments import RunSource, RunStatus
 
 ABANDONED = "ABANDONED"
 ENDS = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
 BATCH_SIZE = 500
 PARAMETERS_BYTES = 262_144
-_COLUMNS = (Run.id, Run.owner_id, Run.source, Run.status, Run.started_at, Run.completed_at, Run.hyperparameters)
+_COLUMNS = (Run.id, Run.owner_id, Run.source, Run.status, Run.started_at, Run.completed_at, Run.hyperparameters, Run.dataset_version_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,9 @@ async def create(work: Work, new: NewExternalRun) -> UUID:
             annotations=annotations,
         ),
     )
+    if new.dataset_version_id is not None:
+        source = ref("version", new.dataset_version_id)
+        await work.run(insert(RunInput).values(run_id=run_id, source=source, dataset_version_id=new.dataset_version_id))
     if new.tags:
         await tags.put_on_new(work, tags.Thing("run", run_id), owner_id, new.tags)
     after = {"experiment": ref("experiment", experiment_id), "name": name, "source": RunSource.EXTERNAL.name, "tags": sorted(new.tags)}
