@@ -260,6 +260,11 @@ class StateSettings(TrellisSettings):
     maintenance_expire_uploads: Interval = Field(
         default=300.0, description="Seconds between runs that expire uploads that were never completed. 0: never."
     )
+    maintenance_complete_artifacts: Interval = Field(
+        default=10.0,
+        description="Seconds between runs that complete the files of external runs which are large or whose sender said nothing more, and forget those that"
+        " did not arrive. 0: never.",
+    )
     maintenance_expire_exports: Interval = Field(
         default=300.0, description="Seconds between removals of the files of expired exports. 0: never."
     )

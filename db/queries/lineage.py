@@ -181,10 +181,8 @@ RELATIONS = (
         LineageRelation.INPUT_OF,
         VERSION,
         RUN,
-        lambda viewer, id_: _run(viewer).where(Run.id.in_(select(RunInput.run_id).where(RunInput.dataset_version_id == id_))),
-        lambda viewer, id_: _version(viewer).where(
-            DatasetVersion.id.in_(select(RunInput.dataset_version_id).where(RunInput.run_id == id_))
-        ),
+        lambda viewer, id_: _run(viewer).join(RunInput, RunInput.run_id == Run.id).where(RunInput.dataset_version_id == id_),
+        lambda viewer, id_: _version(viewer).join(RunInput, RunInput.dataset_version_id == DatasetVersion.id).where(RunInput.run_id == id_),
     ),
     _Relation(
         LineageRelation.INPUT_OF,

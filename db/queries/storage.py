@@ -15,7 +15,7 @@ from db.core.policy import visible_or_shipped
 from db.core.sql import Rows
 from db.core.viewer import UserTier, Viewer
 from db.settings import state_settings
-from db.tables import Membership, Upload, User
+from db.tables import ArtifactUpload, Membership, Upload, User
 from db.tables.datasets import HOLDING_UPLOAD_STATES
 
 # The states are literals: with parameters, a generic plan cannot use the partial index.
@@ -24,11 +24,14 @@ _HOLDS = Upload.state.in_([literal_column(f"'{state.value}'", Text) for state in
 
 def _pending(account: Any) -> ColumnElement[int]:
     uploaded = select(func.coalesce(func.sum(Upload.size_bytes), 0)).where(Upload.owner_id == account.id, _HOLDS)
-    return cast(uploaded.scalar_subquery(), BigInteger)
+    files = select(func.coalesce(func.sum(ArtifactUpload.size_bytes), 0)).where(
+        ArtifactUpload.owner_id == account.id, ArtifactUpload.state == literal_column("'open'", Text)
+    )
+    return cast(uploaded.scalar_subquery() + files.scalar_subquery(), BigInteger)
 
 
 PENDING = _pending(User)
-"""The announced bytes of a user's uploads that are not ingested, and may be in the store."""
+"""The announced bytes of a user's uploads that are not ingested or completed, and may be in the store."""
 
 
 def _counts_in_maker(account: Any) -> ColumnElement[bool]:

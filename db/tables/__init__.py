@@ -19,7 +19,7 @@ from db.tables.accounts import (
 from db.tables.audit import AuditEvent, AuditSeal
 from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
-from db.tables.experiments import Experiment, MetricPoint, Run, RunInput, RunMetric, RunParameter, StagedPoint
+from db.tables.experiments import ArtifactUpload, Experiment, MetricPoint, Run, RunInput, RunMetric, RunParameter, StagedPoint
 from db.tables.explanations import Explanation
 from db.tables.exports import Export
 from db.tables.items import DatasetItem
@@ -56,6 +56,7 @@ __all__ = [
     "ApiMetric",
     "ApiRequest",
     "Artifact",
+    "ArtifactUpload",
     "AuditEvent",
     "AuditSeal",
     "BackupCode",

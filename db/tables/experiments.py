@@ -181,6 +181,43 @@ class RunParameter(Table, policy=Through("run_id")):
     text: Mapped[str | None]
 
 
+class ArtifactUploadState(StrEnum):
+    """The state of the upload of a file of an external run."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    MISMATCHED = "mismatched"
+    EXPIRED = "expired"
+
+
+class ArtifactUpload(Table, policy=Owned()):
+    """A file of an external run that is announced, and sent by one presigned PUT to `object_key`, which nothing else refers to. `path` is its name.
+
+    `due_at` is when a maintenance task looks at it: first when its URL expires, or at once if that is left to the task.
+    """
+
+    __tablename__ = "artifact_uploads"
+    __table_args__ = (
+        Index("ix_artifact_uploads_due", "due_at", postgresql_where=text("state = 'open'")),
+        Index("ix_artifact_uploads_holding", "owner_id", postgresql_include=["size_bytes"], postgresql_where=text("state = 'open'")),
+        CheckConstraint("size_bytes >= 0", name="size_not_negative"),
+    )
+
+    id: Mapped[UUID] = uuid_primary_key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
+    created_by_id: Mapped[UUID | None] = created_by_column()
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    artifact_id: Mapped[UUID | None] = mapped_column(ForeignKey("artifacts.id", ondelete="SET NULL"), index=True)
+    path: Mapped[str]
+    object_key: Mapped[str] = mapped_column(unique=True)
+    content_type: Mapped[str]
+    size_bytes: Mapped[int] = bigint_column()
+    sha256: Mapped[str | None]
+    state: Mapped[ArtifactUploadState] = enum_column("state", ArtifactUploadState, server_default="open")
+    created_at: Mapped[datetime] = now_column()
+    due_at: Mapped[datetime]
+
+
 class RunInput(Table, policy=Through("run_id")):
     """Data that an external run said it reads, as it named it: `source` and `digest`, '' for none. The version is that of the run's owner that they mean."""
 

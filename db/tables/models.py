@@ -125,7 +125,7 @@ class ModelAliasEvent(Table, policy=Through("model_id")):
 
 
 class Artifact(Table, policy=Owned()):
-    """A file with a role, of a dataset version, a model version, an export or an explanation, or else of the job whose `attempt` wrote it.
+    """A file with a role, of a dataset version, a model version, an export or an explanation, or else of the job whose `attempt` wrote it, or of a run.
 
     Those of a run have a `path` in it. `step` is that of the training that a checkpoint is of.
     """
@@ -134,7 +134,7 @@ class Artifact(Table, policy=Owned()):
     output_kind = "artifact"
     __table_args__ = (
         CheckConstraint("num_nonnulls(dataset_version_id, model_version_id, export_id, explanation_id) <= 1", name="has_one_parent"),
-        CheckConstraint("num_nonnulls(dataset_version_id, model_version_id, job_id) >= 1", name="belongs_to_something"),
+        CheckConstraint("num_nonnulls(dataset_version_id, model_version_id, job_id, run_id) >= 1", name="belongs_to_something"),
         CheckConstraint("run_id IS NULL OR path IS NOT NULL", name="has_a_path_in_its_run"),
         Index("ix_artifacts_run_id_path", "run_id", "path", "id"),
     )

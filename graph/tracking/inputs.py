@@ -8,7 +8,7 @@ import strawberry
 from strawberry import ID
 
 from graph.core.annotations import CHANGED_ANNOTATIONS
-from graph.core.scalars import JSON, MetricValue
+from graph.core.scalars import JSON, BigInt, MetricValue
 from graph.experiments.enums import RunStatus
 
 _RUN = "The run, which is external: made with `createRun`."
@@ -88,6 +88,23 @@ class RunInputInput:
 class LogInputsInput:
     run_id: ID = strawberry.field(description=_RUN)
     inputs: list[RunInputInput] = strawberry.field(description="1 to 100 inputs; a run has at most 100.")
+
+
+@strawberry.input(description="A file that is to be sent to a run.")
+class RequestArtifactUploadInput:
+    run_id: ID = strawberry.field(description=_RUN)
+    path: str = strawberry.field(
+        description="Its place among the files of the run, such as `plots/loss.png`: at most 1,000 characters, relative, without `..`, backslashes and"
+        " control characters. A file at the same path is replaced once this one is complete."
+    )
+    size_bytes: BigInt = strawberry.field(description="Its exact size in bytes, at most 5 GiB.")
+    sha256: str | None = strawberry.field(default=None, description="Its SHA-256 in hexadecimal, which is then verified.")
+    content_type: str | None = strawberry.field(default=None, description="Its media type; `application/octet-stream` if left out.")
+
+
+@strawberry.input(description="The file that has been sent.")
+class CompleteArtifactUploadInput:
+    upload_id: ID = strawberry.field(description="The `uploadId` of `requestArtifactUpload`.")
 
 
 @strawberry.input(description="How a run ended.")

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 import strawberry
+from strawberry import ID
 
+from db.queries import artifacts as artifact_queries
 from db.queries import runs as run_queries
-from db.services.tracking import inputs, parameters, points, runs
+from db.services.tracking import artifacts, inputs, parameters, points, runs
+from db.settings import state_settings
 from graph.core.context import Info
-from graph.core.costs import costs
+from graph.core.costs import COMPUTED, PRESIGN, costs
 from graph.core.edges import one
-from graph.core.ids import decode, decode_optional
+from graph.core.ids import decode, decode_optional, encode
 from graph.core.permissions import Scope, mutation
-from graph.core.problems import Conflict, InvalidInput, NotFound, WrongState
+from graph.core.problems import Conflict, InvalidInput, NotFound, QuotaExceeded, UploadMismatch, WrongState
+from graph.datasets.files import Artifact, HttpHeader
 from graph.experiments.types import Run
-from graph.tracking.inputs import CreateRunInput, FinishRunInput, LogInputsInput, LogMetricsInput, LogParametersInput
+from graph.tracking.inputs import (
+    CompleteArtifactUploadInput,
+    CreateRunInput,
+    FinishRunInput,
+    LogInputsInput,
+    LogMetricsInput,
+    LogParametersInput,
+    RequestArtifactUploadInput,
+)
 
+UPLOAD_PREFIX = "artifactupload"
 WRITE = 2  # points of a write that changes a row or two
 BATCH = 5  # points of a batch, which is one statement whatever its size
 
@@ -49,6 +63,31 @@ class LogInputsPayload:
     run: Run = one(run_queries.by_id, key="run_id", description="The run with all of its inputs.")
 
 
+@strawberry.type(
+    description="Where to send the file: PUT exactly its bytes to `url` with these headers, then call `completeArtifactUpload`."
+)
+class RequestArtifactUploadPayload:
+    upload_id: ID = strawberry.field(description="The id to pass to `completeArtifactUpload`.")
+    url: str = strawberry.field(description="The presigned URL. It is authorized by itself; send no token with it.")
+    headers: list[HttpHeader] = strawberry.field(
+        metadata=costs(entries=1), description="The signed headers; the object store rejects a request without them."
+    )
+    expires_at: datetime = strawberry.field(
+        description="When the URL expires. A file that has arrived by then is completed even if nobody says so; others are forgotten a day later."
+    )
+
+
+@strawberry.type(description="The file has arrived as it was announced.")
+class CompleteArtifactUploadPayload:
+    artifact_id: strawberry.Private[UUID | None]
+    artifact: Artifact | None = one(
+        artifact_queries.by_id,
+        key="artifact_id",
+        description="The file of the run. Null for one of more than 64 MiB, which is read in the background and is among `Run.artifacts` soon, and for one"
+        " that was replaced since.",
+    )
+
+
 @strawberry.type(description="The run has the status.")
 class FinishRunPayload:
     run_id: strawberry.Private[UUID]
@@ -70,6 +109,14 @@ LogParametersResult = Annotated[
 LogInputsResult = Annotated[
     LogInputsPayload | NotFound | InvalidInput | WrongState,
     strawberry.union("LogInputsResult", description="The possible results of `logInputs`."),
+]
+RequestArtifactUploadResult = Annotated[
+    RequestArtifactUploadPayload | NotFound | InvalidInput | WrongState | QuotaExceeded,
+    strawberry.union("RequestArtifactUploadResult", description="The possible results of `requestArtifactUpload`."),
+]
+CompleteArtifactUploadResult = Annotated[
+    CompleteArtifactUploadPayload | NotFound | WrongState | UploadMismatch | QuotaExceeded,
+    strawberry.union("CompleteArtifactUploadResult", description="The possible results of `completeArtifactUpload`."),
 ]
 FinishRunResult = Annotated[
     FinishRunPayload | NotFound | InvalidInput | WrongState,
@@ -145,6 +192,39 @@ class TrackingMutations:
         async with info.context.work() as work:
             run_id = await inputs.log(work, decode("run", input.run_id), named)
         return LogInputsPayload(run_id=run_id)
+
+    @mutation(
+        scope=Scope.TRACK,
+        metadata=costs(PRESIGN),
+        description="Request a presigned URL for a file of an external run, of whatever format. Files are kept and never loaded.",
+    )
+    async def request_artifact_upload(
+        self, info: Info, input: Annotated[RequestArtifactUploadInput, strawberry.argument(description="The file to send.")]
+    ) -> RequestArtifactUploadResult:
+        new = artifacts.NewArtifact(decode("run", input.run_id), input.path, input.size_bytes, input.sha256, input.content_type)
+        async with info.context.work() as work:
+            row = await artifacts.request(work, new)
+        expires = state_settings().upload_expires
+        url, headers = await info.context.objects.presign_put(row.object_key, row.size_bytes, row.content_type, row.sha256, expires)
+        return RequestArtifactUploadPayload(
+            upload_id=ID(encode(UPLOAD_PREFIX, row.id)),
+            url=url,
+            headers=[HttpHeader(name=name, value=value) for name, value in headers.items()],
+            expires_at=row.due_at,
+        )
+
+    @mutation(
+        scope=Scope.TRACK,
+        metadata=costs(COMPUTED),
+        description="Say that a file of an external run has been sent. It is verified, and is then among `Run.artifacts`. Repeated, it returns the same.",
+    )
+    async def complete_artifact_upload(
+        self, info: Info, input: Annotated[CompleteArtifactUploadInput, strawberry.argument(description="The file.")]
+    ) -> CompleteArtifactUploadResult:
+        context = info.context
+        upload_id = decode(UPLOAD_PREFIX, input.upload_id)
+        artifact_id = await artifacts.complete(context.database, context.objects, context.signed_in_viewer, upload_id)
+        return CompleteArtifactUploadPayload(artifact_id=artifact_id)
 
     @mutation(
         scope=Scope.TRACK,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from sqlalchemy import update
 
 from db.core.viewer import SYSTEM
-from db.tables import Run
+from db.tables import ArtifactUpload, Run
 from db.tables.experiments import RunSource
 from tests.endings import UNKNOWN, Endings, World, endings_of, key_of
-from tests.tracking.conftest import create_run
+from tests.tracking.conftest import REQUEST_FILE, create_run, send_file
 
 
 @endings_of("createRun")
@@ -65,3 +67,37 @@ async def log_inputs(world: World) -> Endings:
     yield "NotFound", {"runId": f"run_{UNKNOWN}", "inputs": inputs}
     yield "InvalidInput", {"runId": run, "inputs": [{"source": f"version_{UNKNOWN}"}]}
     yield "WrongState", {"runId": await _of_a_job(world), "inputs": inputs}
+
+
+@endings_of("requestArtifactUpload")
+async def request_file(world: World) -> Endings:
+    file = {"runId": await create_run(world.ada), "path": "plots/loss.png", "sizeBytes": 3, "sha256": "0" * 64, "contentType": "image/png"}
+    yield "RequestArtifactUploadPayload", file
+    yield "NotFound", {**file, "runId": f"run_{UNKNOWN}"}
+    yield "InvalidInput", {**file, "path": "../loss.png"}
+    yield "WrongState", {**file, "runId": await _of_a_job(world)}
+    world.set_quota(1)
+    yield "QuotaExceeded", file
+    world.set_quota(None)
+
+
+@endings_of("completeArtifactUpload")
+async def complete_file(world: World) -> Endings:
+    run = await create_run(world.ada)
+    yield "CompleteArtifactUploadPayload", {"uploadId": await send_file(world.ada, run, "a.txt", b"abc")}
+    yield "NotFound", {"uploadId": f"artifactupload_{UNKNOWN}"}
+    unsent = await world.ada.one(REQUEST_FILE, input={"runId": run, "path": "b.txt", "sizeBytes": 3})
+    yield "WrongState", {"uploadId": unsent["uploadId"]}
+    other = hashlib.sha256(b"other").hexdigest()
+    yield "UploadMismatch", {"uploadId": await _as_if_announced(world, await send_file(world.ada, run, "c.txt", b"abc"), other)}
+    late = await send_file(world.ada, run, "d.txt", b"abcd")
+    world.set_quota(1)
+    yield "QuotaExceeded", {"uploadId": late}
+    world.set_quota(None)
+
+
+async def _as_if_announced(world: World, upload: str, sha256: str) -> str:
+    """The upload, as if another file had been announced: the store itself may refuse one that is not."""
+    async with world.database.work(SYSTEM) as work:
+        await work.run(update(ArtifactUpload).where(ArtifactUpload.id == key_of(upload)).values(sha256=sha256))
+    return upload

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from db.tables import Experiment, Run
+from db.tables import ArtifactUpload, Experiment, Run
 from tests.factories import Example, Factory, Row
 
 _ROWS = """
@@ -72,6 +72,10 @@ SELECT r.id, r.experiment_id, 'accuracy', CASE r.status WHEN 'failed' THEN 'NaN'
 FROM runs r JOIN experiments e ON e.id = r.experiment_id JOIN users u ON u.id = r.owner_id
 WHERE u.username = :owner AND e.name = 'Every state' AND r.status IN ('running', 'failed');
 
+INSERT INTO artifact_uploads (owner_id, run_id, path, object_key, content_type, size_bytes, due_at)
+SELECT r.owner_id, r.id, 'plots/loss.png', 'test/file/' || r.id, 'image/png', 1, now() + interval '1 day'
+FROM runs r JOIN users u ON u.id = r.owner_id WHERE u.username = :owner AND r.source = 'external';
+
 UPDATE experiments e SET last_number = (SELECT count(*) FROM runs r WHERE r.experiment_id = e.id)
 FROM users u WHERE u.id = e.owner_id AND u.username = :owner AND e.name = 'Every state';
 """
@@ -116,7 +120,7 @@ def _annotations(condition: dict[str, Any], fits: Callable[[Row], bool]) -> Exam
 
 
 FACTORY = Factory(
-    ids={"experiment": Experiment, "run": Run},
+    ids={"experiment": Experiment, "run": Run, "artifactupload": ArtifactUpload},
     after=("jobs",),
     rows=_ROWS,
     states=_STATES,

@@ -162,6 +162,8 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.logParameters": Scope.TRACK,
     "Mutation.logInputs": Scope.TRACK,
     "Mutation.finishRun": Scope.TRACK,
+    "Mutation.requestArtifactUpload": Scope.TRACK,
+    "Mutation.completeArtifactUpload": Scope.TRACK,
     "Mutation.createStudy": Scope.RUN,
     "Mutation.pauseStudy": Scope.RUN,
     "Mutation.resumeStudy": Scope.RUN,

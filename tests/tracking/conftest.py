@@ -33,3 +33,20 @@ async def log(client: Client, run: str, *points: tuple[str, int, Any, str | None
 
 async def finish(client: Client, run: str, status: str = "COMPLETED", at: str | None = None) -> dict[str, Any]:
     return await client.one(FINISH, run=run, status=status, at=at)
+
+
+REQUEST_FILE = """mutation($input: RequestArtifactUploadInput!) { requestArtifactUpload(input: $input) { __typename
+    ... on RequestArtifactUploadPayload { uploadId url headers { name value } } ... on InvalidInput { issues { path } } ... on Problem { message } } }"""
+COMPLETE_FILE = """mutation($id: ID!) { completeArtifactUpload(input: {uploadId: $id}) { __typename
+    ... on CompleteArtifactUploadPayload { artifact { id path role filename sizeBytes sha256 contentType downloadUrl } } ... on Problem { message } } }"""
+
+
+async def send_file(client: Client, run: str, path: str, content: bytes, **fields: Any) -> str:
+    """Request an upload and send the file; return the id of the upload."""
+    requested = await client.one(REQUEST_FILE, input={"runId": run, "path": path, "sizeBytes": len(content), **fields})
+    assert requested["__typename"] == "RequestArtifactUploadPayload", requested
+    sent = await client.store.put(
+        requested["url"], content=content, headers={entry["name"]: entry["value"] for entry in requested["headers"]}
+    )
+    assert sent.status_code == 200, sent.text
+    return requested["uploadId"]

@@ -380,7 +380,7 @@ async def test_what_no_row_refers_to_is_collected_once_it_is_old_and_nothing_els
 def test_every_column_that_holds_an_objects_key_is_known_to_the_collector() -> None:
     """The collector must check every table that refers to objects, new ones too."""
     holders = {table.name for table in Table.metadata.sorted_tables for column in table.columns if column.name.endswith("object_key")}
-    assert holders == {"stored_objects", "uploads", "job_checkpoints"}
+    assert holders == {"stored_objects", "uploads", "artifact_uploads", "job_checkpoints"}
 
 
 async def test_stored_objects_that_nothing_refers_to_go_with_their_bytes(context: maintenance.MaintenanceContext, ada: Client) -> None:

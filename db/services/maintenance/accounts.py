@@ -28,6 +28,7 @@ from db.services.maintenance.objects import PREFIXES
 from db.services.maintenance.rows import BATCH_SIZE, delete_in_batches
 from db.tables import (
     Artifact,
+    ArtifactUpload,
     CreditTransaction,
     Dataset,
     DatasetItem,
@@ -168,6 +169,7 @@ def _parts(user_id: UUID) -> Iterator[tuple[Any, ColumnElement[bool]]]:
     jobs, runs, models, studies = (_ids(table, user_id) for table in (Job, Run, Model, Study))
     yield Tagging, Tagging.tag_id.in_(_ids(Tag, user_id))
     yield Tag, Tag.owner_id == user_id
+    yield ArtifactUpload, ArtifactUpload.owner_id == user_id
     yield JobOutput, JobOutput.job_id.in_(jobs)
     yield Artifact, Artifact.owner_id == user_id
     yield Export, Export.owner_id == user_id

@@ -14,13 +14,14 @@ from db.core.work import Database
 from db.queries import scheduling
 from db.services.maintenance.context import MaintenanceContext
 from db.services.maintenance.counters import REFERENCES
-from db.tables import Job, JobCheckpoint, StoredObject, Upload, User
+from db.tables import ArtifactUpload, Job, JobCheckpoint, StoredObject, Upload, User
 from db.tables.datasets import HOLDING_UPLOAD_STATES
+from db.tables.experiments import ArtifactUploadState
 from db.tables.jobstates import ACTIVE
 
 BATCH_SIZE = 200
 CLOCK_SKEW = timedelta(minutes=1)  # by which the clock of the store may be ahead
-PREFIXES = ("uploads/", "datasets/", "models/", "jobs/", "exports/")
+PREFIXES = ("uploads/", "datasets/", "models/", "jobs/", "exports/", "runs/")
 
 
 async def remove_unreferenced(context: MaintenanceContext) -> int:
@@ -108,7 +109,8 @@ def _unreferenced() -> Select[str]:
     upload = select(Upload.id).where(Upload.object_key == key, Upload.state.in_(HOLDING_UPLOAD_STATES))
     stored = select(StoredObject.id).where(StoredObject.object_key == key)
     checkpoint = select(JobCheckpoint.job_id).where(JobCheckpoint.object_key == key)
-    return select(key).where(~stored.exists(), ~checkpoint.exists(), ~upload.exists())
+    file = select(ArtifactUpload.id).where(ArtifactUpload.object_key == key, ArtifactUpload.state == ArtifactUploadState.OPEN)
+    return select(key).where(~stored.exists(), ~checkpoint.exists(), ~upload.exists(), ~file.exists())
 
 
 _UNREFERENCED = _unreferenced()

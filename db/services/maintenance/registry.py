@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from db.services.maintenance import (
     accounts,
+    artifacts,
     audit,
     counters,
     credits,
@@ -50,6 +51,7 @@ MAINTENANCE_TASKS: dict[str, MaintenanceTask] = {
         MaintenanceTask("abandon_runs", runs.abandon_runs, lambda settings: settings.maintenance_abandon_runs),
         MaintenanceTask("run_import_schedules", schedules.run_import_schedules, lambda settings: settings.maintenance_run_import_schedules),
         MaintenanceTask("expire_uploads", uploads.expire_uploads, lambda settings: settings.maintenance_expire_uploads),
+        MaintenanceTask("complete_artifacts", artifacts.complete_artifacts, lambda settings: settings.maintenance_complete_artifacts),
         MaintenanceTask("expire_exports", exports.expire_exports, lambda settings: settings.maintenance_expire_exports),
         MaintenanceTask("reconcile_counters", counters.reconcile_counters, lambda settings: settings.maintenance_reconcile_counters),
         MaintenanceTask("reconcile_credits", credits.reconcile_credits, lambda settings: settings.maintenance_reconcile_credits),

@@ -11,8 +11,8 @@ from sqlalchemy.dialects import postgresql
 
 from db.migrations.enums import change_enum
 
-revision = "0060"
-down_revision = "0059"
+revision = "0065"
+down_revision = "0064"
 branch_labels = None
 depends_on = None
 
