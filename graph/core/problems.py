@@ -206,20 +206,20 @@ async def result_or_problem(result: Awaitable[Any], possible: Collection[type[An
         problem = next((_PROBLEMS[type_] for type_ in type(error).__mro__ if _PROBLEMS.get(type_) in possible), None)
         if problem is None:
             raise
-        sent_ids = _texts(arguments) if problem is NotFound else ()
+        sent_ids = sent_texts(arguments) if problem is NotFound else ()
         return cast("Any", problem).of(error, *sent_ids)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def sent_texts(value: Any) -> Iterator[str]:
     """The texts in arguments, ids among them."""
     if isinstance(value, str):
         yield value
     elif is_dataclass(value):
         for field in fields(value):
-            yield from _texts(getattr(value, field.name))
+            yield from sent_texts(getattr(value, field.name))
     elif isinstance(value, Mapping):
         for inner in cast("Mapping[str, Any]", value).values():
-            yield from _texts(inner)
+            yield from sent_texts(inner)
     elif isinstance(value, list | tuple):
         for inner in cast("list[Any]", value):
-            yield from _texts(inner)
+            yield from sent_texts(inner)

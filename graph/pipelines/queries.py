@@ -7,7 +7,7 @@ from typing import Annotated
 import strawberry
 from strawberry import ID
 
-from db.errors import Unsupported, WrongState
+from db.errors import NotFound, Unsupported, WrongState
 from db.queries import pipelines
 from db.services import pipelines as pipeline_services
 from db.services.ml_tasks import TASKS
@@ -18,6 +18,8 @@ from graph.core.errors import BadUserInput
 from graph.core.ids import lookup_key
 from graph.core.paging import Connection
 from graph.core.permissions import Scope, query
+from graph.core.problems import NotFound as NotFoundProblem
+from graph.core.problems import sent_texts
 from graph.datasets.enums import Modality
 from graph.pipelines.comparison import SnapshotComparison, compare
 from graph.pipelines.inputs import PipelineFilter, PipelineOrder, RunPipelineInput
@@ -77,6 +79,8 @@ class PipelineQueries:
         try:
             async with info.context.work() as work:
                 found = await pipeline_services.estimate_cost(work, input.to_request())
+        except NotFound as error:  # with the id as it was sent, as the problem of `runPipeline` has it
+            raise NotFound(NotFoundProblem.of(error, *sent_texts(input)).id) from None
         except (WrongState, Unsupported) as error:
             raise BadUserInput(str(error)) from None
         is_affordable = found.available >= found.credits
