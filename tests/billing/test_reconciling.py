@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
-from db.services import jobs, maintenance
+from db.services import credits, jobs, maintenance
 from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 from tests.billing.conftest import BillingDriver
@@ -21,6 +21,9 @@ from tests.workers.worker_harness import run_maintenance
 
 CREDIT_INVARIANTS = {name: query for name, query in INVARIANTS.items() if name.startswith("4")}
 ENDS, SUMS = sorted(CREDIT_INVARIANTS)  # "a hold ends once", "the ledger adds up"
+
+OVERPAID_REFUND = """INSERT INTO credit_transactions (owner_id, sequence, kind, amount, balance_after, held_after, job_id)
+    SELECT owner_id, 90, 'refund', 2, 9, 1, id FROM jobs WHERE status = 'completed'"""
 
 # Statements that a database superuser could run, what the maintenance task then reports, and which invariants are violated.
 TAMPERING = [
@@ -33,6 +36,7 @@ TAMPERING = [
     ("DELETE FROM credit_transactions WHERE kind = 'release'", ["user", "job"], [ENDS, SUMS]),
     ("DELETE FROM credit_transactions WHERE kind = 'hold' AND job_id IN (SELECT id FROM jobs WHERE status = 'pending')", ["user", "job"], [ENDS, SUMS]),
     ("UPDATE credit_transactions SET kind = 'consumption', amount = 0 WHERE kind = 'release'", ["user", "job"], [ENDS, SUMS]),
+    (OVERPAID_REFUND, ["user", "job"], [SUMS]),
     ("UPDATE jobs SET credit_cost = 2 WHERE status = 'completed'", ["job"], [ENDS]),
     ("UPDATE jobs SET status = 'cancelled', completed_at = now() WHERE status = 'pending'", ["job"], [ENDS]),
     ("UPDATE jobs SET owner_id = (SELECT id FROM users WHERE username = 'bob') WHERE status = 'pending'", ["job"], [ENDS]),
@@ -70,6 +74,11 @@ async def violated_invariants(database: Database) -> list[str]:
 
 async def test_a_ledger_that_adds_up_is_not_reported(owner_with_jobs: UUID, settings: StateSettings, database: Database) -> None:
     assert await reconcile(settings, database) == (maintenance.MaintenanceResult("reconcile_credits", 0), [])
+    async with database.work(SYSTEM) as work:
+        completed = await work.scalar(text("SELECT id FROM jobs WHERE status = 'completed'"))
+        await credits.refund_job(work, completed, "It was slow.")
+    assert await reconcile(settings, database) == (maintenance.MaintenanceResult("reconcile_credits", 0), [])
+    assert await violated_invariants(database) == []
 
 
 @pytest.mark.parametrize(("statement", "complaints", "noticed"), TAMPERING, ids=[each[0][:60] for each in TAMPERING])

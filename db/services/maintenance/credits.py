@@ -28,14 +28,16 @@ _UNBALANCED_ACCOUNTS = text("""
         OR NOT coalesce(l.whole, true)
     ORDER BY u.id""")
 
-# Of every job with a cost: one hold, and one charge or release once it has ended.
+# Of every job with a cost: one hold, one charge or release once it has ended, and no refund of more than was charged.
 _UNBALANCED_JOBS = text("""
-    SELECT j.id, j.owner_id, j.status, j.credit_cost, coalesce(sum(t.held), 0) AS held, -coalesce(sum(t.amount), 0) AS taken
+    SELECT j.id, j.owner_id, j.status, j.credit_cost, coalesce(sum(t.held), 0) AS held,
+        -coalesce(sum(t.amount) FILTER (WHERE t.kind <> 'refund'), 0) AS taken, coalesce(sum(t.amount) FILTER (WHERE t.kind = 'refund'), 0) AS refunded
     FROM jobs j LEFT JOIN credit_transactions t ON t.job_id = j.id AND t.owner_id = coalesce(j.payer_id, j.owner_id)
-        AND t.kind IN ('hold', 'consumption', 'release')
+        AND t.kind IN ('hold', 'consumption', 'release', 'refund')
     WHERE j.credit_cost > 0
     GROUP BY j.id HAVING coalesce(sum(t.held), 0) <> CASE WHEN j.status IN ('completed', 'failed', 'cancelled') THEN 0 ELSE j.credit_cost END
-        OR -coalesce(sum(t.amount), 0) <> CASE WHEN j.status IN ('failed', 'cancelled') THEN 0 ELSE j.credit_cost END
+        OR -coalesce(sum(t.amount) FILTER (WHERE t.kind <> 'refund'), 0) <> CASE WHEN j.status IN ('failed', 'cancelled') THEN 0 ELSE j.credit_cost END
+        OR sum(t.amount) FILTER (WHERE t.kind = 'refund') > CASE j.status WHEN 'completed' THEN j.credit_cost ELSE 0 END
     ORDER BY j.id""")
 
 
@@ -55,6 +57,12 @@ async def reconcile_credits(context: MaintenanceContext) -> int:
             lines_add_up=row.whole,
         )
     for row in jobs:
-        details = {"status": row.status, "cost": row.credit_cost, "held": int(row.held), "taken": int(row.taken)}
+        details = {
+            "status": row.status,
+            "cost": row.credit_cost,
+            "held": int(row.held),
+            "taken": int(row.taken),
+            "refunded": int(row.refunded),
+        }
         log.error("job_credits_mismatched", job=str(row.id), user=str(row.owner_id), **details)
     return len(users) + len(jobs)
