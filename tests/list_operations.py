@@ -73,6 +73,7 @@ VALUES: Mapping[str, Sequence[Any]] = {
     "ItemFilter.features": ([{"key": "rms", "lte": 0.5}], [{"key": "width"}], [{"key": "rms", "gte": 0.1}, {"key": "peak", "gte": 0.99}]),
     "StudyFilter.status": (["COMPLETED"], ["PAUSED"], ["PAUSED", "FAILED"]),
     "TrialFilter.status": (["COMPLETED"], ["PRUNED"], ["PRUNED", "FAILED"]),
+    "RunFilter.source": (["JOB"], ["EXTERNAL"], ["JOB", "EXTERNAL"]),
     "RunFilter.status": (["COMPLETED"], ["RUNNING"], ["CANCELLED"], ["RUNNING", "FAILED"]),
     "RunFilter.metrics": (
         [{"key": "loss", "lte": 0.5}],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Row, Subquery, Uuid, bindparam, case, func, select
+from sqlalchemy import BigInteger, Row, Subquery, Uuid, bindparam, case, func, select
 
 from db.core.batch import rows_by_key, rows_by_parent
 from db.core.criteria import Filters, Orders
@@ -169,11 +169,21 @@ class Duration:
     median_seconds: float | None
 
 
-async def duration_of_trainings(database: Database, viewer: Viewer, pipeline_id: UUID) -> Duration:
-    """How long the newest trainings took of a pipeline that the viewer may see."""
-    conditions: list[ColumnElement[bool]] = [Job.pipeline_id == pipeline_id, Job.kind == JobKind.TRAIN, Job.status == JobStatus.COMPLETED]
-    newest = select(func.extract("epoch", Job.completed_at - Job.started_at).label("seconds")).where(visible(Job, viewer), *conditions)
+def _duration_of_trainings(viewer: Viewer) -> Rows:
+    of_pipeline = Job.pipeline_id == bindparam("pipeline_id", type_=Uuid)
+    is_training = (Job.kind == JobKind.TRAIN) & (Job.status == JobStatus.COMPLETED)
+    newest = select(func.extract("epoch", Job.completed_at - Job.started_at).label("seconds")).where(
+        visible(Job, viewer), of_pipeline, is_training
+    )
     examples = newest.order_by(Job.created_at.desc(), Job.id.desc()).limit(_EXAMPLES).subquery("examples")
     median = func.percentile_cont(0.5).within_group(examples.c.seconds).label("median")
-    (row,) = await database.rows(select(func.count().label("jobs"), median).select_from(examples))
+    return select(func.count().label("jobs"), median).select_from(examples)
+
+
+_DURATION_OF_TRAININGS = PreparedRows(_duration_of_trainings, "pipeline_id")
+
+
+async def duration_of_trainings(database: Database, viewer: Viewer, pipeline_id: UUID) -> Duration:
+    """How long the newest trainings took of a pipeline that the viewer may see."""
+    (row,) = await _DURATION_OF_TRAININGS(database, viewer, pipeline_id=pipeline_id)
     return Duration(row.jobs, None if row.median is None else float(row.median))

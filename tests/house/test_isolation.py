@@ -256,6 +256,7 @@ async def _own_ids(bob: Client, database: Database) -> OwnIds:
     training = ("train", "train_random_forest", {"target": "label"})
     own["datasetVersionId"] = await bob.ingest("his", CSV, targetColumn="label", problemType="CLASSIFICATION")
     own["copyPipeline.id"] = own["pipelineId"] = (await bob.create_pipeline("his", ("data", "dataset", {}), training))["pipeline"]["id"]
+    own["compareRows.from"] = own["compareRows.to"] = own["datasetVersionId"]
     own["moveRuns.ids"] = own["runId"]
     return own
 
