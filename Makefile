@@ -21,6 +21,7 @@ MADE := $(VENV)/.made
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 CONSOLE := $(VENV)/.console
+MLFLOW_CLIENT := $(VENV)/mlflow-3/.installed
 NODE_PARTS := tests/conformance/node_modules/.installed tests/clients/node_modules/.installed
 
 .PHONY: help
@@ -40,7 +41,7 @@ test: dev lint ## Run lint, types, the layers between packages and the tests, wi
 	@$(call run_tests,)
 
 .PHONY: test-all
-test-all: dev lint ## Run the same with the exhaustive tests, as a nightly CI would (about twice as long)
+test-all: dev lint $(VENV)/mlflow-2/.installed ## Run the same with the exhaustive tests, as a nightly CI would (about twice as long)
 	@$(call run_tests,-m "")
 
 .PHONY: test-costs
@@ -60,7 +61,7 @@ TEST_PROCESSES ?= 4
 
 .PHONY: dev
 dev: $(INSTALLED_DEV) ## Install and build what the tests need
-	@$(MAKE) --jobs 3 --output-sync=target $(CONSOLE) $(NODE_PARTS)
+	@$(MAKE) --jobs 3 --output-sync=target $(CONSOLE) $(NODE_PARTS) $(MLFLOW_CLIENT)
 
 .PHONY: conformance
 conformance: $(INSTALLED_DEV) $(NODE_PARTS) ## Run the audits of GraphQL over HTTP and print each result (included in the tests)
@@ -128,6 +129,13 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 tests/%/node_modules/.installed: tests/%/package-lock.json | $(INSTALLED_DEV)
 	@echo "== Installing the Node packages of tests/$*"
 	@$(BIN)/python -m tests.clients.node tests/$*
+	@touch $@
+
+# Beside our packages, of which these clients use NumPy and pandas, and not among them: their own pins differ from ours.
+$(VENV)/mlflow-%/.installed: tests/mlflow_clients/client-%.lock | $(INSTALLED_DEV)
+	@echo "== Installing MLflow's client $*"
+	@rm -rf $(@D)
+	@$(PIP) install --no-compile --no-deps --require-hashes --requirement $< --target $(@D)
 	@touch $@
 
 .PHONY: clean

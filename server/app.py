@@ -45,6 +45,7 @@ from server import console, health, items, s3_events, sign_in_cookie
 from server.api_usage import ApiUsage
 from server.graphql import COST_HEADER, PLAN_HEADER, REQUEST_ID_HEADER, GraphQLView
 from server.metrics import measure_process
+from server.mlflow.routes import routes as mlflow_routes
 from server.oauth.providers import Providers
 from server.oauth.routes import routes as oauth_routes
 from server.observability import ObservabilityMiddleware, record_rejection
@@ -140,6 +141,7 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             s3_events.route(settings, state),
             items.route(state),
             *oauth_routes(state),
+            *mlflow_routes(state),
             *health.routes(settings),
             *console.routes(has_pages=settings.graphiql),
         ],

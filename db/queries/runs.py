@@ -129,7 +129,14 @@ def _annotated(condition: AllOf | OneOf) -> Iterator[ColumnElement[bool]]:
         yield item.condition(Run.annotations)
 
 
-FILTERS = Filters(Run, metrics=_all_conditions, parameters=_all_conditions, annotations=_annotated, tags=has_tags(Tagging.run_id, Run.id))
+FILTERS = Filters(
+    Run,
+    metrics=_all_conditions,
+    parameters=_all_conditions,
+    conditions=_all_conditions,
+    annotations=_annotated,
+    tags=has_tags(Tagging.run_id, Run.id),
+)
 
 
 _COLUMNS = (

@@ -1,0 +1,92 @@
+"""Values between MLflow's protocol, where parameters are texts and times milliseconds, and the rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from db.tables.experiments import RunStatus
+from server.mlflow.errors import invalid
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_MILLISECONDS = 253_402_300_799_000  # the end of the year 9999
+
+TO_STATUS: Mapping[str, RunStatus] = {
+    "RUNNING": RunStatus.RUNNING,
+    "SCHEDULED": RunStatus.PENDING,
+    "FINISHED": RunStatus.COMPLETED,
+    "FAILED": RunStatus.FAILED,
+    "KILLED": RunStatus.CANCELLED,
+}
+FROM_STATUS: Mapping[RunStatus, str] = {status: name for name, status in TO_STATUS.items()}
+
+
+def stored(text: str) -> Any:
+    """A parameter's value as it is kept: a number where that has exactly this text, so that lists sort and filter by it, else the text."""
+    try:
+        number = int(text)
+        if str(number) == text and -(2**63) <= number < 2**63:
+            return number
+    except ValueError:
+        pass
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    return value if math.isfinite(value) and repr(value) == text else text
+
+
+def shown(value: Any) -> str:
+    """A parameter's text: that of a number as Python writes it, a text as it is, else JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return repr(value)
+    return orjson.dumps(value).decode()
+
+
+def flattened(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Names and texts of all parameters; names of nested ones have dots."""
+    for name, value in document.items():
+        if isinstance(value, dict) and value:
+            yield from flattened(value, f"{prefix}{name}.")  # pyright: ignore[reportUnknownArgumentType] - JSON
+        else:
+            yield f"{prefix}{name}", shown(value)
+
+
+def milliseconds(moment: datetime | None) -> int | None:
+    """Since 1970."""
+    return None if moment is None else (moment - _EPOCH) // _MILLISECOND
+
+
+def moment(value: int | None, name: str) -> datetime | None:
+    """The time so many milliseconds after 1970. Raises `MlflowError` for one that is negative, or after the year 9999."""
+    if value is None:
+        return None
+    if not 0 <= value <= MAX_MILLISECONDS:
+        raise invalid(f"Invalid value {value} for parameter '{name}' supplied: it is no time in milliseconds since 1970.")
+    return _EPOCH + value * _MILLISECOND
+
+
+_MILLISECOND = datetime(1970, 1, 1, microsecond=1_000, tzinfo=UTC) - _EPOCH
+
+
+def metric_value(value: Any) -> float:
+    """A number, or the texts `NaN`, `Infinity` and `-Infinity`, which JSON has no numbers for."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise invalid(f"Invalid value {value!r} for parameter 'value' supplied: it is no number.")
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        raise invalid(f"Invalid value {value!r} for parameter 'value' supplied: it is no number.") from None
+
+
+def json_number(value: float | None) -> float | str:
+    """A number, or the text that stands for one that JSON cannot write."""
+    if value is None or math.isnan(value):
+        return "NaN"
+    return value if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
