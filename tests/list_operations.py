@@ -73,6 +73,7 @@ VALUES: Mapping[str, Sequence[Any]] = {
     "ItemFilter.features": ([{"key": "rms", "lte": 0.5}], [{"key": "width"}], [{"key": "rms", "gte": 0.1}, {"key": "peak", "gte": 0.99}]),
     "StudyFilter.status": (["COMPLETED"], ["PAUSED"], ["PAUSED", "FAILED"]),
     "TrialFilter.status": (["COMPLETED"], ["PRUNED"], ["PRUNED", "FAILED"]),
+    "CreditTransactionFilter.type": (["CONSUMPTION"], ["ADJUSTMENT"], ["HOLD", "RELEASE"]),
     "RunFilter.source": (["JOB"], ["EXTERNAL"], ["JOB", "EXTERNAL"]),
     "RunFilter.status": (["COMPLETED"], ["RUNNING"], ["CANCELLED"], ["RUNNING", "FAILED"]),
     "RunFilter.metrics": (
@@ -99,6 +100,7 @@ VALUES: Mapping[str, Sequence[Any]] = {
 }
 BY_TYPE: Mapping[str, Sequence[Any]] = {"StringFilter": NAMES, "DateTimeFilter": TIMES}
 OBJECTS: Mapping[str, str] = {
+    "parentRun": "run",
     "owner": "user",
     "datasetVersion": "version",
     "actor": "user",

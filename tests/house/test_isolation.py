@@ -288,7 +288,8 @@ async def test_a_foreign_id_answers_exactly_as_one_that_was_never_made(
     # Check that the comparison can detect a difference: at every place, the owner and the admin get another response for some id than for
     # an unused one.
     for client in (ada, admin):
-        for place in (place for place in PLACES if place.operation == "query"):
+        # Of an estimate other ids than the tried one are Bob's, and together they are refused first; the factories' entries are of no job.
+        for place in (place for place in PLACES if place.operation == "query" and place.root not in {"estimateCost", "creditTransactions"}):
             for target in _probed(0, place, ada_ids, 1):
                 if not await _is_indistinguishable(client, place, target, bob_ids):
                     break

@@ -1,4 +1,5 @@
 """Print as JSON what MLflow's own parser makes of the filters that are given: [type, key, comparator, value] of each clause."""
+# pyright: reportMissingImports=false, reportMissingParameterType=false
 
 import json
 import sys

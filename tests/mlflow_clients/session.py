@@ -1,4 +1,5 @@
 """A session of runs with an unmodified client; prints what it read back, as JSON."""
+# pyright: reportMissingImports=false, reportMissingParameterType=false
 
 import json
 import math
