@@ -65,7 +65,8 @@ def test_a_training_ends_at_the_rung_where_it_is_not_good_enough(tmp_path: Path,
         {"rung": 0, "step": 1, "value": curve[1][1]},
         {"rung": 1, "step": 3, "value": curve[3][1]},
     ]
-    assert result == {"kind": "pruned", "pruning": {**asked[1], "rank": 2, "of": 3}}
+    assert {**result, "network": None} == {"kind": "pruned", "network": None, "pruning": {**asked[1], "rank": 2, "of": 3}}
+    assert (result["network"] is not None) is (step[0] == "train_mlp")
     assert report.nodes[-2:] == [(step[0], "completed"), ("cross_validate", "skipped")]
     assert "is number 2 of 3 trials there." in report.outputs[step[0]]["note"]
     assert report.checkpoints == []
