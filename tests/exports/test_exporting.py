@@ -368,10 +368,12 @@ async def test_an_option_that_is_none_is_told_with_its_path(ada: Client, worker:
 async def test_the_export_of_the_readme_runs(ada: Client, worker: object) -> None:
     version = await ada.ingest("iris", Path("docs/iris.csv"))
     section = Path("README.md").read_text(encoding="utf-8").partition("## Exports\n")[2].partition("\n## ")[0]
-    create, read = re.findall(r"```graphql\n(.+?)```", section, re.DOTALL)
+    create, read, export_list = re.findall(r"```graphql\n(.+?)```", section, re.DOTALL)
     created = await ada.one(create, version=version)
     assert (await ada.wait(created["job"]["id"]))["status"] == "COMPLETED"
     (data, description) = (await ada.one(read, export=created["export"]["id"]))["files"]
+    listed = await ada.one(export_list)
+    assert (await ada.wait(listed["job"]["id"]))["status"] == "COMPLETED"
     assert (data["filename"], description["filename"]) == ("iris-v1.csv", "croissant.json")
     assert (await ada.download(data)).decode().splitlines()[0] == Path("docs/iris.csv").read_text(encoding="utf-8").splitlines()[0].replace(
         ",", ";"

@@ -20,7 +20,7 @@ from graphql import (
 )
 from hypothesis import strategies as st
 
-CLIENT_ERRORS = {"BAD_USER_INPUT", "FORBIDDEN", "GRAPHQL_VALIDATION_FAILED"}
+CLIENT_ERRORS = {"BAD_USER_INPUT", "FORBIDDEN", "GRAPHQL_VALIDATION_FAILED", "NOT_FOUND"}
 
 IDS = os.environ["TRELLIS_FUZZ_IDS"].split(",")
 
