@@ -32,6 +32,7 @@ DOMAINS = (
     "explanations",
     "search",
     "studies",
+    "deletions",
     "saved_searches",
     "audit",
     "usage",

@@ -219,7 +219,7 @@ async def add_of_pipeline(work: Work, job: Row[Any], made: Sequence[PipelineExpo
     return duplicate_keys
 
 
-async def remove(work: Work, export_id: UUID) -> UUID:
+async def remove(work: Work, export_id: UUID, action: str = "delete_export") -> UUID:
     """Delete an export and its files. Raises `NotFound`, or `WrongState` while its job has not ended."""
     work.viewer.require_write()
     export = await work.first(select(Export).where(Export.id == export_id, visible(Export, work.viewer)).with_for_update())
@@ -231,5 +231,5 @@ async def remove(work: Work, export_id: UUID) -> UUID:
         raise WrongState(status.name, "The export is not finished. Wait for its job or cancel that, then delete the export.")
     await work.run(delete(Export).where(Export.id == export_id))  # with it its artifacts, and their references to the objects
     before = {"format": export.format, "options": export.options, "job": ref("job", export.job_id)}
-    work.record("delete_export", "export", export_id, export.owner_id, before)
+    work.record(action, "export", export_id, export.owner_id, before)
     return export_id
