@@ -123,6 +123,7 @@ describe(
     JOBS="Jobs that use it have not ended: wait for them or cancel them.",
     STUDIES="Studies that use it have not ended, or it is one: cancel them.",
     PRODUCTION="A model version with the alias `production` is a part of it, or was trained on it: remove the alias.",
+    ALIASES="Aliases point to the model version: remove them, or point them elsewhere.",
 )
 BlockReason = errors.BlockReason
 

@@ -104,4 +104,5 @@ async def _delete_one(database: Database, viewer: Viewer, prefix: str, key: UUID
 
 
 def _live(deletable: Deletable, viewer: Viewer, key: UUID) -> Any:
-    return deletable.rows(viewer).where(deletable.table.id == key, deletable.deleted_at.is_(None))
+    rows = deletable.rows(viewer).where(deletable.table.id == key, deletable.deleted_at.is_(None))
+    return rows if deletable.parent is None else rows.where(deletable.parent.table.deleted_at.is_(None))
