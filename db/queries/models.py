@@ -176,13 +176,14 @@ def alias_events(viewer: Viewer) -> Rows:
     ).where(visible(ModelAliasEvent, viewer))
 
 
-def _live_alias_events(viewer: Viewer) -> Rows:
+def live_alias_events(viewer: Viewer) -> Rows:
+    """Those of models that are not deleted."""
     return alias_events(viewer).join(Model, Model.id == ModelAliasEvent.model_id).where(Model.deleted_at.is_(None))
 
 
 _LATEST_CHANGE = Sort("set_at", ModelAliasEvent.set_at, ModelAliasEvent.id)
 
-live_alias_event_by_id = rows_by_key(_live_alias_events, ModelAliasEvent.id)
+live_alias_event_by_id = rows_by_key(live_alias_events, ModelAliasEvent.id)
 alias_history = Listing(alias_events, lambda _: _LATEST_CHANGE, parent=ModelAliasEvent.model_id)
 
 

@@ -130,7 +130,7 @@ BlockReason = errors.BlockReason
 
 @strawberry.type(description="Something uses it, so it cannot be deleted now.")
 class Blocked(Problem):
-    reason: BlockReason = strawberry.field(description="Why; there may be further reasons.")
+    reason: BlockReason = strawberry.field(description="Why; there may be further reasons, which `deletionPreview` lists.")
     ids: list[strawberry.ID] = strawberry.field(description="The ids of what uses it, at most 10, the oldest first.")
     count: BigInt = strawberry.field(description="How many there are.")
 

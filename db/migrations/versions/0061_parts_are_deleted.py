@@ -8,8 +8,8 @@ from alembic import op
 from db.migrations.enums import change_enum
 from db.migrations.functions import install_function
 
-revision = "0060"
-down_revision = "0059"
+revision = "0061"
+down_revision = "0060"
 branch_labels = None
 depends_on = None
 
