@@ -41,7 +41,6 @@ async def test_what_is_counted_is_what_no_look_up_finds_after_the_deletion(ada: 
     for model in (await listed(ada))["models"]:
         await ada.one(REMOVE_ALIAS, id=model)
     by_prefix = await platform.ids_by_prefix(database, "ada")
-    # All items, files and versions are of one dataset and of one model: a preview counts one or many.
     ids = [id_ for of_prefix in by_prefix.values() for id_ in of_prefix]
     subject = by_prefix[prefix][0]
     before, preview = await all_nodes(ada, ids), await ada.one(PREVIEW, id=subject)
@@ -69,7 +68,7 @@ async def test_all_reasons_are_told_at_once(ada: Client, bob: Client, admin: Cli
         job = (await submit(work, NewJob(owner, JobKind.EXPORT, "nobody", dataset_id=key_of(dataset)))).id
     preview = await ada.one(PREVIEW, id=dataset)
     reasons = [(blocker["__typename"], blocker["reason"], blocker["count"]) for blocker in preview["blockers"]]
-    assert reasons == [("Blocked", "JOBS", "1"), ("Blocked", "PRODUCTION", "1")]
+    assert reasons == [("Blocked", "JOBS", 1), ("Blocked", "PRODUCTION", 1)]
     assert preview["blockers"][0]["ids"] == [f"job_{job.hex}"]
     refused = await delete(ada, dataset)
     assert refused["message"] == preview["blockers"][0]["message"]
