@@ -22,6 +22,7 @@ GROUPS: Mapping[str, str] = {
     "tests/faults/test_performance_targets.py": "faults",
     "tests/faults/test_faults.py": "faults",
     "tests/faults/test_product_jobs.py": "faults",
+    "tests/faults/test_studies.py": "faults",
     "tests/faults/test_invariants.py": "faults",  # the last, because it damages the cluster
     "tests/server/test_console.py": "console",
     "tests/server/test_console_tabs.py": "console",
