@@ -67,7 +67,7 @@ async def cancel_delays(workload: Workload, scripts: Sequence[str], rng: random.
         async def is_gone() -> bool:
             return not psutil.pid_exists(pid)
 
-        await eventually(is_gone, 30.0, f"the end of process {pid}", 0.01)
+        await eventually(is_gone, 60.0, f"the end of process {pid}", 0.01)
         return time.monotonic() - started
 
     return await asyncio.gather(*(cancel_delay(job, pid) for job, pid in zip(jobs, pids, strict=True)))

@@ -55,7 +55,7 @@ async def test_a_disk_that_is_full_where_the_worker_downloads_costs_no_try(clust
             query = "SELECT 1 FROM job_attempts WHERE job_id = $1 AND error->>'code' = 'DISK_FULL'"
             return bool(await cluster.rows(query, job.job))
 
-        await eventually(disk_full_recorded, 20.0, "a disk told to be full")
+        await eventually(disk_full_recorded, 60.0, "a disk told to be full")
     finally:
         filler.unlink()
     assert await workload.wait_for_end(job) == {job.job: "completed"}

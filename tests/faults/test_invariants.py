@@ -161,7 +161,7 @@ async def final_violations(cluster: Cluster, workload: Workload) -> dict[str, li
         return not any(violated.values())
 
     try:
-        await eventually(no_violations, 16.0, interval=0.5)  # a queue entry whose worker died stays hidden for 13 s
+        await eventually(no_violations, 60.0, interval=0.5)  # a queue entry whose worker died stays hidden for 13 s
     except AssertionError:
         return violated
     return violated

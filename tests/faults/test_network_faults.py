@@ -52,7 +52,7 @@ async def test_transfers_of_megabytes_may_be_broken_off(fault: str, cluster: Clu
             return injections[fault] >= 3 and (fault != "cut" or injections[CUT_OFFSET] > 100_000)
 
         async with workload.under_load(*MIXED_SCRIPTS) as small:
-            await eventually(injected_in_transfer, 40.0, f"{fault} striking in the middle of a transfer")
+            await eventually(injected_in_transfer, 60.0, f"{fault} striking in the middle of a transfer")
     finally:
         cluster.proxies.set_faults("s3")
     assert set((await workload.wait_for_end(*jobs, *small)).values()) == {"completed"}

@@ -175,7 +175,7 @@ class Workload:
             return len(await self.cluster.rows(query, [nap.job for nap in naps])) == slots
 
         try:
-            await eventually(all_run, 20.0, f"{slots} jobs running at once")
+            await eventually(all_run, 60.0, f"{slots} jobs running at once")
         finally:
             await asyncio.gather(*(self.cancel(nap.job) for nap in naps))
         await self.wait_for_end(*naps)
