@@ -11,8 +11,8 @@ from tests.factories import Example, Factory, Row
 THINGS = ("dataset", "pipeline", "model", "experiment", "run")
 
 _ROWS = """
-INSERT INTO tags (id, owner_id, created_by_id, name, slug, color, usage_count)
-SELECT md5(u.username || ' tag ' || i)::uuid, u.id, u.id, 'tag ' || i, 'tag-' || i, '#1f77b4', 5 FROM users u, generate_series(1, :count) i
+INSERT INTO tags (id, owner_id, created_by_id, name, slug, color)
+SELECT md5(u.username || ' tag ' || i)::uuid, u.id, u.id, 'tag ' || i, 'tag-' || i, '#1f77b4' FROM users u, generate_series(1, :count) i
 WHERE u.username = :owner;
 """ + "".join(
     f"""
