@@ -248,7 +248,7 @@ def _check_conditions(checks: Checks, space: Sequence[SearchParameter]) -> None:
 
 
 def grid_size(space: Sequence[SearchParameter]) -> float:
-    """How many points a sound space has, each without the parameters that are not drawn in it; infinite if a range has no steps."""
+    """How many points a space has, each without the parameters that are not drawn in it; infinite if a range has no steps."""
     children: dict[str | None, list[SearchParameter]] = {}
     for parameter in space:
         condition = parameter.condition
@@ -256,7 +256,8 @@ def grid_size(space: Sequence[SearchParameter]) -> float:
 
     def size(parameter: SearchParameter) -> float:
         below = [(child, size(child)) for child in children.get(parameter.key, ())]
-        values = {_text(value): value for child, _ in below for value in (child.condition.values if child.condition else ())}
+        named = [value for child, _ in below if child.condition is not None for value in child.condition.values]
+        values = {_text(value): value for value in named if parameter.has(value)}
         total = parameter.count - len(values)  # those that no condition names
         for value in values.values():
             total += math.prod(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from db.core import search_space
+from db.core.search_space import Condition, SearchParameter, SearchParameterType
+
 
 def number(name: str, low: float, high: float, *, step: float | None = None, log: bool = False, kind: str = "double") -> dict[str, Any]:
     return _parameter(name, kind, low=low, high=high, step=step, log=log)
@@ -22,6 +25,22 @@ def when(parameter: dict[str, Any], name: str, *values: Any) -> dict[str, Any]:
 def _parameter(name: str, kind: str, **changes: Any) -> dict[str, Any]:
     unset = {"low": None, "high": None, "step": None, "log": False, "choices": None, "condition": None}
     return {"node": "train", "name": name, "type": kind, **unset, **changes}
+
+
+def grid_size(space: list[dict[str, Any]]) -> float:
+    """How many points a study takes the space to have when it is created."""
+    return search_space.grid_size([_search_parameter(**parameter) for parameter in space])
+
+
+def _search_parameter(**stored: Any) -> SearchParameter:
+    condition, choices = stored["condition"], stored["choices"]
+    given: dict[str, Any] = {
+        **stored,
+        "type": SearchParameterType(stored["type"]),
+        "choices": None if choices is None else tuple(choices),
+        "condition": None if condition is None else Condition(condition["node"], condition["name"], tuple(condition["in"])),
+    }
+    return SearchParameter(**given)
 
 
 def random_space(rng: Random, *, has_steps: bool) -> list[dict[str, Any]]:

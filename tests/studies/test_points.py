@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.exhaustive import few
-from tests.studies.spaces import assert_in_space, choice, number, random_space, when
+from tests.studies.spaces import assert_in_space, choice, grid_size, number, random_space, when
 from workers.ml.studies import observed
-from workers.ml.studies.drawing import draw, grid_size
+from workers.ml.studies.drawing import draw
 
 SPACE = [
     when(number("depth", 1, 3, kind="int"), "kind", "tree"),
@@ -57,8 +57,10 @@ def test_a_grid_has_each_point_once_and_none_that_differs_only_in_what_it_does_n
     ]
     assert {point["suggested_from"] for point in points} == {None}
     assert grid_size(space) == 6
+    endless = [number("rate", 0.0, 1.0)]
+    assert grid_size(endless) == math.inf
     with pytest.raises(ValueError, match=r"train.rate has no step"):
-        grid_size([number("rate", 0.0, 1.0)])
+        draw("grid", endless, 0, 1, [], "minimize")
 
 
 def test_the_size_of_a_grid_of_very_many_values_is_found_at_once() -> None:
@@ -69,10 +71,17 @@ def test_the_size_of_a_grid_of_very_many_values_is_found_at_once() -> None:
     assert draw("grid", space, 0, 7, [], "minimize")["parameters"] == {"train.wide": 5, "train.deep": "c"}
 
 
+def test_a_grid_has_the_end_of_a_range_that_steps_reach_only_by_rounding() -> None:
+    space = [number("share", 0.1, 0.29999999999, step=0.1)]
+    assert grid_size(space) == 3
+    points = [draw("grid", space, 0, trial, [], "minimize")["parameters"]["train.share"] for trial in range(1, 5)]
+    assert points == [0.1, 0.2, 0.29999999999, 0.1]
+
+
 @pytest.mark.parametrize("seed", few(40, range(400)))
 def test_a_grid_of_any_space_is_all_of_it(seed: int) -> None:
     space = random_space(Random(seed), has_steps=True)
-    points = [draw("grid", space, 0, trial, [], "minimize")["parameters"] for trial in range(1, grid_size(space) + 1)]
+    points = [draw("grid", space, 0, trial, [], "minimize")["parameters"] for trial in range(1, int(grid_size(space)) + 1)]
     for point in points:
         assert_in_space(point, space)
     assert len({json.dumps(point, sort_keys=True) for point in points}) == len(points)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import update as update_rows
@@ -100,9 +101,12 @@ async def test_a_study_ends_when_too_many_trials_fail_or_its_time_is_over_or_it_
     ada: Client, database: Database, worker: object
 ) -> None:
     inputs = await ridge(ada)
-    objective = {"metric": "validation_loss"}  # and no rows are held out for validation
     options: dict[str, Any] = {"method": "RANDOM", "space": [ALPHAS]}
-    failing = await created(ada, {**inputs, "objective": objective}, **options, budget={"maxFailed": 1, "maxParallel": 1})
+    split = ("split", "split", {"validation_fraction": 0.2})
+    pipeline = await ada.create_pipeline("n", ("data", "dataset", {}), split, ("train", "train_k_nearest_neighbors", {"target": "b"}))
+    unmeasured = {**inputs, "pipelineId": pipeline["pipeline"]["id"], "objective": {"metric": "validation_loss"}}  # it does not iterate
+    neighbors = {"node": "train", "name": "n_neighbors", "type": "INT", "low": 1, "high": 5}
+    failing = await created(ada, unmeasured, method="RANDOM", space=[neighbors], budget={"maxFailed": 1, "maxParallel": 1})
     told = await ended(ada, failing)
     assert (told["status"], told["reason"], told["trialsFailed"], told["bestTrial"]) == ("FAILED", "FAILURES", 2, None)
     job = await ada.one(
@@ -189,6 +193,32 @@ async def test_what_cannot_be_searched_is_refused_where_it_stands(ada: Client, w
         assert answer["__typename"] == "InvalidInput", answer
         assert [(issue["path"], issue["message"][: len(message)]) for issue in answer["issues"]] == [(path, message)]
     assert await ada.one("{ studies { totalCount } }") == {"totalCount": 0}
+
+
+async def test_a_metric_of_validation_rows_needs_a_pipeline_that_holds_some_out(ada: Client, worker: object) -> None:
+    inputs = await ridge(ada)
+    training = ("train", "train_lightgbm", {"target": "b", "n_estimators": 2})
+
+    without: tuple[tuple[Any, ...], ...] = ((), (("split", "split", {"test_fraction": 0.3}),))
+
+    async def answer(*split: Any, method: str = "RANDOM", parameter: dict[str, Any] | None = None) -> dict[str, Any]:
+        pipeline = await ada.create_pipeline(f"p{uuid4()}", ("data", "dataset", {}), *split, training)
+        space = [{"node": "train", "name": "num_leaves", "type": "INT", "low": 2, "high": 9}, *([parameter] if parameter else [])]
+        given = {"name": f"s{uuid4()}", "pipelineId": pipeline["pipeline"]["id"], "objective": {"metric": "validation_loss"}}
+        return await create(ada, **{**inputs, **given}, method=method, space=space, budget={"maxTrials": 1})
+
+    for method in ("RANDOM", "HYPERBAND"):
+        for split in without:
+            (issue,) = (await answer(*split, method=method))["issues"]
+            assert issue["path"] == ["objective", "metric"]
+            assert issue["message"].startswith("The runs of this pipeline do not report 'validation_loss'. They report: ")
+            assert ", train_loss, " in issue["message"]
+            assert "validation_accuracy" not in issue["message"]
+            assert issue["message"].endswith(" Set validation_fraction in a split step: no rows are held out for validation.")
+    share = {"node": "split", "name": "validation_fraction", "type": "DOUBLE", "low": 0.1, "high": 0.3}
+    assert (await answer(("split", "split", {}), parameter=share))["__typename"] == "CreateStudyPayload"
+    held_out = ("split", "split", {"validation_fraction": 0.2})
+    assert (await answer(held_out))["__typename"] == "CreateStudyPayload"
 
 
 async def test_the_cost_of_a_study_is_told_beforehand(

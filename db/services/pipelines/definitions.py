@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Protocol, cast
 
@@ -250,22 +250,40 @@ def _check_shape(checks: Checks, definition: Definition, steps: Steps) -> None:
 
 
 def _check_validation_rows(checks: Checks, definition: Definition, steps: Steps) -> None:
-    """A parameter that needs validation rows (`x-needs-validation-rows`) contradicts a pipeline that holds none out (`x-gives-validation-rows`)."""
-    needing: list[tuple[int, str]] = []
+    """A parameter that needs validation rows (`x-needs-validation-rows`) contradicts a pipeline that holds none out."""
+    if may_hold_out_validation_rows(definition, steps):
+        return
+    for index, name, value, schema in _given_parameters(definition, steps):
+        needs = schema.get("x-needs-validation-rows")
+        if (needs is True and value is not None) or (isinstance(needs, list) and value in needs):
+            message = (
+                "This needs validation rows, and the pipeline holds none out. Set validation_fraction in a split step, or change this."
+            )
+            checks.add("definition", "nodes", index, "parameters", name, message=message)
+
+
+def may_hold_out_validation_rows(definition: Definition, steps: Steps, searched: Container[tuple[str, str]] = ()) -> bool:
+    """Whether a node holds validation rows out (`x-gives-validation-rows`), or takes them from a column, whose values are known only with the version.
+
+    A parameter that is `searched`, (node, name), may have any value.
+    """
+    return any(
+        schema.get("x-split-column")
+        or (
+            schema.get("x-gives-validation-rows")
+            and ((definition["nodes"][index]["key"], name) in searched or (isinstance(value, int | float) and value > 0))
+        )
+        for index, name, value, schema in _given_parameters(definition, steps)
+    )
+
+
+def _given_parameters(definition: Definition, steps: Steps) -> Iterator[tuple[int, str, Any, Mapping[str, Any]]]:
+    """Yield the parameters of all nodes with known steps: the node's index, the name, the value or None, and the schema."""
     for index, node in enumerate(definition["nodes"]):
         step, parameters = steps.get(node["step"]), node["parameters"]
-        if step is None or not isinstance(parameters, dict):
-            continue
-        for name, schema in step.parameter_schema.get("properties", {}).items():
-            value = cast("dict[str, Any]", parameters).get(name)
-            if schema.get("x-split-column") or (schema.get("x-gives-validation-rows") and isinstance(value, int | float) and value > 0):
-                return  # which values a column has is known only with the version
-            needs = schema.get("x-needs-validation-rows")
-            if (needs is True and value is not None) or (isinstance(needs, list) and value in needs):
-                needing.append((index, name))
-    for index, name in needing:
-        message = "This needs validation rows, and the pipeline holds none out. Set validation_fraction in a split step, or change this."
-        checks.add("definition", "nodes", index, "parameters", name, message=message)
+        if step is not None and isinstance(parameters, dict):
+            for name, schema in step.parameter_schema.get("properties", {}).items():
+                yield index, name, cast("dict[str, Any]", parameters).get(name), schema
 
 
 def _step_type(node: dict[str, Any], steps: Steps) -> StepType | None:

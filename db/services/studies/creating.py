@@ -84,7 +84,7 @@ async def create(work: Work, new: NewStudy) -> UUID:
         raise invalid(
             "pipelineId", message="This pipeline trains nothing, so there is nothing to compare. Choose one with a training node."
         )
-    goal = check_objective(checks, new.metric, new.goal, reported_metrics(base, steps, training))
+    goal = check_objective(checks, new.metric, new.goal, reported_metrics(base, steps, training, new.space))
     if new.kind is StudyKind.NAS:
         architectures.check(checks, new.method, budget, training, new.space, is_reproducible=new.is_reproducible)
     budget, base = halving.apply(checks, new.method, budget, base, training, new.space, new.metric)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from db.core.checks import Checks
+from db.core.search_space import SearchParameter
 from db.queries.goals import Goal, goal_of
-from db.services.pipelines.definitions import Definition, Steps
+from db.services.pipelines.definitions import Definition, Steps, may_hold_out_validation_rows
 from db.services.pipelines.suitability import Training
 from db.tables.datasets import ProblemType
 from db.tables.pipelines import StepType
@@ -21,8 +24,14 @@ _SCORES = {
 _CURVES = {ProblemType.CLASSIFICATION: ("loss", "accuracy"), ProblemType.REGRESSION: ("loss", "r2")}
 
 
-def reported_metrics(definition: Definition, steps: Steps, training: Training) -> list[str]:
-    """The metrics that runs of the definition report: of the test rows, of its evaluations, and of trainings that iterate."""
+_VALIDATION = "validation_"
+
+
+def reported_metrics(definition: Definition, steps: Steps, training: Training, space: Sequence[SearchParameter]) -> list[str]:
+    """The metrics that runs of the definition report: of the test rows, of its evaluations, and of trainings that iterate.
+
+    Those of validation rows are reported where some are held out, be it by a parameter of the space.
+    """
     types = _problem_types(training)
     scores = [name for type_ in types for name in _SCORES.get(type_, ())]
     names = list(scores)
@@ -34,7 +43,10 @@ def reported_metrics(definition: Definition, steps: Steps, training: Training) -
             names += [f"cv_{name}_{statistic}" for name in scores for statistic in ("mean", "std")]
         elif (part := node["parameters"].get("part", "test")) != "test":
             names += [f"{part}_{name}" for name in scores]
-    return list(dict.fromkeys([*names, *curve_metrics(training)]))
+    names += curve_metrics(training)
+    if not may_hold_out_validation_rows(definition, steps, {(parameter.node, parameter.name) for parameter in space}):
+        names = [name for name in names if not name.startswith(_VALIDATION)]
+    return list(dict.fromkeys(names))
 
 
 def curve_metrics(training: Training) -> list[str]:
@@ -51,7 +63,9 @@ def check_objective(checks: Checks, metric: str, goal: Goal | None, reported: li
     """Return the goal of the metric; add an issue if no run reports it, or if its goal is not known and not told."""
     if metric not in reported:
         message = f"The runs of this pipeline do not report {metric[:MAX_METRIC]!r}. They report: {', '.join(reported)}."
-        if not any(name.startswith("cv_") for name in reported):
+        if metric.startswith(_VALIDATION) and not any(name.startswith(_VALIDATION) for name in reported):
+            message += " Set validation_fraction in a split step: no rows are held out for validation."
+        elif not any(name.startswith("cv_") for name in reported):
             message += " Add a node cross_validate, or evaluate with the validation rows, for metrics of other rows."
         checks.add("objective", "metric", message=message)
     known = goal or goal_of(metric)

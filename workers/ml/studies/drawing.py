@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 from workers.ml.studies.evolution import evolved_point
-from workers.ml.studies.grid import grid_point, grid_size
+from workers.ml.studies.grid import grid_point
 from workers.ml.studies.observed import observed
 from workers.ml.studies.random_points import generator, random_point
 from workers.ml.studies.space import Space, Values
-
-__all__ = ["Drawn", "draw", "grid_size"]
 
 
 class Drawn(TypedDict):

@@ -7,19 +7,17 @@ it is active, so that no point differs from another by a parameter that it does 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from workers.ml.studies.space import Parameter, Space, Values, is_same
 
 
-def grid_size(space: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many points there are. Raises ValueError for a parameter that may have any number of a range."""
-    return _Grid(Space(space)).size
-
-
 def grid_point(space: Space, number: int) -> Values:
-    """Return the point `number`, counted from 1 as trials are; after the last one, the points begin again."""
+    """Return the point `number`, counted from 1 as trials are; after the last one, the points begin again.
+
+    Raises ValueError for a parameter that may have any number of a range.
+    """
     grid = _Grid(space)
     point = grid.at((number - 1) % grid.size)
     return {key: point[key] for key in space.by_key if key in point}

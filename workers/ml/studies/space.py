@@ -58,7 +58,7 @@ class Parameter:
         if self.step is None:
             return 1 if self.low == self.high else None
         low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step))
-        return int((high - low) / step) + 1
+        return round((high - low) / step) + 1  # the step divides the range, by tolerance if it is not written as decimals
 
     def at(self, position: int) -> Any:
         """The value at `position` of those that it may have: exact decimals, as the step is written."""
@@ -66,7 +66,7 @@ class Parameter:
             return self.choices[position]
         if self.step is None:
             return self._number(self.low)
-        return self._number(Decimal(str(self.low)) + position * Decimal(str(self.step)))
+        return self._number(min(Decimal(str(self.low)) + position * Decimal(str(self.step)), Decimal(str(self.high))))
 
     def of_share(self, share: float) -> Any:
         """The value at this share of the range. All values of a number with steps, and all categories, have the same width; on a logarithmic scale,
