@@ -15,7 +15,7 @@ from db.services import outputs, quota
 from db.services.jobs import Failure
 from db.services.outputs import StoredFile
 from db.services.studies import drawing, importances, pruning
-from db.services.studies.scheduling import STUDY_PARAMETER
+from db.services.studies.adding import STUDY_PARAMETER
 from db.tables import Job
 from workers.ml.studies import halving
 from workers.runtime.attempt import Attempt

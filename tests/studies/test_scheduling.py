@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, event, select
 from sqlalchemy import update as update_rows
 
 from db.core.viewer import SYSTEM
@@ -128,6 +128,27 @@ async def test_a_reproducible_study_waits_for_the_trials_that_a_point_may_look_a
     assert await waiting(database, study) == [4, 5, 6]
     (issue,) = (await ada.one(UPDATE, id=study, budget={"maxParallel": 2}))["issues"]
     assert issue["path"] == ["budget", "maxParallel"]
+
+
+async def test_a_trial_that_ended_is_followed_by_another_in_seven_statements(ada: Client, database: Database, no_worker: None) -> None:
+    study = await created(ada, await ridge(ada), method="RANDOM", space=[ALPHAS], budget={"maxTrials": 9, "maxParallel": 1})
+    for number in range(1, 4):
+        async with database.work(SYSTEM) as work:
+            (trial,) = await work.all(select(Trial.job_id).where(Trial.study_id == key_of(study), Trial.number == number))
+            await jobs.cancel(work, trial.job_id)
+            work.after_commit_actions.clear()
+        statements: list[str] = []
+
+        def record(*arguments: Any, statements: list[str] = statements) -> None:
+            statements.append(arguments[2])
+
+        event.listen(Engine, "before_cursor_execute", record)
+        try:
+            await scheduling.schedule(database, key_of(study))
+        finally:
+            event.remove(Engine, "before_cursor_execute", record)
+        assert len(statements) == 7, statements
+        assert await waiting(database, study) == [number + 1]
 
 
 async def test_what_a_process_did_not_live_to_schedule_is_caught_up_with(ada: Client, database: Database, no_worker: None) -> None:

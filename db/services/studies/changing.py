@@ -15,7 +15,8 @@ from db.errors import NotFound, WrongState
 from db.services.studies import budgets
 from db.services.studies.budgets import Budget, BudgetChange
 from db.services.studies.halving import HALVING_FIELDS
-from db.services.studies.scheduling import State, lock, schedule_after_commit
+from db.services.studies.scheduling import schedule_after_commit
+from db.services.studies.state import State, lock
 from db.tables import Study
 from db.tables.studies import STUDY_ENDS, StudyMethod, StudyReason, StudyStatus
 

@@ -10,7 +10,7 @@ from db.core.viewer import Viewer
 from db.core.work import Database
 from db.queries import pipelines, studies
 from db.services import credits
-from db.services.studies.scheduling import KIND
+from db.services.studies.adding import KIND
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,11 @@ from db.services import credits, idempotency, quota
 from db.services.pipelines import definitions, running
 from db.services.pipelines.editing import lock
 from db.services.studies import architectures, budgets, halving
+from db.services.studies.adding import KIND
 from db.services.studies.budgets import BudgetChange
 from db.services.studies.drawing import nested
 from db.services.studies.objectives import check_objective, reported_metrics
-from db.services.studies.scheduling import KIND, schedule_after_commit
+from db.services.studies.scheduling import schedule_after_commit
 from db.tables import Study
 from db.tables.pipelines import StepType
 from db.tables.studies import StudyKind, StudyMethod
