@@ -20,7 +20,8 @@ from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.errors import InvalidCursor
-from db.tables import Job, Run, Study, StudyEvent, Trial
+from db.queries.tags import has_tags
+from db.tables import Job, Run, Study, StudyEvent, Tagging, Trial
 from db.tables.jobs import JobKind
 from db.tables.jobstates import JobStatus
 from db.tables.studies import TrialStatus
@@ -57,7 +58,7 @@ def studies(viewer: Viewer) -> Rows:
 
 by_id = rows_by_key(with_deleted, Study.id)
 live_by_id = rows_by_key(studies, Study.id)
-listing = Listing(studies, Orders(Study), Filters(Study))
+listing = Listing(studies, Orders(Study), Filters(Study, tags=has_tags(Tagging.study_id, Study.id)))
 of_owner = listing.under(Study.owner_id)
 
 _TRIAL = (

@@ -42,6 +42,7 @@ of_pipeline = _of(Tagging.pipeline_id)
 of_model = _of(Tagging.model_id)
 of_experiment = _of(Tagging.experiment_id)
 of_run = _of(Tagging.run_id)
+of_study = _of(Tagging.study_id)
 
 
 def has_tags(column: Any, key: Any) -> Callable[[OneOf], Iterator[ColumnElement[bool]]]:

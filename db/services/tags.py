@@ -23,7 +23,7 @@ from db.core.unique import translate_unique_violation
 from db.core.work import Work
 from db.errors import NameTaken, NotFound, invalid
 from db.queries.tags import MAX_TAGS
-from db.tables import Dataset, Experiment, Model, Pipeline, Run, Tag, Tagging
+from db.tables import Dataset, Experiment, Model, Pipeline, Run, Study, Tag, Tagging
 
 NAME_LENGTH = 100
 MAX_THINGS = 100  # in one mutation
@@ -33,13 +33,15 @@ _COLOR = re.compile(r"#[0-9a-f]{6}", re.ASCII)
 _ID = re.compile(r"tag_[0-9a-f]{32}", re.ASCII)
 
 KINDS: dict[str, tuple[Any, InstrumentedAttribute[UUID | None]]] = {
+    "study": (Study, Tagging.study_id),
     "dataset": (Dataset, Tagging.dataset_id),
     "experiment": (Experiment, Tagging.experiment_id),
     "model": (Model, Tagging.model_id),
     "pipeline": (Pipeline, Tagging.pipeline_id),
     "run": (Run, Tagging.run_id),
 }
-"""What can have tags, by the prefix of its ids, in the order in which rows are locked: its table, and the column of `taggings` that refers to it."""
+"""What can have tags, by the prefix of its ids: its table, and the column of `taggings` that refers to it. In the order in which rows are locked: a study
+before its experiment, as by whoever adds trials."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ class SearchType(StrEnum):
     EXPERIMENT = "experiment"
     RUN = "run"
     MODEL = "model"
+    STUDY = "study"
 
 
 class SearchEntry(Table, policy=Owned()):

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from db.core.base import Table, bigint_column, created_by_column, listing_indexes, now_column, uuid_primary_key
 from db.core.policy import Owned, Through
 
-TAGGABLE = ("dataset_id", "pipeline_id", "model_id", "experiment_id", "run_id")
+TAGGABLE = ("dataset_id", "pipeline_id", "model_id", "experiment_id", "run_id", "study_id")
 """The columns of `taggings` that refer to what has tags: one is set."""
 
 
@@ -62,6 +62,7 @@ class Tagging(Table, policy=Through("tag_id")):
     model_id: Mapped[UUID | None] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
     experiment_id: Mapped[UUID | None] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"))
     run_id: Mapped[UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    study_id: Mapped[UUID | None] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
     is_live: Mapped[bool] = mapped_column(server_default=text("true"))
     added_by_id: Mapped[UUID | None] = created_by_column()
     created_at: Mapped[datetime] = now_column()

@@ -14,5 +14,6 @@ describe(
     PIPELINE="By name and description.",
     EXPERIMENT="By name, description and notes.",
     RUN="By name and notes; a run that has neither is not found.",
-    MODEL="By name and description.",
+    MODEL="By name and description, and by the labels and descriptions of its versions.",
+    STUDY="By name, the metric of its objective and the parameters that it searches.",
 )

@@ -25,8 +25,8 @@ COST = 10
 class SearchQueries:
     @query(
         metadata=costs(COST),
-        description="Find what you may see by words of its name, description, notes or columns, in English, German, French and Spanish: your own and your teams'; for"
-        " admins, everybody's. The last word may be the beginning of one, accents do not matter, and names such as `bearing_vibration_42` are found by their"
+        description="Find what you may see by words of its name, description, notes, columns or parameters, in English, German, French and Spanish: your own and your"
+        " teams'; for admins, everybody's. The last word may be the beginning of one, accents do not matter, and names such as `bearing_vibration_42` are found by their"
         ' parts. `"…"` is a phrase, `-word` excludes one, `or` means either. If little is found, similar words are too; words that only join others, alone, find what'
         " is newest.",
     )

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import datasets, experiments, models, pipelines, runs
+from db.queries import datasets, experiments, models, pipelines, runs, studies
 from db.queries.search import SearchPage
 from graph.core.context import Info
 from graph.core.ids import NODE_REGISTRY, Node
@@ -24,6 +24,7 @@ _NODE_SOURCES: dict[SearchType, tuple[str, Batch]] = {
     SearchType.EXPERIMENT: ("experiment", experiments.by_id),
     SearchType.RUN: ("run", runs.by_id),
     SearchType.MODEL: ("model", models.by_id),
+    SearchType.STUDY: ("study", studies.by_id),
 }
 
 
@@ -40,8 +41,8 @@ class SearchEdge:
     )
 
     @strawberry.field(
-        description="Where the words were found: at most 200 characters of its description, notes or column names, or else of its name, as plain text,"
-        " with `«` and `»` around the words. Show it as text: it may contain what looks like markup."
+        description="Where the words were found: at most 200 characters of its description, notes, column names or what else is searched of it, or else of its name, as"
+        " plain text, with `«` and `»` around the words. Show it as text: it may contain what looks like markup."
     )
     def snippet(self) -> str:
         return snippets.make(self.title, self.body, self.words)

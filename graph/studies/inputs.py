@@ -11,6 +11,7 @@ from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input
 from graph.core.scalars import JSON, BigInt
 from graph.experiments.enums import Goal
 from graph.studies.enums import SearchParameterType, StudyKind, StudyMethod, StudyStatus, TrialStatus
+from graph.tags.filters import tagged_with
 
 
 @strawberry.input(description="Conditions on studies, all of which must hold. A list of statuses means any of them.")
@@ -18,6 +19,7 @@ class StudyFilter(Filter):
     name: StringFilter | None = strawberry.field(description="The study's name.")
     status: list[StudyStatus] | None = strawberry.field(description="Its current status.")
     created_at: DateTimeFilter | None = strawberry.field(description="When it was created.")
+    tags: list[ID] | None = tagged_with()
     owner_id: ID | None = reference("user", description="The owner; useful to admins, who see everybody's.")
 
 

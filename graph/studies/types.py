@@ -9,7 +9,7 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import accounts, experiments, jobs, pipelines, runs, studies, versions
+from db.queries import accounts, experiments, jobs, pipelines, runs, studies, tags, versions
 from graph.accounts.types import Profile, User
 from graph.core.costs import costs
 from graph.core.edges import connection, extend, many, one
@@ -25,6 +25,7 @@ from graph.jobs.types import Job, duration
 from graph.pipelines.types import Pipeline
 from graph.studies.enums import SearchParameterType, StudyKind, StudyMethod, StudyReason, StudyStatus, TrialStatus
 from graph.studies.inputs import StudyFilter, StudyOrder, TrialFilter, TrialOrder
+from graph.tags.types import Tag, Taggable, tags_of
 
 
 def _float(value: float | None) -> float | None:
@@ -123,7 +124,7 @@ class BestValue(RowObject):
     description="A search for the parameters of a pipeline, or for the architecture of what it trains, with which a metric is best. Its trials are runs,"
     " each with other parameters; nothing waits for others, so that a study goes on whatever happens to workers."
 )
-class Study(Node, prefix="study", found_by=studies.live_by_id, scope=Scope.READ):
+class Study(Node, Taggable, prefix="study", found_by=studies.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     created_by_id: strawberry.Private[UUID | None]
     experiment_id: strawberry.Private[UUID]
@@ -159,6 +160,7 @@ class Study(Node, prefix="study", found_by=studies.live_by_id, scope=Scope.READ)
     started_at: datetime | None = strawberry.field(description="When its first trial began.")
     completed_at: datetime | None = strawberry.field(description="When it ended, after its last trial.")
     deleted_at: datetime | None = strawberry.field(description="When it was deleted; edges still lead to it.")
+    tags: list[Tag] = tags_of(tags.of_study)
     best_trial: Trial | None = one(
         studies.trial_by_id, key="best_trial_id", description="The completed trial with the best value, the first of equal ones."
     )

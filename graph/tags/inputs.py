@@ -53,7 +53,7 @@ class DeleteTagInput:
     id: ID = strawberry.field(description="The tag.")
 
 
-_ID = "What to change: a dataset, a pipeline, a model, an experiment or a run."
+_ID = "What to change: a dataset, a pipeline, a model, an experiment, a run or a study."
 _IDS = "Several of them, all of one account; at most 100, those in `id` included."
 
 

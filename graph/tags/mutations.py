@@ -132,7 +132,7 @@ class TagMutations:
         return DeleteTagPayload(deleted_id=input.id)
 
     @mutation(
-        description="Put tags on one thing or several: datasets, pipelines, models, experiments and runs of one account. All of them get all of the tags,"
+        description="Put tags on one thing or several: datasets, pipelines, models, experiments, runs and studies of one account. All of them get all of the tags,"
         " or none does. Tags belong to the account that owns the things."
     )
     async def tag(self, info: Info, input: Annotated[TagInput, strawberry.argument(description="What to tag, and the tags.")]) -> TagResult:

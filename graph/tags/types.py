@@ -19,7 +19,9 @@ from graph.core.scalars import BigInt
 from graph.tags.inputs import TagFilter, TagOrder
 
 
-@strawberry.type(description="A word that an account puts on its datasets, pipelines, models, experiments and runs, to find them by.")
+@strawberry.type(
+    description="A word that an account puts on its datasets, pipelines, models, experiments, runs and studies, to find them by."
+)
 class Tag(Node, prefix="tag", found_by=tags.by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     created_by_id: strawberry.Private[UUID | None]

@@ -10,4 +10,4 @@ SELECT s.type, s.id, s.owner_id, s.title, s.body, trellis_search_words(s.title),
 FROM trellis_searchable() s JOIN users u ON u.id = s.owner_id WHERE u.username = :owner ON CONFLICT DO NOTHING;
 """
 
-FACTORY = Factory(ids={}, after=("datasets", "experiments", "models", "pipelines"), rows=_ENTRIES, states=_ENTRIES)
+FACTORY = Factory(ids={}, after=("datasets", "experiments", "models", "pipelines", "studies"), rows=_ENTRIES, states=_ENTRIES)

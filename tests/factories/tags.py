@@ -8,7 +8,8 @@ from db.tables import Tag
 from tests.client import Client
 from tests.factories import Example, Factory, Row
 
-THINGS = ("dataset", "pipeline", "model", "experiment", "run")
+THINGS = ("dataset", "pipeline", "model", "experiment", "run", "study")
+TABLES = {"study": "studies"}
 
 _ROWS = """
 INSERT INTO tags (id, owner_id, created_by_id, name, slug, color)
@@ -18,7 +19,7 @@ WHERE u.username = :owner;
     f"""
 INSERT INTO taggings (tag_id, {thing}_id, added_by_id)
 SELECT md5(u.username || ' tag ' || x.i)::uuid, x.id, u.id
-FROM users u JOIN (SELECT id, owner_id, row_number() OVER (PARTITION BY owner_id ORDER BY id) AS i FROM {thing}s) x ON x.owner_id = u.id
+FROM users u JOIN (SELECT id, owner_id, row_number() OVER (PARTITION BY owner_id ORDER BY id) AS i FROM {TABLES.get(thing, f"{thing}s")}) x ON x.owner_id = u.id
 WHERE u.username = :owner AND x.i <= :count;
 """
     for thing in THINGS
@@ -51,7 +52,7 @@ def _tagged(number: int) -> Example:
 
 FACTORY = Factory(
     ids={"tag": Tag},
-    after=("datasets", "pipelines", "models", "experiments"),
+    after=("datasets", "pipelines", "models", "experiments", "studies"),
     rows=_ROWS,
     states=_STATES,
     story=_tell,

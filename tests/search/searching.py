@@ -27,6 +27,20 @@ _OTHERS = {
     "experiments": "(owner_id, name, description) SELECT id, :name, :description",
     "models": "(owner_id, name, description) SELECT id, :name, :description",
 }
+_STUDY = text("""
+  WITH made AS (INSERT INTO experiments (owner_id, name) SELECT id, :name || ' runs' FROM users WHERE username = :owner RETURNING id, owner_id),
+    version AS (SELECT v.id, v.dataset_id FROM dataset_versions v JOIN datasets d ON d.id = v.dataset_id JOIN made ON made.owner_id = d.owner_id LIMIT 1),
+    pipeline AS (INSERT INTO pipelines (owner_id, name, modality, status, definition)
+      SELECT owner_id, :name || ' pipeline', 'tabular', 'draft', '{"nodes": [], "links": []}' FROM made RETURNING id),
+    snapshot AS (INSERT INTO pipeline_snapshots (owner_id, pipeline_id, sha256, definition)
+      SELECT made.owner_id, pipeline.id, encode(sha256(convert_to(:name, 'UTF8')), 'hex'), '{}' FROM made, pipeline RETURNING id)
+  INSERT INTO studies (owner_id, name, kind, method, experiment_id, pipeline_id, snapshot_id, dataset_version_id, input_version_ids, metric, goal, space, seed,
+    max_trials, max_parallel, max_failed, trials_total)
+  SELECT made.owner_id, :name, 'hpo', 'grid', made.id, pipeline.id, snapshot.id, version.id, ARRAY[version.id], :metric, 'minimize', CAST(:space AS jsonb), 0,
+    1, 1, 1, 1
+  FROM made, pipeline, snapshot, version
+  RETURNING id
+""")
 _RUN = text("""
   INSERT INTO runs (owner_id, experiment_id, number, name, notes, seed)
   SELECT owner_id, id, coalesce((SELECT max(number) FROM runs WHERE experiment_id = e.id), 0) + 1, :name, :notes, 0 FROM experiments e WHERE id = :experiment
@@ -61,6 +75,13 @@ async def add(database: Database, table: str, owner: str, things: Mapping[str, s
 async def add_run(database: Database, experiment: Any, name: str | None, notes: str | None = None) -> Any:
     async with database.engine.begin() as connection:
         return (await connection.execute(_RUN, {"experiment": experiment, "name": name, "notes": notes})).scalar_one()
+
+
+async def add_study(database: Database, owner: str, name: str, metric: str, *keys: str) -> Any:
+    """Add a study, in an experiment and of a pipeline of its own, of a dataset of the owner's, that searches the parameters "node.name"."""
+    space = orjson.dumps([dict(zip(("node", "name"), key.rsplit(".", 1), strict=True)) for key in keys]).decode()
+    async with database.engine.begin() as connection:
+        return (await connection.execute(_STUDY, {"owner": owner, "name": name, "metric": metric, "space": space})).scalar_one()
 
 
 async def change(database: Database, statement: str, **values: Any) -> None:

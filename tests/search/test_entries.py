@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from db.core.work import Database
 from tests.client import Client
-from tests.search.searching import add, add_dataset, add_run, change, drift, titles
+from tests.search.searching import add, add_dataset, add_run, add_study, change, drift, search, titles
 
 UPDATE = "mutation($input: UpdateDatasetInput!) { updateDataset(input: $input) { __typename } }"
 
@@ -58,6 +58,46 @@ async def test_runs_are_found_while_they_are_described_and_their_experiment_is_t
     await change(database, "UPDATE runs SET name = NULL, notes = ''")
     assert [await titles(client, "baseline") for client in (ada, bob)] == [[], []]
     await change(database, "DELETE FROM runs")
+    assert await drift(database) == []
+
+
+async def test_studies_are_found_by_name_metric_and_what_they_search(ada: Client, bob: Client, database: Database) -> None:
+    await add_dataset(database, "ada", "Gearbox")
+    study = await add_study(database, "ada", "Sweep of October", "validation_loss", "train.learning_rate", "fill.strategy")
+    found = (await search(ada, "learning rate", types=["STUDY"]))["edges"]
+    assert [(edge["title"], edge["node"]) for edge in found] == [("Sweep of October", {"__typename": "Study", "id": f"study_{study.hex}"})]
+    assert "«learning_rate»" in found[0]["snippet"]
+    words = ("sweep", "validation loss", "strategy")
+    assert [await titles(ada, word, types=["STUDY"]) for word in words] == [["Sweep of October"]] * 3
+    assert [await titles(bob, word) for word in words] == [[], [], []]
+    await change(database, "UPDATE studies SET name = 'Grid of November', last_sequence = 1")
+    assert [await titles(ada, word, types=["STUDY"]) for word in ("sweep", "november")] == [[], ["Grid of November"]]
+    await change(database, "UPDATE studies SET deleted_at = now()")
+    assert await titles(ada, "november", types=["STUDY"]) == []
+    await change(database, "UPDATE studies SET deleted_at = NULL")
+    assert await titles(ada, "november", types=["STUDY"]) == ["Grid of November"]
+    assert await drift(database) == []
+    await change(database, "DELETE FROM studies")
+    assert await drift(database) == []
+
+
+async def test_a_model_is_found_by_what_is_said_of_its_versions(ada: Client, database: Database) -> None:
+    (model,) = await add(database, "models", "ada", {"Gearbox": "Three bearings."})
+    version = "INSERT INTO model_versions (model_id, number, label, description, algorithm, framework) VALUES (:model, :number, :label, :text, 'a', 'f')"
+    await change(database, version, model=model, number=1, label="winter release", text=None)
+    await change(database, version, model=model, number=2, label=None, text="Calibrated on turbines.")
+    await change(database, version, model=model, number=3, label=None, text=None)
+    words = ("bearings", "winter", "calibrated turbines")
+    assert [await titles(ada, word) for word in words] == [["Gearbox"]] * 3
+    await change(database, "UPDATE model_versions SET label = 'summer release', description = NULL WHERE number = 1")
+    assert [await titles(ada, word) for word in ("winter", "summer")] == [[], ["Gearbox"]]
+    await change(database, "DELETE FROM model_versions WHERE number = 2")
+    assert [await titles(ada, word) for word in ("turbines", "summer")] == [[], ["Gearbox"]]
+    await change(database, "UPDATE models SET deleted_at = now()")
+    await change(database, "UPDATE model_versions SET label = 'autumn' WHERE number = 3")
+    assert [await titles(ada, word) for word in ("autumn", "summer")] == [[], []]
+    await change(database, "UPDATE models SET deleted_at = NULL")
+    assert [await titles(ada, word) for word in ("autumn", "summer")] == [["Gearbox"], ["Gearbox"]]
     assert await drift(database) == []
 
 

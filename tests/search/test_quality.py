@@ -1,4 +1,4 @@
-"""What people look for comes first: forty queries over names, notes and columns in four languages, as they are typed."""
+"""What people look for comes first: fifty queries over names, notes, columns and parameters in four languages, as they are typed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from db.core.work import Database
 from tests.client import Client
-from tests.search.searching import add, add_dataset, add_run, titles
+from tests.search.searching import add, add_dataset, add_run, add_study, titles
 
 DATASETS: Sequence[tuple[str, str | None, Sequence[str]]] = (
     ("bearing_vibration_42", "Accelerometer recordings of ball bearings at 12 kHz, run to failure.", ["acc_x", "acc_y", "rpm"]),
@@ -50,6 +50,11 @@ RUNS = (
     (None, "Overfitted: the validation loss rises from epoch 12 on."),
     ("Lauf mit Dropout", "Bestes Ergebnis bisher, wird übernommen."),
 )
+STUDIES = (
+    ("Boosting depth and rate", "validation_loss", ("boost.max_depth", "boost.learning_rate")),
+    ("Suche Regularisierung", "cv_roc_auc_mean", ("train.reg_lambda", "train.reg_alpha")),
+    ("Búsqueda de hiperparámetros", "rmse", ("train.alpha",)),
+)
 # English, German, French and Spanish; identifiers, beginnings, endings, accents left out, mistakes.
 QUERIES = {
     "bearing_vibration_42": "bearing_vibration_42", "vibration 43": "bearing_vibration_43", "accelerometer": "bearing_vibration_42",
@@ -66,6 +71,8 @@ QUERIES = {
     "resenas": "Reseñas de clientes", "opinión producto": "Reseñas de clientes", "energia eolica": "Producción de energía eólica",
     "velocidad viento": "Producción de energía eólica", "entrenamientos": "Entrenamiento de regresión",
     "bering vibration": "bearing_vibration_43", "vibraiton 42": "bearing_vibration_42", "hyperparamter": "Hyperparameter sweep October",
+    "max depth": "Boosting depth and rate", "reg_lambda": "Suche Regularisierung", "regularisierungen": "Suche Regularisierung",
+    "boosting rates": "Boosting depth and rate", "busqueda hiperparametro": "Búsqueda de hiperparámetros", "roc auc mean": "Suche Regularisierung",
     "ablatoin": "Ablation of augmentations",
 }  # fmt: skip
 MISSES = 2
@@ -77,7 +84,9 @@ async def test_what_is_looked_for_comes_first(ada: Client, database: Database) -
     ids = {table: await add(database, table, "ada", things) for table, things in OTHERS.items()}
     for name, notes in RUNS:
         await add_run(database, ids["experiments"][0], name, notes)
+    for name, metric, keys in STUDIES:
+        await add_study(database, "ada", name, metric, *keys)
     first = await asyncio.gather(*(titles(ada, query, first=1) for query in QUERIES))
     missed = {query: found for (query, expected), found in zip(QUERIES.items(), first, strict=True) if found != [expected]}
-    assert len(QUERIES) >= 40
+    assert len(QUERIES) >= 50
     assert len(missed) <= MISSES, missed

@@ -32,6 +32,7 @@ LISTS = {
     "models": "ModelFilter",
     "experiments": "ExperimentFilter",
     "runs": "RunFilter",
+    "studies": "StudyFilter",
 }
 
 
@@ -92,19 +93,19 @@ async def things(ada: Client, database: Database) -> dict[str, list[str]]:
 async def test_tags_are_put_on_things_of_all_kinds_and_found_by(ada: Client, things: dict[str, list[str]]) -> None:
     firsts = [ids[0] for ids in things.values()]
     answer = await ada.one(TAG, input={"ids": firsts, "tags": ["Good", "paper"]})
-    kinds = ["Dataset", "Pipeline", "Model", "Experiment", "Run"]
+    kinds = ["Dataset", "Pipeline", "Model", "Experiment", "Run", "Study"]
     both = [{"name": "Good"}, {"name": "paper"}]
     assert answer["subjects"] == [{"__typename": kind, "id": id_, "tags": both} for kind, id_ in zip(kinds, firsts, strict=True)]
     tags = {tag["name"]: tag["id"] for tag in answer["tags"]}
     await ada.one(TAG, input={"id": things["runs"][1], "tags": [tags["Good"], "GOOD"]})
-    assert await counts(ada) == {"Good": 6, "paper": 5}
+    assert await counts(ada) == {"Good": 7, "paper": 6}
     for field, ids in things.items():
         assert await tagged_with(ada, field, tags["Good"]) == (ids if field == "runs" else ids[:1])
         assert await tagged_with(ada, field, tags["Good"], tags["paper"]) == ids[:1]
         assert await tagged_with(ada, field, tags["Good"], f"tag_{'0' * 32}") == []
         assert await tagged_with(ada, field) == ids
-    assert await ada.one(UNTAG, input={"ids": firsts, "tags": ["good", "unknown"]}) == {"subjects": [{"tags": [{"name": "paper"}]}] * 5}
-    assert await counts(ada) == {"Good": 1, "paper": 5}
+    assert await ada.one(UNTAG, input={"ids": firsts, "tags": ["good", "unknown"]}) == {"subjects": [{"tags": [{"name": "paper"}]}] * 6}
+    assert await counts(ada) == {"Good": 1, "paper": 6}
     assert await ada.one(DELETE, input={"id": tags["paper"]}) == {"deletedId": tags["paper"]}
     assert await counts(ada) == {"Good": 1}
     assert await tagged_with(ada, "runs", tags["paper"]) == []
