@@ -74,6 +74,8 @@ from db.tables import (
 from db.tables.datasets import DatasetSource
 from db.tables.jobs import JobKind
 
+PRODUCTION = "production"
+"""The alias of the version of a model that is in use."""
 MAX_DEPTH = 50
 MAX_NODES = 1_000
 
@@ -121,9 +123,9 @@ VERSION, SNAPSHOT, JOB, RUN, MODEL, EXPORT = (
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """`nodes`: kind, id, depth, label, status, aliases; nearest first. `edges`: (source, target, relation).
+    """`nodes`: kind, id, depth, is_in_production, label, status, aliases; the nearest first, of equally near ones those in production.
 
-    `is_partial`: the bounds left something out.
+    `edges`: (source, target, relation). `is_partial`: the bounds left something out.
     """
 
     nodes: Sequence[Row[Any]]
@@ -340,9 +342,12 @@ def _statement(viewer: Viewer, kind: LineageKind, direction: LineageDirection) -
     # Rows come level by level, so the limit ends the recursion and keeps the nearest.
     visited = select(walk.c.kind, walk.c.id, walk.c.depth).limit(_ROWS).cte("visited")
     nearest = (
-        select(visited.c.kind, visited.c.id, func.min(visited.c.depth).label("depth")).group_by(visited.c.kind, visited.c.id).cte("nearest")
+        select(visited.c.kind, visited.c.id, func.min(visited.c.depth).label("depth"), _is_in_production(visited).label("is_in_production"))
+        .group_by(visited.c.kind, visited.c.id)
+        .cte("nearest")
     )
-    nodes = select(nearest).where(nearest.c.depth <= _DEPTH).order_by(nearest.c.depth, nearest.c.id).limit(_NODES).cte("nodes")
+    first = (nearest.c.depth, nearest.c.is_in_production.desc(), nearest.c.id)
+    nodes = select(nearest).where(nearest.c.depth <= _DEPTH).order_by(*first).limit(_NODES).cte("nodes")
     counts = [select(func.count()).select_from(cte).scalar_subquery() for cte in (visited, nearest, nodes)]
     is_cut = or_(counts[0] >= _ROWS, counts[1] > counts[2])
     edges = _edges(viewer, nodes)
@@ -351,12 +356,13 @@ def _statement(viewer: Viewer, kind: LineageKind, direction: LineageDirection) -
         nodes.c.kind,
         nodes.c.id,
         nodes.c.depth,
+        nodes.c.is_in_production,
         _by_kind(nodes, _labels()).label("label"),
         _by_kind(nodes, _statuses()).label("status"),
         func.coalesce(_aliases(nodes), literal_column("'[]'::jsonb", JSONB)).label("aliases"),
         func.coalesce(causes.scalar_subquery(), literal_column("'[]'::jsonb", JSONB)).label("causes"),
         is_cut.label("is_partial"),
-    ).order_by(nodes.c.depth, nodes.c.id)
+    ).order_by(nodes.c.depth, nodes.c.is_in_production.desc(), nodes.c.id)
 
 
 def _walk(viewer: Viewer, kind: LineageKind, direction: LineageDirection) -> CTE:
@@ -462,9 +468,17 @@ def _statuses() -> dict[LineageKind, Callable[[Column], Rows]]:
 
 def _aliases(nodes: CTE) -> ColumnElement[Any]:
     names = select(func.jsonb_agg(aggregate_order_by(ModelAliasEvent.name, ModelAliasEvent.name.asc())))
-    is_current = (
+    return names.where(*_is_alias_of(nodes)).correlate(nodes).scalar_subquery()
+
+
+def _is_in_production(nodes: CTE) -> ColumnElement[bool]:
+    is_production = ModelAliasEvent.name == literal_column(f"'{PRODUCTION}'", Text)
+    return select(ModelAliasEvent.id).where(*_is_alias_of(nodes), is_production).correlate(nodes).exists()
+
+
+def _is_alias_of(nodes: CTE) -> tuple[ColumnElement[bool], ...]:
+    return (
+        nodes.c.kind == _literal_kind(MODEL),
         ModelAliasEvent.model_version_id == nodes.c.id,
         ModelAliasEvent.superseded_at.is_(None),
-        nodes.c.kind == _literal_kind(MODEL),
     )
-    return names.where(*is_current).correlate(nodes).scalar_subquery()

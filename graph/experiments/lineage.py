@@ -36,6 +36,10 @@ class LineageNode:
         description="Its status, a value of its type's own status enum; null for a type without a status."
     )
     aliases: list[str] = strawberry.field(description="The aliases that point to it now; empty except for model versions.")
+    is_in_production: bool = strawberry.field(
+        description="Whether it is a model version to which the alias `production` points now. Those come first among nodes of the same depth, and stay when"
+        " `maxNodes` cuts others off."
+    )
     depth: int = strawberry.field(description="Its distance from the start in edges, by the shortest path; 0 for the start itself.")
 
     @strawberry.field(description="The object itself.")
@@ -53,6 +57,7 @@ class LineageNode:
             label=row.label,
             status=row.status,
             aliases=row.aliases,
+            is_in_production=row.is_in_production,
             depth=row.depth,
         )
 
@@ -66,7 +71,10 @@ class LineageEdge:
 
 @strawberry.type(description="The causes and effects of an object, as a graph whose edges lead from causes to effects.")
 class Lineage:
-    nodes: list[LineageNode] = strawberry.field(metadata=costs(entries=1), description="The nodes, including the start, the nearest first.")
+    nodes: list[LineageNode] = strawberry.field(
+        metadata=costs(entries=1),
+        description="The nodes, including the start, the nearest first; of equally near ones, what is in production.",
+    )
     edges: list[LineageEdge] = strawberry.field(metadata=costs(entries=1), description="The edges between these nodes.")
     is_partial: bool = strawberry.field(description="Whether `depth` or `maxNodes` cut the graph off.")
 
