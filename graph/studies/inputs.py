@@ -116,7 +116,7 @@ class StudyBudgetInput:
     )
     min_steps: int | None = strawberry.field(
         default=None,
-        description="Of HYPERBAND, after how many steps trials are first compared; `maxSteps` divided by `reductionFactor`³ by default.",
+        description="Of HYPERBAND, after how many steps trials are first compared; `maxSteps` divided by `reductionFactor`² by default.",
     )
     max_steps: int | None = strawberry.field(
         default=None,

@@ -18,7 +18,7 @@ from workers.ml.studies.drawing import draw
 from workers.ml.studies.halving import goes_on, rungs_of_trial
 
 TRIALS, SEEDS, HALVING_SEEDS = 60, range(10), range(5)
-ROUNDS, HALVING_ROUNDS, MIN_STEPS, FACTOR = 30, 81, 3, 3
+ROUNDS, HALVING_ROUNDS, MIN_STEPS, FACTOR = 30, 81, 9, 3  # the last two as by default
 Point = dict[str, Any]
 Objective = Callable[[Point], float]
 
