@@ -24,6 +24,7 @@ _TIERS = tuple(_PER_TIER)
 DEFAULT_PRIORITY, MAX_PRIORITY = 5, 10  # of jobs
 
 Interval = Annotated[float, Field(ge=0)]
+Days = Annotated[float, Field(ge=1)]
 
 
 class StateSettings(TrellisSettings):
@@ -110,7 +111,7 @@ class StateSettings(TrellisSettings):
         default=7_776_000.0,
         gt=0,
         description="Seconds for which sign-ins stay in their history, sessions that are over and mails are kept, and devices that are not used are"
-        " known.",
+        " known. Sign-ins and mails have settings of their own, `TRELLIS_RETENTION_LOGIN_EVENTS` and `TRELLIS_RETENTION_MAILS`.",
     )
     audit_retention: float | None = Field(
         default=None,
@@ -133,6 +134,29 @@ class StateSettings(TrellisSettings):
         default=34_214_400.0,
         gt=0,
         description="Seconds for which the hourly sums of operations are kept, which `apiUsage` reads: 13 months.",
+    )
+    retention_job_events: Days | None = Field(
+        default=None,
+        description="Days after its end for which all events of a job are kept, its log among them, at least 1; empty: for ever. The last event, which"
+        " tells how it ended, always stays. Months are dropped as a whole once all of their jobs are past it.",
+    )
+    retention_metric_points: Days | None = Field(
+        default=None,
+        description="Days after its end for which the metric points of a run are kept, at least 1; empty: for ever. The summary of each metric always"
+        " stays. Months are dropped as a whole once all of their runs are past it.",
+    )
+    retention_login_events: Days | None = Field(
+        default=None,
+        description="Days for which sign-ins stay in their history, at least 1; empty: for `TRELLIS_SIGN_IN_RETENTION`.",
+    )
+    retention_mails: Days | None = Field(
+        default=None,
+        description="Days for which the rows of mails are kept, at least 1; empty: for `TRELLIS_SIGN_IN_RETENTION`.",
+    )
+    retention_archive: bool = Field(
+        default=False,
+        description="Whether months of job events and metric points are written to the bucket as Parquet, under `archive/`, before they are dropped. Then"
+        " nothing of a month goes before all of it can. What belonged to a deleted account stays in the archives.",
     )
     upload_max_bytes: int = Field(
         default=10 * MAX_PUT_BYTES,
@@ -245,6 +269,10 @@ class StateSettings(TrellisSettings):
         default=3_600.0,
         description="Seconds between removals of operations older than `TRELLIS_API_REQUEST_RETENTION`, and of their sums older than"
         " `TRELLIS_API_METRICS_RETENTION`. 0: never.",
+    )
+    maintenance_apply_retention: Interval = Field(
+        default=3_600.0,
+        description="Seconds between removals of job events and metric points whose retention is over. 0: never.",
     )
     maintenance_schedule_studies: Interval = Field(
         default=10.0,

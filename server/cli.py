@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from server.commands import audit, credits, jobs, mail, users
+from server.commands import audit, credits, jobs, mail, retention, users
 from server.commands.services import DataDir, check_tracing_packages, command_error, require_settings, valid_settings
 
 app = typer.Typer(
@@ -222,6 +222,7 @@ def demo(
 
 
 app.command("workers")(jobs.list_workers)
+app.command("retention")(retention.retention)
 
 
 if __name__ == "__main__":

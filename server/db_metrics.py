@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.core.sql import Rows
 from db.core.work import Database
-from db.queries import operations
+from db.queries import operations, retention
 from db.services.jobs import QUEUES
 from db.tables.jobstates import TERMINAL
 
@@ -74,6 +74,15 @@ DEFAULT_ROWS = MetricFamily(
     "Rows in the table's DEFAULT partition, counted up to 10,000. More than 0: partitions were not created in time.",
     ("table",),
 )
+RETENTION_ROWS = MetricFamily(
+    "trellis_retention_rows", "Rows of the table that were removed because their retention was over.", ("table",), is_counter=True
+)
+RETENTION_PARTITIONS = MetricFamily(
+    "trellis_retention_partitions",
+    "Months of the table that were dropped because their retention was over; `trellis_maintenance_age_seconds` tells of the last run.",
+    ("table",),
+    is_counter=True,
+)
 FAMILIES = (
     JOBS_WAITING,
     OLDEST_WAITING,
@@ -90,6 +99,8 @@ FAMILIES = (
     MAINTENANCE_FAILURES,
     MAINTENANCE_CHANGED,
     DEFAULT_ROWS,
+    RETENTION_ROWS,
+    RETENTION_PARTITIONS,
 )
 DEPRECATED_FAMILIES = {
     family.name: MetricFamily(family.deprecated[0], f"Deprecated name of {family.name}.", family.deprecated[1], family.is_counter)
@@ -158,6 +169,9 @@ class DatabaseMetrics:
             _add_maintenance(samples, await operations.fetch(connection, operations.maintenance_tasks()))
             for row in await operations.fetch(connection, operations.default_partitions()):
                 samples.add(DEFAULT_ROWS, row.count, row.table)
+            for row in await operations.fetch(connection, retention.totals_statement()):
+                samples.add(RETENTION_ROWS, row.rows, row.name)
+                samples.add(RETENTION_PARTITIONS, row.partitions, row.name)
             ((horizon,),) = await operations.fetch(connection, operations.horizon())
             for label, count in (await self._jobs_ended.update(connection, horizon)).items():
                 samples.add(JOBS_ENDED, count, label)

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Integer, Row, Uuid, bindparam, literal, select, union_all
+from sqlalchemy import Integer, Row, Uuid, any_, bindparam, literal, select, union_all
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.core.listing import Listing
 from db.core.page import Sort, decode_cursor, encode_cursor
@@ -65,6 +66,20 @@ def _events_after(viewer: Viewer) -> Rows:
 
 
 _EVENTS_AFTER = PreparedRows(_events_after, "job_id", "sequence", "limit")
+
+
+async def pruned(database: Database, viewer: Viewer, keys: Sequence[UUID], /) -> Mapping[UUID, bool]:
+    """A batch: True for each job whose first events were let go, since their retention is over."""
+    return {row.id: True for row in await _PRUNED(database, viewer, job_ids=keys)}
+
+
+def _pruned(viewer: Viewer) -> Rows:
+    # The first event is written with the job, and events are let go from the first on.
+    first = select(literal(1)).where(JobEvent.job_id == Job.id, JobEvent.sequence == 1).exists()
+    return select(Job.id).where(Job.id == any_(bindparam("job_ids", type_=ARRAY(Uuid))), visible(Job, viewer), ~first)
+
+
+_PRUNED = PreparedRows(_pruned, "job_ids")
 
 
 async def visible_jobs(database: Database, jobs_by_viewer: Mapping[Viewer, Collection[UUID]]) -> Collection[tuple[Viewer, UUID]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -42,10 +44,11 @@ from db.core.work import Database
 from db.errors import InvalidCursor
 from db.queries import leaderboard
 from db.queries.runs import is_finite
-from db.tables import MetricPoint, RunMetric
+from db.tables import MetricPoint, Run, RunMetric
 
 MAX_POINTS = 10_000
 REPLAY = 2_000
+MIN_RETENTION = timedelta(days=1)  # the least that can be set, after the end of a run
 MAX_RUNS, MAX_KEYS = 1_000, 500  # that `key_counts` reads, and returns
 
 _POINT: tuple[Any, ...] = (
@@ -111,11 +114,15 @@ def _points(viewer: Viewer) -> Rows:
 
 @dataclass(slots=True)
 class Series:
-    """One metric of one run: `points` by step (`key`, `step`, `value`, `recorded_at`), of the `total` that were recorded."""
+    """One metric of one run: `points` by step (`key`, `step`, `value`, `recorded_at`), of the `total` that were recorded.
+
+    Of one that `is_pruned`, points were let go, since their retention is over: all of a run, unless it went on after that.
+    """
 
     key: str
     total: int
     points: list[Row[Any]]
+    is_pruned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,38 @@ class History:
             if not run_series or run_series[-1].key != row.key:
                 run_series.append(Series(row.key, row.total, []))
             run_series[-1].points.append(row)
+        await self._add_pruned(database, viewer, series)
         return series
+
+    async def _add_pruned(self, database: Database, viewer: Viewer, series: dict[UUID, list[Series]]) -> None:
+        """Mark the series of which points were let go, and add those of which none is left: the summaries still count them."""
+        newest = (datetime.now(UTC) - MIN_RETENTION).timestamp() * 1_000
+        old = [run_id for run_id in series if run_id.int >> 80 < newest]  # an id begins with the milliseconds of its creation
+        if not old:
+            return
+        for row in await _ENDED_SUMMARIES(database, viewer, run_ids=old, metrics=self.metrics):
+            present = next((each for each in series[row.run_id] if each.key == row.key), None)
+            if present is None:
+                series[row.run_id].append(Series(row.key, row.recorded, [], is_pruned=True))
+            elif present.total < row.recorded:
+                present.total, present.is_pruned = row.recorded, True
+        for run_id in old:
+            series[run_id].sort(key=attrgetter("key"))
+
+
+def _ended_summaries(viewer: Viewer) -> Rows:
+    """The numbers of points of runs that ended long ago. Those of other runs may grow between the read of points and this one."""
+    metrics: ColumnElement[Any] = bindparam("metrics", type_=ARRAY(Text))
+    return (
+        select(RunMetric.run_id, RunMetric.key, RunMetric.count.label("recorded"))
+        .join(Run, Run.id == RunMetric.run_id)
+        .where(RunMetric.run_id == any_(bindparam("run_ids", type_=ARRAY(Uuid))), visible(RunMetric, viewer))
+        .where(Run.completed_at < func.now() - MIN_RETENTION, or_(metrics.is_(None), RunMetric.key == any_(metrics)))
+        .order_by(RunMetric.run_id, RunMetric.key)
+    )
+
+
+_ENDED_SUMMARIES = PreparedRows(_ended_summaries, "run_ids", "metrics")
 
 
 @cache

@@ -43,6 +43,7 @@ from db.tables.models import Artifact, Model, ModelAliasEvent, ModelDataset, Mod
 from db.tables.oauth import OAuthFlow, OAuthIdentity
 from db.tables.pipelines import Pipeline, PipelineInput, PipelineSnapshot, StepDefinition
 from db.tables.proposals import SchemaProposal
+from db.tables.retention import DroppedPartition, RetentionTotal
 from db.tables.saved_searches import SavedSearch
 from db.tables.schedules import ImportSchedule
 from db.tables.search import SearchEntry
@@ -65,6 +66,7 @@ __all__ = [
     "DatasetItem",
     "DatasetProfile",
     "DatasetVersion",
+    "DroppedPartition",
     "EmailMessage",
     "Experiment",
     "Explanation",
@@ -97,6 +99,7 @@ __all__ = [
     "PipelineInput",
     "PipelineSnapshot",
     "Registration",
+    "RetentionTotal",
     "Run",
     "RunInput",
     "RunMetric",

@@ -33,7 +33,7 @@ from graph.core.context import Context, Info
 from graph.core.filters import Filter, OrderInput
 from graph.core.ids import lookup_key
 from graph.core.loading import Batch, Make
-from graph.core.paging import Connection, parse_slice
+from graph.core.paging import Connection, PrunableConnection, parse_slice
 from graph.core.permissions import Metadata, Scope, require_scope
 
 
@@ -77,6 +77,8 @@ class Paged:
     key: str | None
     narrowed_by: tuple[str, ...] = ()
     """Arguments beside the filter; each is the value of the condition of its name."""
+    pruned: Batch | None = None
+    """Of a `PrunableConnection`: a batch with the keys of the parents under which entries were let go."""
 
     def request(self, arguments: dict[str, Any]) -> PageRequest:
         """Return the page that the arguments ask for. Raises `BadUserInput`."""
@@ -90,12 +92,12 @@ class Paged:
 
     def load(self, parent: Any, context: Context, make: Make, arguments: dict[str, Any]) -> Connection[Any]:
         request = self.request(arguments)
-        return Connection(
-            pages=context.loaders.pages(self.listing, request.page_slice, request.criteria, request.order),
-            counts=context.loaders.counts(self.listing, request.criteria),
-            parent=None if self.key is None else getattr(parent, self.key),
-            make=make,
-        )
+        pages = context.loaders.pages(self.listing, request.page_slice, request.criteria, request.order)
+        counts = context.loaders.counts(self.listing, request.criteria)
+        key = None if self.key is None else getattr(parent, self.key)
+        if self.pruned is None:
+            return Connection(pages=pages, counts=counts, parent=key, make=make)
+        return PrunableConnection(pages=pages, counts=counts, parent=key, make=make, pruned=context.loaders.one(self.pruned, bool))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,16 +201,17 @@ def connection(
     filtered_by: type[Filter] | None = None,
     ordered_by: type[OrderInput] | None = None,
     narrowed_by: Mapping[str, str] | None = None,
+    pruned: Batch | None = None,
     description: str,
     metadata: Metadata = None,
 ) -> Any:
     """A page of the listing under the parent's attribute `key`. `filtered_by` and `ordered_by` are the types of its input arguments; `narrowed_by`
-    has texts among its arguments, as in `Paged`, and their descriptions."""
+    has texts among its arguments, as in `Paged`, and their descriptions. `pruned` is that of a `PrunableConnection`."""
     arguments = _page_arguments(listing, filtered_by, ordered_by)
     if narrowed_by is not None:
         listing.require_filters(narrowed_by)
         arguments += [_argument(name, str | None, text) for name, text in narrowed_by.items()]
-    return _field(Paged(listing, key, tuple(narrowed_by or ())), description, arguments, metadata=metadata)
+    return _field(Paged(listing, key, tuple(narrowed_by or ()), pruned), description, arguments, metadata=metadata)
 
 
 def listing(

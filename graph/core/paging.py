@@ -68,6 +68,19 @@ class Connection(Generic[T]):
         return await self.counts.load(self.parent)
 
 
+@strawberry.type(
+    name="Connection",
+    description="A page of a list of which the oldest entries are let go in time. A cursor encodes the values that entries are ordered by, so rows"
+    " added or deleted elsewhere neither repeat nor skip an entry.",
+)
+class PrunableConnection(Connection[T], Generic[T]):
+    pruned: strawberry.Private[DataLoader[Any, bool | None]]
+
+    @strawberry.field(description="Whether entries of the list were let go because its retention is over.")
+    async def is_pruned(self) -> bool:
+        return bool(await self.pruned.load(self.parent))
+
+
 def parse_slice(arguments: dict[str, Any]) -> Slice:
     """Return the slice of Relay's four arguments. Raises `BadUserInput`."""
     try:

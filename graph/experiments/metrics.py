@@ -81,10 +81,14 @@ class MetricSeries:
         metadata=costs(entries=1), description="Its points, ordered by step, then by time; a long series is downsampled."
     )
     total_points: BigInt = strawberry.field(description="How many points were recorded.")
+    is_pruned: bool = strawberry.field(
+        description="Whether points were let go because their retention is over; then the summary in `Run.metrics` is what is left of them."
+    )
 
     @classmethod
     def of(cls, series: Series) -> Self:
-        return cls(key=series.key, points=[MetricPoint.of(row) for row in series.points], total_points=BigInt(series.total))
+        points = [MetricPoint.of(row) for row in series.points]
+        return cls(key=series.key, points=points, total_points=BigInt(series.total), is_pruned=series.is_pruned)
 
 
 @strawberry.type(description="Metric points that were recorded together or in quick succession.")

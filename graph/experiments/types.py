@@ -179,7 +179,7 @@ class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.RE
         description="The points of its metrics, ordered by key, step and time. A series of more than `maxPoints` is downsampled deterministically: it"
         " is divided into equal ranges of steps, or of times if all points are of one step, and the points with the least and the greatest value of each"
         " range are kept, as are the first and the last point of the series. No extreme is lost, unless `maxPoints` is 1: then the last point is"
-        " returned.",
+        " returned. Some time after the end of the run, as the operators set it, points are let go: such a series has `isPruned`.",
     )
     async def metric_history(
         self,

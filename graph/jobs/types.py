@@ -18,7 +18,7 @@ from graph.core.costs import RESULT, costs
 from graph.core.edges import connection, extend, many, one
 from graph.core.ids import Node
 from graph.core.loading import identity
-from graph.core.paging import Connection
+from graph.core.paging import Connection, PrunableConnection
 from graph.core.permissions import Scope
 from graph.core.scalars import JSON, BigInt, Duration
 from graph.datasets.files import Artifact
@@ -90,7 +90,11 @@ class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
         jobs.nodes, metadata=costs(entries=10), description="Its parts in order, with their status in the latest attempt."
     )
     attempts: list[JobAttempt] = many(jobs.attempts, metadata=costs(entries=3), description="Its attempts, the first one first.")
-    events: Connection[JobEvent] = connection(jobevents.of_job, description="Its events, the first one first.")
+    events: PrunableConnection[JobEvent] = connection(
+        jobevents.of_job,
+        pruned=jobevents.pruned,
+        description="Its events, the first one first. Some time after its end, as the operators set it, the last event alone is left.",
+    )
 
     @strawberry.field(
         description="The id of its last entry in the queue in Redis, to find it in the logs of workers; null until it is dispatched. Each dispatch has another."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ from db.core.viewer import ROLE_SCOPES, ApiScope
 from db.queries.accounts import COUNTED
 
 if TYPE_CHECKING:
+    from db.queries.retention import Forecast
     from server.commands.operations import CreditAccount, JobDetails, JobListEntry
+    from server.commands.retention_operations import Removal
 
 _STATUS_COLOURS = {"COMPLETED": "green", "RUNNING": "cyan", "FAILED": "red", "CANCELLING": "yellow", "CANCELLED": "bright_black"}
 
@@ -241,6 +244,33 @@ def print_mails(rows: Sequence[Row[Any]], *, as_json: bool) -> None:
         table.add_row(
             str(row.id), Text(row.address), row.template.name, row.status.name, str(row.tries), created, sent, Text(row.error or "")
         )
+    _print_table(table)
+
+
+def print_forecasts(forecasts: Sequence[Forecast], *, as_json: bool) -> None:
+    """Print what the retention would remove, by table."""
+    if as_json:
+        for each in forecasts:
+            _print_json_line({_camel(name): value for name, value in asdict(each).items()})
+        return
+    table = _table("table", "kept for", "rows to go", "bytes to go", "months to go", "oldest kept", "setting")
+    for each in forecasts:
+        kept = "ever" if each.days is None else f"{each.days:g} days"
+        months = ", ".join(name.removeprefix(f"{each.table}_").replace("_", "-") for name in each.partitions)
+        sizes = (f"{each.rows:,}", f"{each.size_bytes:,}")
+        table.add_row(each.table, kept, *sizes, months, _format_time(each.oldest_kept), each.setting)
+    _print_table(table)
+
+
+def print_removals(removals: Sequence[Removal], *, as_json: bool) -> None:
+    """Print what the retention has removed, by table."""
+    if as_json:
+        for each in removals:
+            _print_json_line(asdict(each))
+        return
+    table = _table("table", "rows removed", "months dropped")
+    for each in removals:
+        table.add_row(each.table, f"{each.rows:,}", str(each.partitions))
     _print_table(table)
 
 

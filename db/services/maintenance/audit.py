@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import structlog
 
+from db.queries.retention import months
 from db.services import audit
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
-from db.services.maintenance.partitions import drop_partition, months
+from db.services.maintenance.partitions import drop_detached, drop_month
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -29,10 +30,11 @@ async def verify_audit(context: MaintenanceContext) -> int:
     if retention is None:
         return 0
     await audit.seal_events(database)
+    await drop_detached(database, "audit_events")
     first_kept, dropped = await audit.first_kept_id(database, retention), 0
-    for partition, ends in await months(database, "audit_events"):
-        if int(ends.timestamp() * 1_000) << 80 <= first_kept.int:
-            await drop_partition(database, partition)
-            log.info("audit_month_dropped", partition=partition)
+    for partition in await months(database, "audit_events"):
+        if partition.ids[1] <= first_kept:
+            await drop_month(database, partition)
+            log.info("audit_month_dropped", partition=partition.name)
             dropped += 1
     return dropped

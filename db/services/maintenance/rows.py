@@ -10,9 +10,11 @@ from sqlalchemy import ColumnElement, Delete, Table, delete, exists, func, selec
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
+from db.queries.retention import LOGIN_EVENTS, MAILS, RetainedTable, kept_since
 from db.services import idempotency
 from db.services.jobs import retire_silent_workers
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
+from db.services.maintenance.partitions import add_to_totals
 from db.tables import (
     AccountToken,
     EmailMessage,
@@ -83,20 +85,31 @@ async def forget_sign_ins(context: MaintenanceContext) -> int:
 
     Registrations that were not verified, with their mails, challenges, and sign-ins that did not come back are deleted once they expire.
     """
-    kept_since = func.now() - timedelta(seconds=context.settings.sign_in_retention)
+    over_before = func.now() - timedelta(seconds=context.settings.sign_in_retention)
     conditions = (
-        (UserSession, UserSession.expires_at < kept_since),
-        (LoginEvent, LoginEvent.created_at < kept_since),
-        (EmailMessage, EmailMessage.created_at < kept_since),
-        (AccountToken, AccountToken.created_at < kept_since),
-        (Invitation, Invitation.expires_at < kept_since),
+        (UserSession, UserSession.expires_at < over_before),
+        (AccountToken, AccountToken.created_at < over_before),
+        (Invitation, Invitation.expires_at < over_before),
         (Registration, Registration.expires_at < func.now()),
-        (KnownDevice, KnownDevice.last_seen_at < kept_since),
+        (KnownDevice, KnownDevice.last_seen_at < over_before),
         (LoginChallenge, LoginChallenge.expires_at < func.now()),
         (OAuthFlow, OAuthFlow.expires_at < func.now()),
         (PasskeyChallenge, PasskeyChallenge.expires_at < func.now()),
     )
-    return sum([await delete_in_batches(context.database, model, condition) for model, condition in conditions])
+    forgotten = [await forget(context, retained, model) for retained, model in ((LOGIN_EVENTS, LoginEvent), (MAILS, EmailMessage))]
+    return sum([*forgotten, *[await delete_in_batches(context.database, model, condition) for model, condition in conditions]])
+
+
+async def forget(context: MaintenanceContext, retained: RetainedTable, model: Any) -> int:
+    """Delete the rows of a table that are past its retention; return how many."""
+    since = await kept_since(context.database, retained, context.settings)
+    if since is None:
+        return 0
+    deleted = await delete_in_batches(context.database, model, model.__table__.c[retained.time] < since)
+    if deleted:
+        async with context.database.work(SYSTEM) as work:
+            await add_to_totals(work, retained.name, deleted)
+    return deleted
 
 
 async def delete_in_batches(database: Database, model: Any, condition: ColumnElement[bool]) -> int:

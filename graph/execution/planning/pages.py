@@ -77,10 +77,10 @@ class EdgesPart(NamedTuple):
 
 
 def is_generic(type_: Any, generic: type[Any]) -> bool:
-    """Whether an object type is a specialization of a generic type, such as DatasetConnection of Connection."""
+    """Whether an object type is a specialization of a generic type, such as DatasetConnection of Connection, or of one derived from it."""
     definition: Any = type_.extensions.get("strawberry-definition") if isinstance(type_, GraphQLObjectType) else None
     concrete_of = getattr(definition, "concrete_of", None)
-    return concrete_of is not None and concrete_of.origin is generic
+    return concrete_of is not None and issubclass(concrete_of.origin, generic)
 
 
 class PagedStep(EdgeStep):
@@ -106,6 +106,7 @@ class PagedStep(EdgeStep):
         ]
         selected = {entry.strawberry_field.python_name for entry in entries.values() if isinstance(entry, Field)}
         self._has_page, self._has_count = bool(selected & {"edges", "page_info"}), "total_count" in selected
+        self._has_pruned = "is_pruned" in selected
         targets = [target for part in self._edges for target in part.nodes.values()]
         self._is_recorded = all(target.names is not None for target in targets)  # else the selection needs instances
         self._parts = self._page_parts(targets)
@@ -211,13 +212,16 @@ class PagedStep(EdgeStep):
         parents = list(dict.fromkeys(keys))
         pages: Pages | TextPages | Exception
         counts: Mapping[Any, int] | Exception
+        pruned: Mapping[Any, bool] | Exception = {}
         if not self._has_count:
             pages, counts = await self._attempt_pages(run, parents, request), {}
         else:
             pages, counts = await asyncio.gather(
                 self._attempt_pages(run, parents, request), _attempt(lambda: self._read_counts(run, parents, request))
             )
-        connections = await self._connections(run, parents, pages, counts)
+        if self._has_pruned:
+            pruned = await _attempt(lambda: self._read_pruned(run, parents))
+        connections = await self._connections(run, parents, pages, counts, pruned)
         if len(parents) == len(keys):
             return connections
         by_parent = dict(zip(parents, connections, strict=True))
@@ -285,8 +289,20 @@ class PagedStep(EdgeStep):
         viewer, database = run.viewer, run.context.database
         return await read_keys(lambda keys: self._listing.record_counts(database, viewer, keys, request.criteria), parents)
 
+    async def _read_pruned(self, run: Run, parents: list[Any]) -> Mapping[Any, bool]:
+        """Return whether entries were let go under each parent."""
+        batch, viewer, database = self._declaration.pruned, run.viewer, run.context.database
+        assert batch is not None
+        pruned = await read_keys(lambda keys: batch(database, viewer, keys), parents)
+        return {parent: parent in pruned for parent in parents}
+
     async def _connections(
-        self, run: Run, parents: list[Any], pages: Pages | TextPages | Exception, counts: Mapping[Any, int] | Exception
+        self,
+        run: Run,
+        parents: list[Any],
+        pages: Pages | TextPages | Exception,
+        counts: Mapping[Any, int] | Exception,
+        pruned: Mapping[Any, bool] | Exception,
     ) -> list[dict[str, Any]]:
         columns: list[Sequence[Any]] = []
         edges = {part.field.name: part for part in self._edges}
@@ -294,7 +310,9 @@ class PagedStep(EdgeStep):
             if isinstance(entry, str):
                 columns.append([entry] * len(parents))
             elif entry.strawberry_field.python_name == "total_count":
-                columns.append(_complete_counts(run, entry, counts, parents))
+                columns.append(_complete_values(run, entry, counts, parents))
+            elif entry.strawberry_field.python_name == "is_pruned":
+                columns.append(_complete_values(run, entry, pruned, parents))
             elif isinstance(pages, Exception):
                 columns.append([run.fail(pages, entry)] * len(parents))
             elif name in edges:
@@ -395,7 +413,7 @@ async def _attempt(read: Callable[[], Awaitable[T]]) -> T | Exception:
         return error
 
 
-def _complete_counts(run: Run, field: Field, counts: Mapping[Any, int] | Exception, keys: Sequence[Any]) -> Sequence[Any]:
-    if isinstance(counts, Exception):
-        return [run.fail(counts, field)] * len(keys)
-    return [complete_leaf(run, field, field.named_type, counts[key], is_non_null=field.is_non_null) for key in keys]
+def _complete_values(run: Run, field: Field, values: Mapping[Any, Any] | Exception, keys: Sequence[Any]) -> Sequence[Any]:
+    if isinstance(values, Exception):
+        return [run.fail(values, field)] * len(keys)
+    return [complete_leaf(run, field, field.named_type, values[key], is_non_null=field.is_non_null) for key in keys]
