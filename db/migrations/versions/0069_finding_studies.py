@@ -8,8 +8,8 @@ from alembic import op
 from db.migrations.enums import change_enum
 from db.migrations.functions import drop_function, install_function
 
-revision = "0068"
-down_revision = "0067"
+revision = "0069"
+down_revision = "0068"
 branch_labels = None
 depends_on = None
 
