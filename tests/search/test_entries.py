@@ -66,7 +66,7 @@ async def test_studies_are_found_by_name_metric_and_what_they_search(ada: Client
     study = await add_study(database, "ada", "Sweep of October", "validation_loss", "train.learning_rate", "fill.strategy")
     found = (await search(ada, "learning rate", types=["STUDY"]))["edges"]
     assert [(edge["title"], edge["node"]) for edge in found] == [("Sweep of October", {"__typename": "Study", "id": f"study_{study.hex}"})]
-    assert "«learning_rate»" in found[0]["snippet"]
+    assert "«learning»_«rate»" in found[0]["snippet"]
     words = ("sweep", "validation loss", "strategy")
     assert [await titles(ada, word, types=["STUDY"]) for word in words] == [["Sweep of October"]] * 3
     assert [await titles(bob, word) for word in words] == [[], [], []]
