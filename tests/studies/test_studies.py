@@ -102,17 +102,16 @@ async def test_a_study_ends_when_too_many_trials_fail_or_its_time_is_over_or_it_
 ) -> None:
     inputs = await ridge(ada)
     options: dict[str, Any] = {"method": "RANDOM", "space": [ALPHAS]}
-    split = ("split", "split", {"validation_fraction": 0.2})
-    pipeline = await ada.create_pipeline("n", ("data", "dataset", {}), split, ("train", "train_k_nearest_neighbors", {"target": "b"}))
-    unmeasured = {**inputs, "pipelineId": pipeline["pipeline"]["id"], "objective": {"metric": "validation_loss"}}  # it does not iterate
-    neighbors = {"node": "train", "name": "n_neighbors", "type": "INT", "low": 1, "high": 5}
-    failing = await created(ada, unmeasured, method="RANDOM", space=[neighbors], budget={"maxFailed": 1, "maxParallel": 1})
+    pipeline = await ada.create_pipeline("n", ("data", "dataset", {}), ("train", "train_k_nearest_neighbors", {"target": "b"}))
+    too_many = {**inputs, "pipelineId": pipeline["pipeline"]["id"]}
+    neighbors = {"node": "train", "name": "n_neighbors", "type": "INT", "low": 100, "high": 105}  # of 60 rows
+    failing = await created(ada, too_many, method="RANDOM", space=[neighbors], budget={"maxFailed": 1, "maxParallel": 1})
     told = await ended(ada, failing)
     assert (told["status"], told["reason"], told["trialsFailed"], told["bestTrial"]) == ("FAILED", "FAILURES", 2, None)
     job = await ada.one(
         "query($id: ID!) { job(id: $id) { status error { code } outputs { __typename } } }", id=trials(told)[0]["job"]["id"]
     )
-    assert job == {"status": "FAILED", "error": {"code": "NO_OBJECTIVE"}, "outputs": []}
+    assert job == {"status": "FAILED", "error": {"code": "TOO_FEW_ROWS"}, "outputs": []}
 
     going = await created(ada, {**inputs, "name": "t"}, **options, budget={"maxTrials": 1_000, "maxParallel": 2})
     assert (await change(ada, "cancelStudy", going))["__typename"] == "CancelStudyPayload"
