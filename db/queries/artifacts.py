@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Text, Uuid, cast, column, func, literal_column, null, or_, select, union_all
+from sqlalchemy import ColumnElement, Row, Text, Uuid, cast, column, func, literal_column, null, or_, select, union_all
 
 from db.core.batch import rows_by_key, rows_by_parent
 from db.core.criteria import Equals, Filters
@@ -13,6 +14,7 @@ from db.core.page import Sort
 from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
+from db.core.work import Database
 from db.tables import Artifact, Dataset, DatasetItem, DatasetVersion, Explanation, Export, Model, ModelVersion, StoredObject
 
 RAW = "RAW"
@@ -129,6 +131,29 @@ of_run = Listing(
     Filters(Artifact, path=_below),
     Artifact.run_id,
 )
+
+
+async def folder(database: Database, viewer: Viewer, place: ColumnElement[bool], path: str, limit: int) -> Sequence[Row[Any]]:
+    """What the folder at a path holds, "" for the topmost: name, `is_folder` and `size_bytes` of each file and folder directly within, by name.
+
+    `place` is the condition on whose files they are, such as those of a run.
+    """
+    prefix = f"{path}/" if path else ""
+    rest = func.substr(Artifact.path, len(prefix) + 1)
+    name, is_folder = func.split_part(rest, "/", 1), rest.contains("/")
+    columns = (name.label("name"), is_folder.label("is_folder"), func.max(StoredObject.size_bytes).label("size_bytes"))
+    statement = artifacts(viewer).with_only_columns(*columns, maintain_column_froms=True)
+    within = statement.where(place, Artifact.path.startswith(prefix, autoescape=True))
+    return await database.rows(within.group_by(name, is_folder).order_by(name).limit(limit))
+
+
+async def at_path(database: Database, viewer: Viewer, place: ColumnElement[bool], path: str) -> Row[Any] | None:
+    """The newest file at a path; None where there is none."""
+    found = artifacts(viewer).where(place, Artifact.path == path).order_by(Artifact.created_at.desc(), Artifact.id.desc()).limit(1)
+    rows = await database.rows(found)
+    return rows[0] if rows else None
+
+
 of_export = rows_by_parent(artifacts, Artifact.export_id, Artifact.created_at.asc(), Artifact.id.asc())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,6 +14,7 @@ from graphql import GraphQLError
 from starlette.responses import Response
 
 from db.core.viewer import Viewer
+from db.settings import MAX_PUT_BYTES
 from graph.core.ids import parse
 from server.auth import InvalidToken, authenticate, sole_authorization
 from server.mlflow.errors import MlflowError, invalid, not_found
@@ -28,8 +30,11 @@ if TYPE_CHECKING:
     from db.core.viewer import ApiScope
     from db.core.work import Database
     from db.settings import StateSettings
+    from db.stores.objects import ObjectStore
 
 MAX_BODY_BYTES = 4 * 1024 * 1024  # a batch of 1,000 metrics, 100 parameters of 6,000 characters and 100 tags of 8,000
+IDLE_TIMEOUT = 10.0  # seconds without a byte of a file
+_CLOSE = {"Connection": "close"}
 TOKEN_TIMEOUT = 10.0  # seconds to look up a token
 _NO_TLS = (
     "A key is taken as a password only over https, or at an address of this machine; behind a proxy that ends TLS, set TRELLIS_PUBLIC_URL to its https"
@@ -45,8 +50,10 @@ class Call:
     account_id: UUID
     """Whose experiments and models it is about: the viewer's, or those of the team that its address names."""
     database: Database
+    store: ObjectStore
     fields: Mapping[str, Any]
     path: Mapping[str, str]
+    request: Request
 
     def optional_text(self, name: str, *, length: int = 10_000) -> str | None:
         value = self.fields.get(name)
@@ -125,6 +132,9 @@ class Endpoint:
     scope: ApiScope
     handler: Handler
     cost: int = 1
+    version: str = "2.0"
+    is_file: bool = False
+    """Whether the body is a file, which the handler reads."""
 
 
 async def read_fields(request: Request) -> Mapping[str, Any]:
@@ -144,6 +154,31 @@ async def read_fields(request: Request) -> Mapping[str, Any]:
         return await json_body.parse_object_async(body, "The body")
     except HttpError as error:
         raise MlflowError("BAD_REQUEST", str(error), error.headers) from None
+
+
+async def read_file(request: Request, keep: int) -> tuple[int, bytes | None]:
+    """Read the body; return how many bytes it has, and these unless they are more than `keep`.
+
+    A client sends all of it before it reads an answer, so even what is to be sent elsewhere is read to its end. Raises `MlflowError` for more than
+    `MAX_PUT_BYTES`, and when nothing arrives for `IDLE_TIMEOUT` seconds.
+    """
+    announced = request.headers.get("content-length", "0")
+    size, kept = 0, bytearray()
+    try:
+        stream = request.stream()
+        while not (announced.isdecimal() and int(announced[:20]) > MAX_PUT_BYTES):
+            async with asyncio.timeout(IDLE_TIMEOUT):
+                chunk = await anext(stream, None)
+            if chunk is None:
+                return size, bytes(kept) if size <= keep else None
+            size += len(chunk)
+            if size > MAX_PUT_BYTES:
+                break
+            if size <= keep:
+                kept += chunk
+    except TimeoutError:
+        raise MlflowError("BAD_REQUEST", f"Nothing of the body arrived for {IDLE_TIMEOUT:g} seconds.", _CLOSE) from None
+    raise MlflowError("INVALID_PARAMETER_VALUE", f"A file has at most {MAX_PUT_BYTES:,} bytes here.", _CLOSE)
 
 
 async def sign_in(request: Request, state: StateSettings) -> Viewer:

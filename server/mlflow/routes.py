@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import orjson
 import structlog
 from sqlalchemy import select
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -34,7 +35,7 @@ from db.errors import (
 )
 from db.queries.accounts import has_username
 from db.tables import User
-from server.mlflow import experiments, runs
+from server.mlflow import experiments, files, logged_models, runs
 from server.mlflow.errors import STATUS, MlflowError, not_found
 from server.mlflow.requests import Call, Endpoint, read_fields, sign_in, take_points
 from server.observability import record_rejection
@@ -44,8 +45,16 @@ if TYPE_CHECKING:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-ENDPOINTS: tuple[Endpoint, ...] = (*experiments.ENDPOINTS, *runs.ENDPOINTS)
-VERSION = "/api/2.0"
+ENDPOINTS: tuple[Endpoint, ...] = (*experiments.ENDPOINTS, *runs.ENDPOINTS, *files.ENDPOINTS, *logged_models.ENDPOINTS)
+
+
+class _AnyPath(PathConvertor):
+    """All of the rest of an address; the usual one stops at line breaks, which are to be refused with a reason."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("any", _AnyPath())
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -53,11 +62,11 @@ def routes(state: StateSettings) -> list[Route]:
     """A route for each path, and one that answers for all others as MLflow does for what it does not know."""
     by_path: dict[str, dict[str, Endpoint]] = {}
     for endpoint in ENDPOINTS:
-        by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+        by_path.setdefault(f"/api/{endpoint.version}{endpoint.path}", {})[endpoint.method] = endpoint
     found: list[Route] = []
     for prefix in ("", "/accounts/{account}"):
-        found += [Route(f"{prefix}{VERSION}{path}", _respond(state, methods), methods=_METHODS) for path, methods in by_path.items()]
-        found += [Route(f"{prefix}/api/{{rest:path}}", _respond(state, {}), methods=_METHODS)]
+        found += [Route(f"{prefix}{path}", _respond(state, methods), methods=_METHODS) for path, methods in by_path.items()]
+        found += [Route(f"{prefix}/api/{{rest:any}}", _respond(state, {}), methods=_METHODS)]
     return found
 
 
@@ -92,9 +101,10 @@ async def _answer(request: Request, state: StateSettings, methods: Mapping[str, 
     fields: Mapping[str, Any] = {}
     try:
         viewer.require_scope(endpoint.scope, f"{endpoint.method} {endpoint.path}")
-        fields = await read_fields(request)
-        account = await _account(request, viewer)
-        body = await endpoint.handler(Call(viewer, account, request.app.state.database, fields, dict(request.path_params)))
+        fields = {} if endpoint.is_file else await read_fields(request)
+        account, state_ = await _account(request, viewer), request.app.state
+        call = Call(viewer, account, state_.database, state_.objects, fields, dict(request.path_params), request)
+        body = await endpoint.handler(call)
     except ClientDisconnect:
         return Response(status_code=499)
     except NotFound as error:  # its id is a key of ours

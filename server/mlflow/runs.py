@@ -15,7 +15,7 @@ from db.core.work import Work
 from db.errors import InvalidCursor
 from db.queries import leaderboard, metric_points, runs
 from db.services import experiments
-from db.services.tracking import parameters, points
+from db.services.tracking import artifacts, parameters, points
 from db.services.tracking import runs as external_runs
 from db.services.tracking.points import LoggedPoint
 from graph.core.ids import encode
@@ -23,7 +23,7 @@ from server.mlflow import search
 from server.mlflow.errors import invalid, not_found
 from server.mlflow.experiments import experiment_id
 from server.mlflow.requests import Call, Endpoint, as_integer, key_of
-from server.mlflow.values import FROM_STATUS, TO_STATUS, flattened, json_number, metric_value, milliseconds, moment, stored
+from server.mlflow.values import FROM_STATUS, TO_STATUS, artifact_uri, flattened, json_number, metric_value, milliseconds, moment, stored
 
 MAX_RESULTS, DEFAULT_RESULTS = 5_000, 1_000
 MAX_METRICS, MAX_PARAMETERS, MAX_TAGS = 1_000, 100, 100
@@ -67,6 +67,8 @@ async def update(call: Call) -> Mapping[str, Any]:
             await external_runs.finish(work, run_id, TO_STATUS[status], ended_at if ends else None)
         if name:
             await experiments.update_run(work, run_id, {"name": name, "annotations": {search.RUN_NAME: name}})
+    if status is not None:
+        await artifacts.complete_arrived(call.database, call.store, run_id)
     return {"run_info": (await _run(call, run_id))["info"]}
 
 
@@ -240,7 +242,7 @@ def _document(row: Row[Any], summaries: Sequence[Row[Any]]) -> Mapping[str, Any]
         "user_id": tags.get("mlflow.user", ""),
         "status": FROM_STATUS[row.status],
         "start_time": milliseconds(row.started_at or row.created_at),
-        "artifact_uri": f"mlflow-artifacts:/{run_id}/artifacts",
+        "artifact_uri": artifact_uri(run_id),
         "lifecycle_stage": "active",
     }
     if row.completed_at is not None:

@@ -25,6 +25,11 @@ TO_STATUS: Mapping[str, RunStatus] = {
 FROM_STATUS: Mapping[RunStatus, str] = {status: name for name, status in TO_STATUS.items()}
 
 
+def artifact_uri(owner: str, path: str = "") -> str:
+    """The address of the files of the run or the model version with this id, which clients resolve against that of the server."""
+    return f"mlflow-artifacts:/{owner}/artifacts" + (f"/{path}" if path else "")
+
+
 def stored(text: str) -> Any:
     """A parameter's value as it is kept: a number where that has exactly this text, so that lists sort and filter by it, else the text."""
     try:

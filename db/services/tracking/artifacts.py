@@ -1,7 +1,9 @@
-"""Files of external runs: sent to a presigned URL, then checked, copied to a key that no URL names, and shown under their paths."""
+"""Files of external runs: sent to a presigned URL, then checked, copied to a key that no URL names, and shown under their paths; small ones at once."""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -45,8 +47,10 @@ class NewArtifact:
     content_type: str | None = None
 
 
-async def request(work: Work, new: NewArtifact) -> Row[Any]:
+async def request(work: Work, new: NewArtifact, *, is_sent: bool = False) -> Row[Any]:
     """Announce a file of an external run; return the upload's row. A file at the same path is replaced once this one is complete.
+
+    One that `is_sent` is stored by the caller where it stays, since nobody gets a URL of that key.
 
     Raises `NotFound`, `WrongState` for the run of a job, or `InvalidInput`; the end of the unit of work raises `QuotaExceeded`.
     """
@@ -71,7 +75,7 @@ async def request(work: Work, new: NewArtifact) -> Row[Any]:
         created_by_id=work.viewer.maker_id,
         run_id=run.id,
         path=new.path,
-        object_key=f"uploads/{run.owner_id}/{upload_id}",
+        object_key=f"runs/{run.owner_id}/{run.id}/{upload_id}" if is_sent else f"uploads/{run.owner_id}/{upload_id}",
         content_type=content_type,
         size_bytes=new.size_bytes,
         sha256=sha256,
@@ -81,6 +85,35 @@ async def request(work: Work, new: NewArtifact) -> Row[Any]:
     after = {"path": new.path, "sizeBytes": new.size_bytes, "sha256": sha256, "contentType": content_type}
     work.record("request_artifact_upload", "run", run.id, run.owner_id, after=after)
     return row
+
+
+async def store(database: Database, objects: ObjectStore, viewer: Viewer, new: NewArtifact, content: bytes) -> UUID | None:
+    """Add a file that is in memory; return the id of the artifact. Killed on the way, the upload is completed or expires as any other.
+
+    Raises as `request` does.
+    """
+    viewer.require_write()
+    async with database.work(viewer) as work:
+        upload = await request(work, new, is_sent=True)
+    await objects.write(upload.object_key, content, upload.content_type)
+    digest = await asyncio.to_thread(hashlib.sha256, content)
+    artifact_id, needless = await _add(database, viewer, upload, _file(upload, upload.object_key, len(content), digest.hexdigest()))
+    await objects.delete(needless)
+    return artifact_id
+
+
+async def remove(work: Work, run_id: UUID, path: str) -> int:
+    """Remove the file at this path of an external run, or all in the folder at it, the run's own with ""; return how many there were.
+
+    A model version that was registered from them keeps its files. Raises `NotFound`, or `WrongState` for the run of a job.
+    """
+    run = await lock(work, run_id)
+    is_below = (Artifact.path == path) | Artifact.path.startswith(f"{path}/" if path else "", autoescape=True)
+    removed = await work.all(delete(Artifact).where(Artifact.run_id == run_id, Artifact.role == ARTIFACT, is_below).returning(Artifact.id))
+    if removed:
+        await work.run(update(Run).where(Run.id == run_id).values(heartbeat()))
+        work.record("delete_artifacts", "run", run_id, run.owner_id, {"path": path, "files": len(removed)})
+    return len(removed)
 
 
 def check_path(checks: Checks, path: str, *place: str) -> None:
@@ -126,10 +159,13 @@ async def complete(
     if upload.sha256 is not None and sha256 != upload.sha256:
         await objects.delete([key])
         await _reject(database, objects, viewer, upload, UploadMismatch("SHA-256", upload.sha256, str(sha256)))
-    file = StoredFile(key, info.size, str(sha256), ARTIFACT, upload.path.rpartition("/")[2], upload.content_type, path=upload.path)
-    artifact_id, needless = await _add(database, viewer, upload, file)
+    artifact_id, needless = await _add(database, viewer, upload, _file(upload, key, info.size, str(sha256)))
     await objects.delete([upload.object_key, *needless])
     return artifact_id
+
+
+def _file(upload: Row[Any], key: str, size: int, sha256: str) -> StoredFile:
+    return StoredFile(key, size, sha256, ARTIFACT, upload.path.rpartition("/")[2], upload.content_type, path=upload.path)
 
 
 async def _add(database: Database, viewer: Viewer, upload: Row[Any], file: StoredFile) -> tuple[UUID | None, list[str]]:
@@ -166,12 +202,9 @@ async def complete_or_expire(database: Database, objects: ObjectStore) -> int:
     columns = (ArtifactUpload.id, ArtifactUpload.created_by_id, ArtifactUpload.object_key, is_late.label("is_late"))
     ended = 0
     for row in await database.rows(select(*columns).where(is_due).order_by(ArtifactUpload.due_at).limit(BATCH_SIZE)):
-        maker = await accounts.viewer_of(database, row.created_by_id)
-        if maker is not None:
-            with suppress(NotFound, WrongState, UploadMismatch, QuotaExceeded, Forbidden):
-                await complete(database, objects, maker, row.id, limit=None)
-                ended += 1
-                continue
+        if await _complete_as_maker(database, objects, row, limit=None):
+            ended += 1
+            continue
         values = {"state": ArtifactUploadState.EXPIRED} if row.is_late else {"due_at": func.now() + RETRY_DELAY}
         is_open = (ArtifactUpload.id == row.id) & (ArtifactUpload.state == ArtifactUploadState.OPEN)
         async with database.work(SYSTEM) as work:
@@ -180,6 +213,24 @@ async def complete_or_expire(database: Database, objects: ObjectStore) -> int:
             await objects.delete([row.object_key])
             ended += 1
     return ended
+
+
+async def complete_arrived(database: Database, objects: ObjectStore, run_id: UUID) -> list[Row[Any]]:
+    """Complete the files of a run that have arrived, oldest first, as by who sent them; return the uploads that are still open: of files that are large,
+    or not there yet.
+    """
+    is_open = (ArtifactUpload.run_id == run_id) & (ArtifactUpload.state == ArtifactUploadState.OPEN)
+    rows = await database.rows(select(*ArtifactUpload.__table__.c).where(is_open).order_by(ArtifactUpload.created_at).limit(BATCH_SIZE))
+    return [row for row in rows if not await _complete_as_maker(database, objects, row)]
+
+
+async def _complete_as_maker(database: Database, objects: ObjectStore, upload: Row[Any], limit: int | None = MAX_INLINE_BYTES) -> bool:
+    """Complete an upload as by who requested it; return whether that was possible."""
+    maker = await accounts.viewer_of(database, upload.created_by_id)
+    if maker is not None:
+        with suppress(NotFound, WrongState, UploadMismatch, QuotaExceeded, Forbidden):
+            return await complete(database, objects, maker, upload.id, limit) is not None
+    return False
 
 
 async def _visible(work: Work, upload_id: UUID) -> Row[Any]:
