@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from math import ceil
 from typing import NamedTuple
+from uuid import UUID
 
 
 class Issue(NamedTuple):
@@ -131,6 +133,24 @@ class LastTeamAdmin(LastAdmin):
             f"This would leave {', '.join(self.teams)} without an ADMIN. Give another member of {them} the role ADMIN with `setTeamRole`, or delete"
             f" {them}, and then repeat this."
         )
+
+
+class BlockReason(StrEnum):
+    """Why something cannot be deleted now."""
+
+    JOBS = "jobs"
+    STUDIES = "studies"
+    PRODUCTION = "production"
+
+
+@dataclass
+class Blocked(WrongState):
+    """Something uses what is to be deleted: `count` rows, whose ids have the prefix `kind`; the first of them are in `ids`."""
+
+    reason: BlockReason
+    kind: str
+    ids: Sequence[UUID]
+    count: int
 
 
 @dataclass

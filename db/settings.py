@@ -124,6 +124,11 @@ class StateSettings(TrellisSettings):
         gt=0,
         description="Seconds for which a deleted account can be restored: 30 days. Then it is purged.",
     )
+    deletion_retention: float = Field(
+        default=2_592_000.0,
+        gt=0,
+        description="Seconds for which what was deleted can be restored, from its deletion: 30 days. A change holds for what is deleted later.",
+    )
     api_request_retention: float = Field(
         default=2_592_000.0,
         gt=0,

@@ -33,6 +33,7 @@ DOMAINS = (
     "explanations",
     "search",
     "studies",
+    "deletions",
     "saved_searches",
     "billing",
     "audit",

@@ -63,7 +63,8 @@ def field_selection(schema: GraphQLSchema, object_type: GraphQLObjectType, name:
     if is_leaf_type(named_type):
         return field_text
     if isinstance(named_type, GraphQLInterfaceType):
-        return f"{field_text} {{ __typename id }}"
+        leaves = [leaf for leaf, field in named_type.fields.items() if is_leaf_type(get_named_type(field.type))]
+        return f"{field_text} {{ __typename {'id' if 'id' in leaves else ' '.join(leaves)} }}"
     if depth <= 0:
         return None
     if isinstance(named_type, GraphQLUnionType):

@@ -53,13 +53,14 @@ live_by_id = rows_by_key(models, Model.id)
 _IS_SET = (ModelAliasEvent.superseded_at.is_(None), ModelAliasEvent.model_version_id.is_not(None))  # a removal has no version
 
 
-def _is_current_alias(name: str) -> tuple[ColumnElement[bool], ...]:
+def is_current_alias(name: str) -> tuple[ColumnElement[bool], ...]:
+    """The conditions that a row is an alias with this name which is set now."""
     return ModelAliasEvent.name == name.lower(), *_IS_SET
 
 
 def _has_alias(condition: Equals) -> Iterator[ColumnElement[bool]]:
     """An alias of this name points to one of the model's versions now."""
-    yield exists().where(ModelAliasEvent.model_id == Model.id, *_is_current_alias(condition.value))
+    yield exists().where(ModelAliasEvent.model_id == Model.id, *is_current_alias(condition.value))
 
 
 def _has_algorithm(condition: Equals) -> Iterator[ColumnElement[bool]]:

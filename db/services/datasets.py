@@ -1,4 +1,4 @@
-"""Create, change and delete datasets."""
+"""Create and change datasets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Row, exists, func, insert, select
+from sqlalchemy import Row, insert, select
 from sqlalchemy import update as update_rows
 
 from db.core.audit import differences
@@ -15,11 +15,9 @@ from db.core.policy import visible
 from db.core.sql import equals_any
 from db.core.unique import translate_unique_violation
 from db.core.work import Work
-from db.errors import NameTaken, NotFound, WrongState
-from db.services.jobs.kinds import uses_dataset
-from db.tables import Dataset, Job
+from db.errors import NameTaken, NotFound
+from db.tables import Dataset
 from db.tables.datasets import DatasetSource, Modality, ProblemType, SchemaPolicy
-from db.tables.jobstates import TERMINAL
 
 _UNIQUE = "uq_datasets_owner_id_name"
 
@@ -102,19 +100,6 @@ async def update(work: Work, dataset_id: UUID, changes: dict[str, Any]) -> UUID:
     return dataset_id
 
 
-async def delete(work: Work, dataset_id: UUID) -> UUID:
-    """Mark a dataset as deleted; edges still lead to it. Raises `NotFound`, or `WrongState` while a job on it has not ended."""
-    work.viewer.require_write()
-    dataset = await lock(work, dataset_id, to_delete=True)
-    unfinished = exists().where(Job.status.not_in(TERMINAL), uses_dataset(dataset_id))
-    if await work.scalar(select(unfinished)):
-        raise WrongState("BUSY", "A job on this dataset has not ended. Wait for it or cancel it, then delete the dataset.")
-    deletion = update_rows(Dataset).where(Dataset.id == dataset_id).values(deleted_at=func.now())
-    deleted_at = await work.scalar(deletion.returning(Dataset.deleted_at))
-    work.record("delete_dataset", "dataset", dataset_id, dataset.owner_id, {"deleted_at": None}, {"deleted_at": deleted_at})
-    return dataset_id
-
-
 async def lock_shared(work: Work, *dataset_ids: UUID | None) -> dict[UUID, Row[Any]]:
     """Lock those of these datasets that are not deleted against deletion until the transaction ends; return them by id.
 
@@ -127,13 +112,13 @@ async def lock_shared(work: Work, *dataset_ids: UUID | None) -> dict[UUID, Row[A
     return {row.id: row for row in rows}
 
 
-async def lock(work: Work, dataset_id: UUID, *, to_delete: bool = False) -> Row[Any]:
-    """Lock a live dataset against changes, and `to_delete` also against `lock_shared`, until the transaction ends. Raises `NotFound`.
+async def lock(work: Work, dataset_id: UUID) -> Row[Any]:
+    """Lock a live dataset against changes until the transaction ends. Raises `NotFound`.
 
     Foreign keys may still refer to the row: each report of a running job does, while it holds other locks.
     """
     statement = select(Dataset).where(Dataset.id == dataset_id, Dataset.deleted_at.is_(None), visible(Dataset, work.viewer))
-    row = await work.first(statement.with_for_update(key_share=not to_delete))
+    row = await work.first(statement.with_for_update(key_share=True))
     if row is None:
         raise NotFound(str(dataset_id))
     return row

@@ -17,7 +17,7 @@ from db.core.checks import Checks
 from db.core.policy import visible
 from db.core.unique import translate_unique_violation
 from db.core.work import Work
-from db.errors import NameTaken, NotFound
+from db.errors import NameTaken, NotFound, WrongState
 from db.tables import Experiment, Job, JobCheckpoint, MetricPoint, Run, RunMetric
 from db.tables.experiments import RunSource, RunStatus
 
@@ -124,21 +124,25 @@ async def update_run(work: Work, run_id: UUID, changes: dict[str, Any]) -> UUID:
 
 
 async def owned_experiment(work: Work, owner_id: UUID, experiment_id: UUID) -> UUID | None:
-    """Return the id of a live experiment that the viewer may see if it belongs to `owner_id`, else None. Raises `NotFound`."""
+    """Return the id of a live experiment that the viewer may see if it belongs to `owner_id`, else None. It is locked against deletion.
+
+    Raises `NotFound`.
+    """
     statement = select(Experiment.owner_id).where(
         Experiment.id == experiment_id, Experiment.deleted_at.is_(None), visible(Experiment, work.viewer)
     )
-    actual_owner_id = await work.scalar(statement)
+    actual_owner_id = await work.scalar(statement.with_for_update(read=True, key_share=True))
     if actual_owner_id is None:
         raise NotFound(str(experiment_id))
     return experiment_id if actual_owner_id == owner_id else None
 
 
 async def default_experiment(work: Work, owner_id: UUID) -> UUID:
-    """Return the id of the owner's experiment "Default", created where missing."""
+    """Return the id of the owner's experiment "Default", created where missing and locked against deletion."""
     statement = select(Experiment.id).where(
         Experiment.owner_id == owner_id, func.lower(Experiment.name) == DEFAULT.lower(), Experiment.deleted_at.is_(None)
     )
+    statement = statement.with_for_update(read=True, key_share=True)
     experiment_id = await work.scalar(statement)
     if experiment_id is None:
         values = {"name": DEFAULT, "description": "Runs that were started without an experiment."}
@@ -149,9 +153,12 @@ async def default_experiment(work: Work, owner_id: UUID) -> UUID:
 
 
 async def add_run(work: Work, new: NewRun) -> UUID:
-    """Add a run with the experiment's next number; the experiment's row stays locked until the transaction ends."""
-    increment = update_rows(Experiment).where(Experiment.id == new.experiment_id).values(last_number=Experiment.last_number + 1)
+    """Add a run with the experiment's next number; the experiment's row stays locked until the transaction ends. Raises `NotFound` if it is deleted."""
+    is_live = (Experiment.id == new.experiment_id, Experiment.deleted_at.is_(None))
+    increment = update_rows(Experiment).where(*is_live).values(last_number=Experiment.last_number + 1)
     number = await work.scalar(increment.returning(Experiment.last_number))
+    if number is None:
+        raise NotFound(str(new.experiment_id))
     insertion = insert(Run).values(
         owner_id=new.owner_id,
         experiment_id=new.experiment_id,
@@ -187,10 +194,15 @@ async def restart_points(work: Work, job: Row[Any]) -> None:
 
 
 async def copy_run(work: Work, old: Row[Any], new: Row[Any]) -> None:
-    """Add the run of a retried training to the same experiment, with the same seed and configuration."""
+    """Add the run of a retried training to the same experiment, with the same seed and configuration. Raises `WrongState` if that is deleted."""
     run = await work.first(select(*Run.__table__.c).where(Run.job_id == old.id))
     if run is None:
         return
+    live = select(Experiment.id).where(Experiment.id == run.experiment_id, Experiment.deleted_at.is_(None))
+    if await work.scalar(live.with_for_update(read=True, key_share=True)) is None:
+        raise WrongState(
+            old.status.name, "The experiment of this job's run was deleted, so it cannot be done again. Restore the experiment first."
+        )
     await add_run(
         work,
         NewRun(

@@ -225,7 +225,7 @@ async def add_of_pipeline(work: Work, job: Row[Any], made: Sequence[PipelineExpo
     return duplicate_keys
 
 
-async def remove(work: Work, export_id: UUID) -> UUID:
+async def remove(work: Work, export_id: UUID, action: str = "delete_export") -> UUID:
     """Delete an export and its files. Raises `NotFound`, or `WrongState` while its job has not ended."""
     work.viewer.require_write()
     export = await work.first(select(Export).where(Export.id == export_id, visible(Export, work.viewer)).with_for_update())
@@ -239,5 +239,5 @@ async def remove(work: Work, export_id: UUID) -> UUID:
     before = {"format": export.format, "options": export.options, "job": ref("job", export.job_id)}
     if export.target is not None:
         before["target"] = export.target
-    work.record("delete_export", "export", export_id, export.owner_id, before)
+    work.record(action, "export", export_id, export.owner_id, before)
     return export_id

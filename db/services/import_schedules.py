@@ -80,13 +80,13 @@ async def change(work: Work, schedule_id: UUID, changes: dict[str, Any]) -> UUID
     return schedule_id
 
 
-async def remove(work: Work, schedule_id: UUID) -> UUID:
+async def remove(work: Work, schedule_id: UUID, action: str = "delete_import_schedule") -> UUID:
     """Delete a schedule; what it imported stays. Return the id of its dataset. Raises `NotFound`."""
     work.viewer.require_write()
     schedule = await _lock(work, schedule_id)
     await work.run(delete(ImportSchedule).where(ImportSchedule.id == schedule_id))
     before = {"url": importing.without_query(schedule.url), "cron": schedule.cron, "timezone": schedule.timezone}
-    work.record("delete_import_schedule", KIND, schedule_id, schedule.owner_id, {**before, "dataset": ref("dataset", schedule.dataset_id)})
+    work.record(action, KIND, schedule_id, schedule.owner_id, {**before, "dataset": ref("dataset", schedule.dataset_id)})
     return schedule.dataset_id
 
 

@@ -6,34 +6,18 @@ import secrets
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Executable, Row, Table, Text, bindparam, func, select, text
+from sqlalchemy import Executable, Row, Table, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from db.core.checks import NAME_LENGTH
 from db.core.policy import visible
 from db.core.work import Work
 from db.errors import NotFound, WrongState, invalid
 from db.services import datasets
+from db.services.free_names import free_number, numbered_base
 from db.services.jobs.kinds import target_of
 from db.services.jobs.retrying import lock_dataset
 from db.tables import Dataset, DatasetVersion
 from db.tables.datasets import MODALITIES_WITH_ITEMS, DatasetSource, DatasetVersionStatus, Modality
-
-# Find a number that no name of the owner has: double up to a free one, then bisect down to the last taken one. Trying numbers in turn took
-# one statement per earlier run.
-_FREE_NAME_NUMBER = text("""
-    WITH RECURSIVE probes (taken, free, number) AS (
-        SELECT 1::bigint, NULL::bigint, 2::bigint
-        UNION ALL
-        SELECT CASE WHEN is_taken THEN number ELSE taken END, CASE WHEN is_taken THEN free ELSE number END,
-            CASE WHEN NOT is_taken THEN (taken + number) / 2 WHEN free IS NULL THEN number * 2 ELSE (number + free) / 2 END
-        FROM probes, LATERAL (SELECT EXISTS (
-            SELECT FROM datasets
-            WHERE owner_id = :owner AND lower(name) = lower(:base || ' (' || number || ')') AND deleted_at IS NULL
-        )) AS name (is_taken)
-        WHERE free IS NULL OR free - taken > 1
-    )
-    SELECT free FROM probes WHERE free - taken = 1""").bindparams(bindparam("base", type_=Text))
 
 
 def _insert_dataset() -> Executable:
@@ -87,7 +71,7 @@ def require_same_owner(output_id: UUID, output: Row[Any] | None, dataset: Row[An
 
 async def create(work: Work, dataset: Row[Any], maker: str, description: str, *, has_items: bool = False) -> UUID:
     """Create the dataset for a version that `maker` makes from one of `dataset`, named after both. `has_items` if the version is of items as well."""
-    base = f"{dataset.name} – {maker}"[: NAME_LENGTH - len(" (1000000000)")]
+    base = numbered_base(f"{dataset.name} – {maker}")
     values = {
         "owner_id": dataset.owner_id,
         "created_by_id": work.viewer.maker_id,
@@ -104,7 +88,7 @@ async def create(work: Work, dataset: Row[Any], maker: str, description: str, *,
         created_id = await work.scalar(_INSERT_DATASET, {f"p_{name}": value for name, value in values.items()})
         if created_id is not None:
             return created_id
-        number = await work.scalar(_FREE_NAME_NUMBER, {"owner": dataset.owner_id, "base": base})
+        number = await free_number(work, "datasets", dataset.owner_id, base)
         # Concurrent transactions found the same number and one took it: the others pick at random from a growing range to collide less.
         values["name"] = f"{base} ({number + (secrets.randbelow(4**collisions) if collisions else 0)})"
         collisions += 1

@@ -89,13 +89,13 @@ async def use(work: Work, search_id: UUID) -> UUID:
     return search_id
 
 
-async def remove(work: Work, search_id: UUID) -> None:
+async def remove(work: Work, search_id: UUID, action: str = "delete_saved_search") -> None:
     """Raises `NotFound`."""
     work.viewer.require_write()
     search = await _lock(work, search_id)
     await work.run(delete(SavedSearch).where(SavedSearch.id == search_id))
     before = {"name": search.name, "target": search.target, "filter": search.filter, "order_by": search.order_by}
-    work.record("delete_saved_search", "savedsearch", search_id, search.owner_id, before=before)
+    work.record(action, "savedsearch", search_id, search.owner_id, before=before)
 
 
 def _checked(checks: Checks, target: SearchType, documents: dict[str, Any], find_issues: FindIssues) -> dict[str, Any]:

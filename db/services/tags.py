@@ -105,12 +105,12 @@ async def update(work: Work, tag_id: UUID, changes: dict[str, Any]) -> UUID:
     return tag_id
 
 
-async def remove(work: Work, tag_id: UUID) -> None:
+async def remove(work: Work, tag_id: UUID, action: str = "delete_tag") -> None:
     """Delete a tag, which takes it off everything. Raises `NotFound`."""
     work.viewer.require_write()
     tag = await _lock(work, tag_id)
     await work.run(delete(Tag).where(Tag.id == tag_id))
-    work.record("delete_tag", "tag", tag_id, tag.owner_id, before={"name": tag.name, "color": tag.color, "usage_count": tag.usage_count})
+    work.record(action, "tag", tag_id, tag.owner_id, before={"name": tag.name, "color": tag.color, "usage_count": tag.usage_count})
 
 
 async def put_on(work: Work, things: Sequence[Thing], tags: Sequence[str | UUID]) -> list[UUID]:

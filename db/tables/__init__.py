@@ -19,6 +19,7 @@ from db.tables.accounts import (
 from db.tables.audit import AuditEvent, AuditSeal
 from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
+from db.tables.deletions import Deletion
 from db.tables.experiments import ArtifactUpload, Experiment, MetricPoint, Run, RunInput, RunMetric, RunParameter, StagedPoint
 from db.tables.explanations import Explanation
 from db.tables.exports import Export
@@ -66,6 +67,7 @@ __all__ = [
     "DatasetItem",
     "DatasetProfile",
     "DatasetVersion",
+    "Deletion",
     "DroppedPartition",
     "EmailMessage",
     "Experiment",

@@ -21,6 +21,7 @@ class ProblemCode(StrEnum):
     NAME_TAKEN = "name_taken"
     INVALID_INPUT = "invalid_input"
     WRONG_STATE = "wrong_state"
+    BLOCKED = "blocked"
     CONFLICT = "conflict"
     QUOTA_EXCEEDED = "quota_exceeded"
     INSUFFICIENT_CREDITS = "insufficient_credits"
@@ -38,6 +39,7 @@ describe(
     NAME_TAKEN="You already have something with this name, or somebody has the username.",
     INVALID_INPUT="The input is invalid; each issue has the path to its cause.",
     WRONG_STATE="It exists, but its present state does not allow this.",
+    BLOCKED="Something uses it, so it cannot be deleted now.",
     CONFLICT="A concurrent change came first, or the idempotency key was used with another input.",
     QUOTA_EXCEEDED="The request would exceed a limit on what you may store or use.",
     INSUFFICIENT_CREDITS="The request costs more credits than you can spend.",
@@ -115,6 +117,28 @@ class WrongState(Problem):
         return cls(message=error.message, code=ProblemCode.WRONG_STATE, state=error.state)
 
 
+describe(
+    errors.BlockReason,
+    "What keeps something from being deleted.",
+    JOBS="Jobs that use it have not ended: wait for them or cancel them.",
+    STUDIES="Studies that use it have not ended, or it is one: cancel them.",
+    PRODUCTION="A model version with the alias `production` is a part of it, or was trained on it: remove the alias.",
+)
+BlockReason = errors.BlockReason
+
+
+@strawberry.type(description="Something uses it, so it cannot be deleted now.")
+class Blocked(Problem):
+    reason: BlockReason = strawberry.field(description="Why; there may be further reasons.")
+    ids: list[strawberry.ID] = strawberry.field(description="The ids of what uses it, at most 10, the oldest first.")
+    count: BigInt = strawberry.field(description="How many there are.")
+
+    @classmethod
+    def of(cls, error: errors.Blocked) -> Self:
+        ids = [strawberry.ID(f"{error.kind}_{key.hex}") for key in error.ids]
+        return cls(message=error.message, code=ProblemCode.BLOCKED, reason=error.reason, ids=ids, count=BigInt(error.count))
+
+
 @strawberry.type(description="A concurrent change came first, or the idempotency key was used with another input.")
 class Conflict(Problem):
     @classmethod
@@ -186,6 +210,7 @@ _PROBLEMS: Final[Mapping[type[errors.StateError], Any]] = {
     errors.InvalidInput: InvalidInput,
     errors.WeakPassword: WeakPassword,
     errors.WrongState: WrongState,
+    errors.Blocked: Blocked,
     errors.Conflict: Conflict,
     errors.Unsupported: Unsupported,
     errors.LastAdmin: LastAdmin,
@@ -194,6 +219,12 @@ _PROBLEMS: Final[Mapping[type[errors.StateError], Any]] = {
     errors.QuotaExceeded: QuotaExceeded,
     errors.InsufficientCredits: InsufficientCredits,
 }
+
+
+def problem_of(error: errors.StateError, *sent_ids: str) -> Any:
+    """The problem of an error that is a part of an answer, and not all of it; it has the id that the client sent."""
+    problem = next(_PROBLEMS[type_] for type_ in type(error).__mro__ if type_ in _PROBLEMS)
+    return problem.of(error, *(sent_ids if problem is NotFound else ()))
 
 
 async def result_or_problem(result: Awaitable[Any], possible: Collection[type[Any]], arguments: Mapping[str, Any]) -> Any:

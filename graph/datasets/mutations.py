@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from strawberry import ID
 from db.errors import Unavailable
 from db.queries import datasets as dataset_queries
 from db.queries import jobs, versions
-from db.services import datasets, upload_parts, uploads
+from db.services import datasets, deletions, upload_parts, uploads
 from db.services.upload_parts import SentPart
 from graph.core.context import Info
 from graph.core.costs import JOB, PRESIGN, costs
@@ -56,6 +57,7 @@ class UpdateDatasetPayload:
 )
 class DeleteDatasetPayload:
     deleted_id: ID = strawberry.field(description="The id of the deleted dataset, to remove it from caches.")
+    restorable_until: datetime = strawberry.field(description="Until when `restore` brings it back.")
 
 
 @strawberry.type(description="The upload can begin.")
@@ -140,15 +142,16 @@ class DatasetMutations(Sources, Schedules, Profiling, RowComparisons):
         return UpdateDatasetPayload(dataset_id=dataset_id)
 
     @mutation(
-        description="Delete a dataset. What was made from it is kept, and edges still lead to the dataset and its versions, but no longer to their"
+        description="Delete a dataset, unless a job or study on it has not ended or a model version with the alias `production` was trained on it. What was made from it"
+        " is kept, and edges still lead to the dataset and its versions, but no longer to their"
         " files and rows."
     )
     async def delete_dataset(
         self, info: Info, input: Annotated[DeleteDatasetInput, strawberry.argument(description="The dataset to delete.")]
     ) -> DeleteDatasetResult:
         async with info.context.work() as work:
-            await datasets.delete(work, decode("dataset", input.id))
-        return DeleteDatasetPayload(deleted_id=input.id)
+            restorable_until = await deletions.delete(work, "dataset", decode("dataset", input.id))
+        return DeleteDatasetPayload(deleted_id=input.id, restorable_until=restorable_until)
 
     @mutation(
         metadata=costs(PRESIGN),

@@ -46,7 +46,7 @@ class Experiment(Node, Taggable, prefix="experiment", found_by=experiments.live_
     annotations: JSON = annotations_field()
     created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed; a new run is a change too.")
-    deleted_at: datetime | None = strawberry.field(description="When it was deleted. Null at present: experiments cannot be deleted yet.")
+    deleted_at: datetime | None = strawberry.field(description="When it was deleted, with its runs; edges still lead to them.")
     owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
     created_by: Profile | None = one(
         accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."

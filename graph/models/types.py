@@ -66,7 +66,7 @@ class Model(Node, Taggable, prefix="model", found_by=models.live_by_id, scope=Sc
     problem_type: ProblemType | None = strawberry.field(description="The task of all its versions; its first version sets it.")
     created_at: datetime = strawberry.field(description="When its first version was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed; a new version is a change too.")
-    deleted_at: datetime | None = strawberry.field(description="When it was deleted. Null at present: models cannot be deleted yet.")
+    deleted_at: datetime | None = strawberry.field(description="When it was deleted; edges still lead to it, but no longer to its files.")
     owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
     created_by: Profile | None = one(
         accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."

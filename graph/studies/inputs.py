@@ -191,11 +191,6 @@ class UpdateStudyInput:
     budget: StudyBudgetInput = strawberry.field(description="The limits to change.")
 
 
-@strawberry.input(description="The study to delete.")
-class DeleteStudyInput:
-    id: ID = strawberry.field(description="The study.")
-
-
 @strawberry.input(description="The trial whose model is registered.")
 class RegisterTrialInput:
     id: ID = strawberry.field(description="The trial.")

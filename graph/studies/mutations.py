@@ -6,7 +6,6 @@ from typing import Annotated
 from uuid import UUID
 
 import strawberry
-from strawberry import ID
 
 from db.queries import models
 from db.queries import studies as study_queries
@@ -22,7 +21,6 @@ from graph.models.types import ModelVersion
 from graph.studies.inputs import (
     CancelStudyInput,
     CreateStudyInput,
-    DeleteStudyInput,
     PauseStudyInput,
     RegisterTrialInput,
     ResumeStudyInput,
@@ -65,11 +63,6 @@ class UpdateStudyPayload:
     study: Study = one(study_queries.by_id, key="study_id", description="The changed study.")
 
 
-@strawberry.type(description="The study was deleted. Its runs stay in their experiment.")
-class DeleteStudyPayload:
-    deleted_id: ID = strawberry.field(description="The id of the deleted study, to remove it from caches.")
-
-
 @strawberry.type(description="The model of the trial is a version of a model.")
 class RegisterTrialPayload:
     model_version_id: strawberry.Private[UUID]
@@ -92,9 +85,6 @@ CancelStudyResult = Annotated[
 UpdateStudyResult = Annotated[
     UpdateStudyPayload | NotFound | WrongState | InvalidInput,
     strawberry.union("UpdateStudyResult", description="The possible results of `updateStudy`."),
-]
-DeleteStudyResult = Annotated[
-    DeleteStudyPayload | NotFound | WrongState, strawberry.union("DeleteStudyResult", description="The possible results of `deleteStudy`.")
 ]
 RegisterTrialResult = Annotated[
     RegisterTrialPayload | NotFound | WrongState | InvalidInput,
@@ -167,14 +157,6 @@ class StudyMutations:
         async with info.context.work() as work:
             await changing.update(work, study_id, input.budget.to_change())
         return UpdateStudyPayload(study_id=study_id)
-
-    @mutation(description="Delete a study that has ended. Its runs stay in their experiment, and registered models stay models.")
-    async def delete_study(
-        self, info: Info, input: Annotated[DeleteStudyInput, strawberry.argument(description="The study to delete.")]
-    ) -> DeleteStudyResult:
-        async with info.context.work() as work:
-            await changing.delete(work, decode("study", input.id))
-        return DeleteStudyPayload(deleted_id=input.id)
 
     @mutation(
         description="Register the model of a completed trial as the next version of a model. Until then, its files are kept with its job."

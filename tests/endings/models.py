@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import insert, select
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.viewer import SYSTEM
 from db.tables import Model, ModelAliasEvent, ModelVersion, User
@@ -22,7 +23,7 @@ async def set_model_alias(world: World) -> Endings:
 
 @endings_of("removeModelAlias")
 async def remove_model_alias(world: World) -> Endings:
-    model = await _model(world)
+    model = await model_in_production(world)
     yield "RemoveModelAliasPayload", {"modelId": model, "name": "Production", "reason": "x"}
     yield "NotFound", {"modelId": f"model_{UNKNOWN}", "name": "production"}
     yield "InvalidInput", {"modelId": model, "name": "production"}
@@ -30,7 +31,7 @@ async def remove_model_alias(world: World) -> Endings:
 
 @endings_of("updateModel")
 async def update_model(world: World) -> Endings:
-    model = await _model(world)
+    model = await model_in_production(world)
     yield "UpdateModelPayload", {"id": model, "name": "new", "description": "x"}
     yield "NotFound", {"id": f"model_{UNKNOWN}", "name": "new"}
     yield "NameTaken", {"id": model, "name": "OTHER"}
@@ -39,7 +40,7 @@ async def update_model(world: World) -> Endings:
 
 @endings_of("updateModelVersion")
 async def update_model_version(world: World) -> Endings:
-    model = await _model(world)
+    model = await model_in_production(world)
     query = "query($id: ID!) { model(id: $id) { latestVersion { id } } }"
     version = (await world.ada.one(query, id=model))["latestVersion"]["id"]
     yield "UpdateModelVersionPayload", {"id": version, "label": "l", "description": "x"}
@@ -47,12 +48,12 @@ async def update_model_version(world: World) -> Endings:
     yield "InvalidInput", {"id": version, "label": " "}
 
 
-async def _model(world: World) -> str:
+async def model_in_production(world: World, name: str = "m") -> str:
     """A model of Ada's with a version that is in production, beside one that is named `other`."""
     async with world.database.work(SYSTEM) as work:
         owner = await work.scalar(select(User.id).where(User.username == "ada"))
-        await work.run(insert(Model).values(owner_id=owner, name="other"))
-        model = await work.scalar(insert(Model).values(owner_id=owner, name="m").returning(Model.id))
+        await work.run(upsert(Model).values(owner_id=owner, name="other").on_conflict_do_nothing())
+        model = await work.scalar(insert(Model).values(owner_id=owner, name=name).returning(Model.id))
         values = {"model_id": model, "number": 1, "algorithm": "Ridge", "framework": "scikit-learn"}
         version = await work.scalar(insert(ModelVersion).values(values).returning(ModelVersion.id))
         await work.run(insert(ModelAliasEvent).values(model_id=model, model_version_id=version, name="production"))

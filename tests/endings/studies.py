@@ -12,7 +12,7 @@ LONG = {"method": "RANDOM", "budget": {"maxTrials": 1_000, "maxParallel": 1}}
 CANCEL = "mutation($id: ID!) { cancelStudy(input: {id: $id}) { __typename } }"
 
 
-async def _inputs(world: World) -> dict[str, Any]:
+async def inputs_of(world: World) -> dict[str, Any]:
     version = await world.ada.ingest("d", CSV)
     pipeline = await world.ada.create_pipeline("p", ("data", "dataset", {}), ("train", "train_ridge_regression", {"target": "b"}))
     return {
@@ -25,13 +25,13 @@ async def _inputs(world: World) -> dict[str, Any]:
     }
 
 
-async def _create(world: World, inputs: dict[str, Any], **fields: Any) -> str:
+async def create_of(world: World, inputs: dict[str, Any], **fields: Any) -> str:
     return (await create(world.ada, **{**inputs, **fields}))["study"]["id"]
 
 
 @endings_of("createStudy")
 async def create_study(world: World) -> Endings:
-    study = await _inputs(world)
+    study = await inputs_of(world)
     yield "CreateStudyPayload", {**study, "seed": 1, "reproducible": True, "budget": {"maxTrials": 5}, "idempotencyKey": "k"}
     yield "Conflict", {**study, "idempotencyKey": "k"}
     yield "NameTaken", study
@@ -51,7 +51,7 @@ async def create_study(world: World) -> Endings:
 
 @endings_of("pauseStudy")
 async def pause_study(world: World) -> Endings:
-    study = await _create(world, await _inputs(world), **LONG)
+    study = await create_of(world, await inputs_of(world), **LONG)
     yield "PauseStudyPayload", {"id": study}
     yield "NotFound", {"id": f"study_{UNKNOWN}"}
     await world.ada.one(CANCEL, id=study)
@@ -60,7 +60,7 @@ async def pause_study(world: World) -> Endings:
 
 @endings_of("resumeStudy")
 async def resume_study(world: World) -> Endings:
-    study = await _create(world, await _inputs(world), **LONG)
+    study = await create_of(world, await inputs_of(world), **LONG)
     await world.ada.one("mutation($id: ID!) { pauseStudy(input: {id: $id}) { __typename } }", id=study)
     yield "ResumeStudyPayload", {"id": study}
     yield "NotFound", {"id": f"study_{UNKNOWN}"}
@@ -70,20 +70,20 @@ async def resume_study(world: World) -> Endings:
 
 @endings_of("cancelStudy")
 async def cancel_study(world: World) -> Endings:
-    inputs = await _inputs(world)
-    study = await _create(world, inputs, **LONG)
+    inputs = await inputs_of(world)
+    study = await create_of(world, inputs, **LONG)
     yield "CancelStudyPayload", {"id": study}
     yield "NotFound", {"id": f"study_{UNKNOWN}"}
     assert (await ended(world.ada, study))["status"] == "CANCELLED"
     yield "CancelStudyPayload", {"id": study}
-    other = await _create(world, inputs, name="t")
+    other = await create_of(world, inputs, name="t")
     await ended(world.ada, other)
     yield "WrongState", {"id": other}
 
 
 @endings_of("updateStudy")
 async def update_study(world: World) -> Endings:
-    study = await _create(world, await _inputs(world), **LONG)
+    study = await create_of(world, await inputs_of(world), **LONG)
     yield "UpdateStudyPayload", {"id": study, "budget": {"maxTrials": 2_000, "maxFailed": 1}}
     yield "NotFound", {"id": f"study_{UNKNOWN}", "budget": {}}
     yield "InvalidInput", {"id": study, "budget": {"maxParallel": 0}}
@@ -91,20 +91,9 @@ async def update_study(world: World) -> Endings:
     yield "WrongState", {"id": study, "budget": {"maxParallel": 1}}
 
 
-@endings_of("deleteStudy")
-async def delete_study(world: World) -> Endings:
-    inputs = await _inputs(world)
-    study, going = await _create(world, inputs), await _create(world, inputs, name="t", **LONG)
-    await ended(world.ada, study)
-    yield "DeleteStudyPayload", {"id": study}
-    yield "NotFound", {"id": study}
-    yield "WrongState", {"id": going}
-    await world.ada.one(CANCEL, id=going)
-
-
 @endings_of("registerTrial")
 async def register_trial(world: World) -> Endings:
-    study = await ended(world.ada, await _create(world, await _inputs(world)))
+    study = await ended(world.ada, await create_of(world, await inputs_of(world)))
     best = study["bestTrial"]["id"]
     yield "RegisterTrialPayload", {"id": best, "modelName": "best"}
     yield "WrongState", {"id": best}

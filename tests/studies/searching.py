@@ -38,7 +38,10 @@ async def created(client: Client, inputs: dict[str, Any], **fields: Any) -> str:
 
 async def change(client: Client, mutation: str, study: str) -> dict[str, Any]:
     """Send a mutation that takes the study alone, such as `pauseStudy`."""
-    return await client.one(CHANGE.format(mutation), id=study)
+    query = CHANGE.format(mutation)
+    if mutation == "deleteStudy":
+        query = query.replace("... on WrongState { state", "... on Blocked { reason")
+    return await client.one(query, id=study)
 
 
 async def create(client: Client, **fields: Any) -> dict[str, Any]:

@@ -98,8 +98,8 @@ async def test_a_study_spends_no_more_than_it_may_and_pauses_when_the_account_ca
     assert issue == {"path": ["budget", "maxTrials"], "message": "3 trials were made already. Give as many or more, or cancel the study."}
     await ada.one(UPDATE, id=study, budget={"maxTrials": 4, "maxSeconds": 5_000})
     assert await change(ada, "deleteStudy", study) == {
-        "__typename": "WrongState",
-        "state": "PAUSED",
+        "__typename": "Blocked",
+        "reason": "STUDIES",
         "message": "The study 't' is PAUSED. Cancel it first, and delete it when it has ended.",
     }
     await grant(database, ada, 5)

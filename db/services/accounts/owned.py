@@ -16,9 +16,14 @@ from db.tables.jobstates import TERMINAL
 
 
 def deletable_tables() -> list[sqlalchemy.Table]:
-    """The tables of what an account owns whose rows are marked as deleted, in the order in which they are locked."""
+    """The tables of what an account owns by unique names and whose rows are marked as deleted, in the order in which they are locked."""
     tables = Table.metadata.tables.values()
-    return sorted((table for table in tables if "owner_id" in table.c and "deleted_at" in table.c), key=lambda table: table.name)
+    has_names = (
+        table
+        for table in tables
+        if "deleted_at" in table.c and any(index.name == f"uq_{table.name}_owner_id_name" for index in table.indexes)
+    )
+    return sorted(has_names, key=lambda table: table.name)
 
 
 async def delete_owned(work: Work, account_id: UUID) -> None:

@@ -68,7 +68,7 @@ def _told(result: Result) -> dict[str, Any]:
     return {name: result[name] for name in ("attributions", "data", "additivity_error")}
 
 
-async def remove(work: Work, explanation_id: UUID) -> UUID:
+async def remove(work: Work, explanation_id: UUID, action: str = "delete_explanation") -> UUID:
     """Delete an explanation and its files. Raises `NotFound`, or `WrongState` while its job has not ended."""
     work.viewer.require_write()
     statement = select(Explanation.job_id, Explanation.owner_id, Explanation.method, Explanation.model_version_id)
@@ -88,5 +88,5 @@ async def remove(work: Work, explanation_id: UUID) -> UUID:
         "model_version": ref("mversion", explanation.model_version_id),
         "job": ref("job", explanation.job_id),
     }
-    work.record("delete_explanation", "explanation", explanation_id, explanation.owner_id, before)
+    work.record(action, "explanation", explanation_id, explanation.owner_id, before)
     return explanation_id

@@ -12,13 +12,14 @@ from sqlalchemy import Row, select
 
 from db.core.audit import ref
 from db.core.policy import visible
+from db.core.sql import Rows
 from db.core.work import Work
 from db.errors import NotFound, WrongState
 from db.services import datasets, idempotency
 from db.services.jobs.kinds import spec_of
 from db.services.jobs.submitting import NewJob, submit
 from db.settings import state_settings
-from db.tables import DatasetVersion, Job, JobInput, User
+from db.tables import DatasetVersion, Job, JobInput, Model, ModelVersion, Pipeline, User
 from db.tables.jobstates import TERMINAL
 
 
@@ -43,6 +44,11 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
         )
     if old.dataset_id is not None:
         await lock_dataset(work, old, old.dataset_id)
+    if old.pipeline_id is not None:
+        await _lock_live(work, old, "pipeline", select(Pipeline.id).where(Pipeline.id == old.pipeline_id, Pipeline.deleted_at.is_(None)))
+    if old.model_version_id is not None:
+        model = select(Model.id).join(ModelVersion, ModelVersion.model_id == Model.id)
+        await _lock_live(work, old, "model", model.where(ModelVersion.id == old.model_version_id, Model.deleted_at.is_(None)), of=Model)
     of_version = DatasetVersion.id == JobInput.dataset_version_id
     inputs = await work.all(
         select(JobInput.dataset_version_id, DatasetVersion.dataset_id).join(DatasetVersion, of_version).where(JobInput.job_id == old.id)
@@ -82,3 +88,11 @@ async def lock_dataset(work: Work, old: Row[Any], dataset_id: UUID) -> None:
     """Lock a dataset of the job against deletion until the transaction ends. Raises `WrongState` if it is deleted already."""
     if not await datasets.lock_shared(work, dataset_id):
         raise WrongState(old.status.name, "A dataset that this job works on was deleted, so it cannot be done again.")
+
+
+async def _lock_live(work: Work, old: Row[Any], title: str, row: Rows, *, of: Any = None) -> None:
+    """Lock what the job uses against deletion until the transaction ends. Raises `WrongState` if it is deleted already."""
+    if await work.scalar(row.with_for_update(of=of, read=True, key_share=True)) is None:
+        raise WrongState(
+            old.status.name, f"The {title} that this job uses was deleted, so it cannot be done again. Restore the {title} first."
+        )

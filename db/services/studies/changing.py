@@ -1,11 +1,11 @@
-"""Pause, resume, cancel, change and delete a study."""
+"""Pause, resume, cancel and change a study."""
 
 from __future__ import annotations
 
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, select
 
 from db.core.audit import differences
 from db.core.checks import Checks
@@ -97,18 +97,6 @@ async def update(work: Work, study_id: UUID, change: BudgetChange) -> None:
     await state.write(work)
     work.record("update_study", "study", row.id, row.owner_id, before, after)
     schedule_after_commit(work, study_id)
-
-
-async def delete(work: Work, study_id: UUID) -> None:
-    """Delete a study that has ended. Its runs stay in their experiment. Raises `NotFound` or `WrongState`."""
-    state = await _lock(work, study_id)
-    row = state.row
-    if row.status not in STUDY_ENDS:
-        message = f"The study {row.name!r} is {row.status.name}. Cancel it first, and delete it when it has ended."
-        raise WrongState(row.status.name, message)
-    state.values["deleted_at"] = func.now()
-    await state.write(work)
-    work.record("delete_study", "study", row.id, row.owner_id, before={"name": row.name})
 
 
 async def _lock(work: Work, study_id: UUID) -> State:

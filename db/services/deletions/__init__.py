@@ -1,0 +1,6 @@
+"""Delete what accounts own, and restore it."""
+
+from db.services.deletions.deleting import Deleted, delete, delete_many
+from db.services.deletions.restoring import Restored, restore
+
+__all__ = ["Deleted", "Restored", "delete", "delete_many", "restore"]

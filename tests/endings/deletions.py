@@ -1,0 +1,79 @@
+"""The endings of mutations that delete and restore."""
+
+from __future__ import annotations
+
+from sqlalchemy import insert, select
+
+from db.core.viewer import SYSTEM
+from db.services.jobs import NewJob, submit
+from db.tables import Run, User
+from db.tables.jobs import JobKind
+from tests.endings import UNKNOWN, Endings, World, endings_of, key_of
+from tests.endings.models import model_in_production
+from tests.endings.studies import CANCEL, LONG, create_of, inputs_of
+from tests.studies.searching import ended
+
+_EXPERIMENT = "mutation($name: String!) { createExperiment(input: {name: $name}) { ... on CreateExperimentPayload { experiment { id } } } }"
+_REMOVE = 'mutation($id: ID!) { removeModelAlias(input: {modelId: $id, name: "production"}) { __typename } }'
+
+
+@endings_of("deletePipeline")
+async def delete_pipeline(world: World) -> Endings:
+    nodes = (("data", "dataset", {}), ("scale", "scale", {}))
+    pipeline, busy = [(await world.ada.create_pipeline(name, *nodes))["pipeline"]["id"] for name in ("p", "busy")]
+    yield "DeletePipelinePayload", {"id": pipeline}
+    yield "NotFound", {"id": pipeline}
+    async with world.database.work(SYSTEM) as work:
+        owner = await work.scalar(select(User.id).where(User.username == "ada"))
+        await submit(work, NewJob(owner, JobKind.EXPORT, "nobody", pipeline_id=key_of(busy)))
+    yield "Blocked", {"id": busy}
+
+
+@endings_of("deleteModel")
+async def delete_model(world: World) -> Endings:
+    model = await model_in_production(world)
+    await world.ada.one(_REMOVE, id=model)
+    yield "DeleteModelPayload", {"id": model}
+    yield "NotFound", {"id": model}
+    yield "Blocked", {"id": await model_in_production(world, "n")}
+
+
+@endings_of("deleteExperiment")
+async def delete_experiment(world: World) -> Endings:
+    experiment, busy = [(await world.ada.one(_EXPERIMENT, name=name))["experiment"]["id"] for name in ("e", "busy")]
+    yield "DeleteExperimentPayload", {"id": experiment}
+    yield "NotFound", {"id": experiment}
+    job = key_of(await world.submit_job())
+    async with world.database.work(SYSTEM) as work:
+        owner = await work.scalar(select(User.id).where(User.username == "ada"))
+        values = {"owner_id": owner, "experiment_id": key_of(busy), "number": 1, "seed": 0, "job_id": job}
+        await work.run(insert(Run).values(values))
+    yield "Blocked", {"id": busy}
+
+
+@endings_of("deleteStudy")
+async def delete_study(world: World) -> Endings:
+    inputs = await inputs_of(world)
+    study, going = await create_of(world, inputs), await create_of(world, inputs, name="t", **LONG)
+    await ended(world.ada, study)
+    yield "DeleteStudyPayload", {"id": study}
+    yield "NotFound", {"id": study}
+    yield "Blocked", {"id": going}
+    await world.ada.one(CANCEL, id=going)
+
+
+@endings_of("deleteMany")
+async def delete_many(world: World) -> Endings:
+    dataset = await world.ada.create_dataset("d")
+    yield "DeleteManyPayload", {"ids": [dataset, f"model_{UNKNOWN}", f"user_{UNKNOWN}"]}
+    yield "DeleteManyPayload", {"ids": [dataset]}
+    yield "InvalidInput", {"ids": []}
+
+
+@endings_of("restore")
+async def restore(world: World) -> Endings:
+    dataset = await world.ada.create_dataset("d")
+    await world.ada.one("mutation($id: ID!) { deleteDataset(input: {id: $id}) { __typename } }", id=dataset)
+    yield "RestorePayload", {"id": dataset}
+    yield "RestorePayload", {"id": dataset}
+    yield "NotFound", {"id": f"dataset_{UNKNOWN}"}
