@@ -141,6 +141,7 @@ class BlockReason(StrEnum):
     JOBS = "jobs"
     STUDIES = "studies"
     PRODUCTION = "production"
+    ALIASES = "aliases"
 
 
 @dataclass

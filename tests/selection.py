@@ -53,7 +53,8 @@ def all_fields(schema: GraphQLSchema, type_name: str, depth: int = 3) -> str:
 
 def _fields(schema: GraphQLSchema, object_type: GraphQLObjectType, depth: int) -> str:
     selections = (field_selection(schema, object_type, name, depth) for name in object_type.fields)
-    return " ".join(["__typename", *(selection for selection in selections if selection is not None)])
+    # No type's own name beside its fields: a run, which leads to most types, would select more than a document may.
+    return " ".join(selection for selection in selections if selection is not None) or "__typename"
 
 
 def field_selection(schema: GraphQLSchema, object_type: GraphQLObjectType, name: str, depth: int) -> str | None:

@@ -69,7 +69,13 @@ def artifacts(viewer: Viewer) -> Rows:
         .outerjoin(Dataset, Dataset.id == DatasetVersion.dataset_id)
         .outerjoin(ModelVersion, ModelVersion.id == model_version_id)
         .outerjoin(Model, Model.id == ModelVersion.model_id)
-        .where(visible(Artifact, viewer), Dataset.deleted_at.is_(None), Model.deleted_at.is_(None))
+        .where(
+            visible(Artifact, viewer),
+            Dataset.deleted_at.is_(None),
+            DatasetVersion.deleted_at.is_(None),
+            Model.deleted_at.is_(None),
+            ModelVersion.deleted_at.is_(None),
+        )
         .where(or_(Artifact.export_id.is_(None), Export.expires_at > func.now()))
     )
 
@@ -105,7 +111,12 @@ def previews(viewer: Viewer) -> Rows:
         select(*(cast(values.get(column.key, null()), column.type).label(column.key) for column in COLUMNS))
         .join(DatasetVersion, DatasetVersion.id == DatasetItem.version_id)
         .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .where(visible(DatasetItem, viewer), Dataset.deleted_at.is_(None), DatasetItem.preview_size.is_not(None))
+        .where(
+            visible(DatasetItem, viewer),
+            Dataset.deleted_at.is_(None),
+            DatasetVersion.deleted_at.is_(None),
+            DatasetItem.preview_size.is_not(None),
+        )
     )
 
 

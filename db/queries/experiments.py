@@ -32,7 +32,7 @@ live_by_id = rows_by_key(experiments, Experiment.id)
 
 def _has_algorithm(condition: Equals) -> Iterator[ColumnElement[bool]]:
     """One of the experiment's runs trained a model of this algorithm."""
-    yield exists().where(Run.experiment_id == Experiment.id, Run.algorithm == condition.value)
+    yield exists().where(Run.experiment_id == Experiment.id, Run.algorithm == condition.value, Run.deleted_at.is_(None))
 
 
 listing = Listing(

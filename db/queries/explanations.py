@@ -49,7 +49,14 @@ def _data(viewer: Viewer) -> Rows:
         .outerjoin(Dataset, Dataset.id == DatasetVersion.dataset_id)
         .join(ModelVersion, ModelVersion.id == Explanation.model_version_id)
         .join(Model, Model.id == ModelVersion.model_id)
-        .where(visible(Explanation, viewer), Explanation.data.is_not(None), Dataset.deleted_at.is_(None), Model.deleted_at.is_(None))
+        .where(
+            visible(Explanation, viewer),
+            Explanation.data.is_not(None),
+            Dataset.deleted_at.is_(None),
+            DatasetVersion.deleted_at.is_(None),
+            Model.deleted_at.is_(None),
+            ModelVersion.deleted_at.is_(None),
+        )
     )
 
 

@@ -52,7 +52,13 @@ async def place_of(database: Database, item_id: UUID, *, is_preview: bool) -> It
         .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
         .join(Artifact, Artifact.dataset_version_id == DatasetVersion.id)
         .join(StoredObject, StoredObject.id == Artifact.object_id)
-        .where(DatasetItem.id == item_id, DatasetItem.sha256 != "", Dataset.deleted_at.is_(None), Artifact.role == role)
+        .where(
+            DatasetItem.id == item_id,
+            DatasetItem.sha256 != "",
+            Dataset.deleted_at.is_(None),
+            DatasetVersion.deleted_at.is_(None),
+            Artifact.role == role,
+        )
     )
     row = next(iter(await database.rows(statement)), None)
     if row is None:

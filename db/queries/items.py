@@ -44,7 +44,7 @@ def items(viewer: Viewer) -> Rows:
         select(*COLUMNS)
         .join(DatasetVersion, DatasetVersion.id == DatasetItem.version_id)
         .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .where(visible(DatasetItem, viewer), Dataset.deleted_at.is_(None))
+        .where(visible(DatasetItem, viewer), Dataset.deleted_at.is_(None), DatasetVersion.deleted_at.is_(None))
     )
 
 

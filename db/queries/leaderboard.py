@@ -255,8 +255,8 @@ of_parent = listing.under(Run.parent_run_id)
 
 
 def _of_model_versions(viewer: Viewer) -> Rows:
-    return runs.with_deleted(viewer).join(ModelVersion, ModelVersion.run_id == Run.id)
+    return runs.not_deleted(viewer).join(ModelVersion, ModelVersion.run_id == Run.id)
 
 
 of_model_version = Listing(_of_model_versions, Orders(Run), parent=ModelVersion.id)
-of_experiment = Leaderboard(runs.with_deleted, Orders(Run), FILTERS, Run.experiment_id)
+of_experiment = Leaderboard(runs.not_deleted, Orders(Run), FILTERS, Run.experiment_id)

@@ -286,11 +286,19 @@ def _scored_by(viewer: Viewer, id_: Column) -> Rows:
 
 
 _START_ROWS: dict[LineageKind, Callable[[Viewer], Rows]] = {
-    VERSION: lambda viewer: _version(viewer).join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(Dataset.deleted_at.is_(None)),
+    VERSION: lambda viewer: (
+        _version(viewer)
+        .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
+        .where(Dataset.deleted_at.is_(None), DatasetVersion.deleted_at.is_(None))
+    ),
     SNAPSHOT: _snapshot,
     JOB: _job,
-    RUN: lambda viewer: _run(viewer).join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.deleted_at.is_(None)),
-    MODEL: lambda viewer: _model(viewer).join(Model, Model.id == ModelVersion.model_id).where(Model.deleted_at.is_(None)),
+    RUN: lambda viewer: (
+        _run(viewer).join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.deleted_at.is_(None), Run.deleted_at.is_(None))
+    ),
+    MODEL: lambda viewer: (
+        _model(viewer).join(Model, Model.id == ModelVersion.model_id).where(Model.deleted_at.is_(None), ModelVersion.deleted_at.is_(None))
+    ),
     EXPORT: _export,
 }
 _KEYS: dict[LineageKind, Column] = {

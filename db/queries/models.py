@@ -65,7 +65,7 @@ def _has_alias(condition: Equals) -> Iterator[ColumnElement[bool]]:
 
 def _has_algorithm(condition: Equals) -> Iterator[ColumnElement[bool]]:
     """One of the model's versions was trained by this algorithm."""
-    yield exists().where(ModelVersion.model_id == Model.id, ModelVersion.algorithm == condition.value)
+    yield exists().where(ModelVersion.model_id == Model.id, ModelVersion.algorithm == condition.value, ModelVersion.deleted_at.is_(None))
 
 
 listing = Listing(
@@ -93,10 +93,17 @@ def versions(viewer: Viewer) -> Rows:
 
 def live_versions(viewer: Viewer) -> Rows:
     """The model versions that lookups by id find."""
-    return versions(viewer).join(Model, Model.id == ModelVersion.model_id).where(Model.deleted_at.is_(None))
+    return (
+        versions(viewer).join(Model, Model.id == ModelVersion.model_id).where(Model.deleted_at.is_(None), ModelVersion.deleted_at.is_(None))
+    )
 
 
-of_model = Listing(versions, lambda _: NEWEST_VERSION, parent=ModelVersion.model_id)
+def _not_deleted(viewer: Viewer) -> Rows:
+    """The versions that lists under a model have, which may be deleted itself."""
+    return versions(viewer).where(ModelVersion.deleted_at.is_(None))
+
+
+of_model = Listing(_not_deleted, lambda _: NEWEST_VERSION, parent=ModelVersion.model_id)
 version_by_id = rows_by_key(versions, ModelVersion.id)
 live_version_by_id = rows_by_key(live_versions, ModelVersion.id)
 
@@ -169,13 +176,14 @@ def alias_events(viewer: Viewer) -> Rows:
     ).where(visible(ModelAliasEvent, viewer))
 
 
-def _live_alias_events(viewer: Viewer) -> Rows:
+def live_alias_events(viewer: Viewer) -> Rows:
+    """Those of models that are not deleted."""
     return alias_events(viewer).join(Model, Model.id == ModelAliasEvent.model_id).where(Model.deleted_at.is_(None))
 
 
 _LATEST_CHANGE = Sort("set_at", ModelAliasEvent.set_at, ModelAliasEvent.id)
 
-live_alias_event_by_id = rows_by_key(_live_alias_events, ModelAliasEvent.id)
+live_alias_event_by_id = rows_by_key(live_alias_events, ModelAliasEvent.id)
 alias_history = Listing(alias_events, lambda _: _LATEST_CHANGE, parent=ModelAliasEvent.model_id)
 
 

@@ -10,7 +10,7 @@ from db.core.listing import Listing
 from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
-from db.tables import Dataset, SchemaProposal
+from db.tables import Dataset, DatasetVersion, SchemaProposal
 from db.tables.proposals import SchemaProposalStatus
 
 COLUMNS = (
@@ -34,7 +34,8 @@ COLUMNS = (
 def proposals(viewer: Viewer) -> Rows:
     """The proposals a viewer may see."""
     statement = select(*COLUMNS).join(Dataset, Dataset.id == SchemaProposal.dataset_id)
-    return statement.where(visible(SchemaProposal, viewer), Dataset.deleted_at.is_(None))
+    statement = statement.join(DatasetVersion, DatasetVersion.id == SchemaProposal.version_id)
+    return statement.where(visible(SchemaProposal, viewer), Dataset.deleted_at.is_(None), DatasetVersion.deleted_at.is_(None))
 
 
 def _accepted(viewer: Viewer) -> Rows:

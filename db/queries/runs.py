@@ -151,13 +151,18 @@ _COLUMNS = (
 
 
 def with_deleted(viewer: Viewer) -> Rows:
-    """The runs a viewer may see, those of deleted experiments included, since edges still lead to them."""
+    """The runs a viewer may see, deleted ones and those of deleted experiments included, since edges still lead to them."""
     return select(*_COLUMNS).where(visible(Run, viewer))
 
 
+def not_deleted(viewer: Viewer) -> Rows:
+    """The runs that lists under an experiment or a model version have, which may be deleted themselves."""
+    return with_deleted(viewer).where(Run.deleted_at.is_(None))
+
+
 def runs(viewer: Viewer) -> Rows:
-    """The runs that lists and lookups by id find: those of experiments not deleted."""
-    return with_deleted(viewer).join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.deleted_at.is_(None))
+    """The runs that lists and lookups by id find: those not deleted, nor their experiment."""
+    return not_deleted(viewer).join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.deleted_at.is_(None))
 
 
 by_id = rows_by_key(with_deleted, Run.id)
@@ -170,7 +175,7 @@ def _leaders(viewer: Viewer, *, descending: bool) -> Rows:
     experiment_ids = func.unnest(bindparam("experiment_ids", type_=ARRAY(Uuid))).table_valued("id", name="experiment_ids").render_derived()
     value, tie = (RunMetric.last.desc(), Run.id.desc()) if descending else (RunMetric.last.asc(), Run.id.asc())
     leader = (
-        with_deleted(viewer)
+        not_deleted(viewer)
         .join(RunMetric, (RunMetric.run_id == Run.id) & (RunMetric.key == bindparam("metric", type_=Text)))
         .where(Run.experiment_id == experiment_ids.c.id, is_finite(RunMetric.last))
         .order_by(value, tie)

@@ -84,12 +84,13 @@ def trials(viewer: Viewer) -> Rows:
     return select(*_TRIAL).where(visible(Trial, viewer))
 
 
-def _live_trials(viewer: Viewer) -> Rows:
+def live_trials(viewer: Viewer) -> Rows:
+    """The trials of studies that are not deleted."""
     return trials(viewer).join(Study, Study.id == Trial.study_id).where(Study.deleted_at.is_(None))
 
 
 trial_by_id = rows_by_key(trials, Trial.id)
-live_trial_by_id = rows_by_key(_live_trials, Trial.id)
+live_trial_by_id = rows_by_key(live_trials, Trial.id)
 trial_of_run = rows_by_key(trials, Trial.run_id)
 trials_of_study = Listing(trials, Orders(Trial), Filters(Trial)).under(Trial.study_id)
 

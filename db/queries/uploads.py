@@ -17,7 +17,7 @@ def uploads(viewer: Viewer) -> Rows:
         select(*Upload.__table__.c)
         .join(DatasetVersion, DatasetVersion.id == Upload.version_id)
         .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .where(Dataset.deleted_at.is_(None), visible(Upload, viewer))
+        .where(Dataset.deleted_at.is_(None), DatasetVersion.deleted_at.is_(None), visible(Upload, viewer))
     )
 
 

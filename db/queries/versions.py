@@ -37,18 +37,26 @@ COLUMNS = (
     DatasetVersion.produced_by_id,
     DatasetVersion.created_at,
     DatasetVersion.ready_at,
+    DatasetVersion.deleted_at,
 )
 NEWEST = Sort("number", DatasetVersion.number, DatasetVersion.id, kind="int")
 
 
 def with_deleted(viewer: Viewer) -> Rows:
-    """The versions a viewer may see, those of deleted datasets included: a version itself is never deleted."""
+    """The versions a viewer may see, deleted ones and those of deleted datasets included, since edges still lead to them."""
     return select(*COLUMNS).where(visible(DatasetVersion, viewer))
 
 
 def of_live_datasets(statement: Rows) -> Rows:
-    """Only versions whose dataset is not deleted: lookups by id find no others, and nothing serves the data of others."""
-    return statement.join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(Dataset.deleted_at.is_(None))
+    """Only versions that are not deleted, nor their dataset: lookups by id find no others, and nothing serves the data of others."""
+    return statement.join(Dataset, Dataset.id == DatasetVersion.dataset_id).where(
+        Dataset.deleted_at.is_(None), DatasetVersion.deleted_at.is_(None)
+    )
+
+
+def not_deleted(viewer: Viewer) -> Rows:
+    """The versions that lists under a dataset have, which may be deleted itself."""
+    return with_deleted(viewer).where(DatasetVersion.deleted_at.is_(None))
 
 
 def versions(viewer: Viewer) -> Rows:
@@ -58,12 +66,12 @@ def versions(viewer: Viewer) -> Rows:
 
 by_id = rows_by_key(with_deleted, DatasetVersion.id)
 live_by_id = rows_by_key(versions, DatasetVersion.id)
-of_dataset = Listing(with_deleted, lambda _: NEWEST, parent=DatasetVersion.dataset_id)
+of_dataset = Listing(not_deleted, lambda _: NEWEST, parent=DatasetVersion.dataset_id)
 
 
 def _ready(viewer: Viewer) -> Rows:
     # A literal, not a parameter: only then can a generic plan use the partial index.
-    return with_deleted(viewer).where(DatasetVersion.status == literal_column(f"'{DatasetVersionStatus.READY.value}'", Text))
+    return not_deleted(viewer).where(DatasetVersion.status == literal_column(f"'{DatasetVersionStatus.READY.value}'", Text))
 
 
 current = FirstRows(Listing(_ready, lambda _: NEWEST, parent=DatasetVersion.dataset_id))
@@ -71,7 +79,7 @@ current = FirstRows(Listing(_ready, lambda _: NEWEST, parent=DatasetVersion.data
 
 
 _BY_NUMBER = PreparedRows(
-    lambda viewer: with_deleted(viewer).where(
+    lambda viewer: not_deleted(viewer).where(
         equals_any_tuple(
             (DatasetVersion.dataset_id, DatasetVersion.number),
             (bindparam("dataset_ids", type_=ARRAY(Uuid)), bindparam("numbers", type_=ARRAY(Integer))),

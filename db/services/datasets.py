@@ -12,11 +12,11 @@ from sqlalchemy import update as update_rows
 from db.core.audit import differences
 from db.core.checks import Checks
 from db.core.policy import visible
-from db.core.sql import equals_any
+from db.core.sql import Rows, equals_any
 from db.core.unique import translate_unique_violation
 from db.core.work import Work
 from db.errors import NameTaken, NotFound
-from db.tables import Dataset
+from db.tables import Dataset, DatasetVersion
 from db.tables.datasets import DatasetSource, Modality, ProblemType, SchemaPolicy
 
 _UNIQUE = "uq_datasets_owner_id_name"
@@ -110,6 +110,12 @@ async def lock_shared(work: Work, *dataset_ids: UUID | None) -> dict[UUID, Row[A
     statement = select(Dataset).where(equals_any(Dataset.id, ids), Dataset.deleted_at.is_(None), visible(Dataset, work.viewer))
     rows = await work.all(statement.order_by(Dataset.id).with_for_update(read=True, key_share=True))
     return {row.id: row for row in rows}
+
+
+async def lock_version_shared(work: Work, version_id: UUID, columns: Rows) -> Row[Any] | None:
+    """Lock a live version against its own deletion until the transaction ends, as `lock_shared` its dataset; return these columns of it."""
+    is_it = (DatasetVersion.id == version_id, DatasetVersion.deleted_at.is_(None), visible(DatasetVersion, work.viewer))
+    return await work.first(columns.where(*is_it).with_for_update(of=DatasetVersion, read=True, key_share=True))
 
 
 async def lock(work: Work, dataset_id: UUID) -> Row[Any]:

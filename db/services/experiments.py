@@ -105,7 +105,7 @@ async def update_run(work: Work, run_id: UUID, changes: dict[str, Any]) -> UUID:
     work.viewer.require_write()
     columns = (Run.id, Run.owner_id, Run.name, Run.notes, Run.annotations)
     statement = select(*columns).join(Experiment, Experiment.id == Run.experiment_id)
-    statement = statement.where(Run.id == run_id, Experiment.deleted_at.is_(None), visible(Run, work.viewer))
+    statement = statement.where(Run.id == run_id, Experiment.deleted_at.is_(None), Run.deleted_at.is_(None), visible(Run, work.viewer))
     run = await work.first(statement.with_for_update(of=Run, key_share=True))
     if run is None:
         raise NotFound(str(run_id))

@@ -125,7 +125,7 @@ async def _of_data(work: Work, new: NewExport, checks: Checks) -> _Exported:
     assert new.dataset_version_id is not None
     if new.format is ExportFormat.ONNX:
         checks.add("format", message="ONNX is a format of models. Name a `modelVersionId`, or choose another format for the data.")
-    version = await work.first(_VERSION.where(DatasetVersion.id == new.dataset_version_id, visible(DatasetVersion, work.viewer)))
+    version = await datasets.lock_version_shared(work, new.dataset_version_id, _VERSION)
     dataset = None if version is None else (await datasets.lock_shared(work, version.dataset_id)).get(version.dataset_id)
     if version is None or dataset is None:
         raise NotFound(str(new.dataset_version_id))
@@ -163,8 +163,13 @@ async def _of_model(work: Work, new: NewExport, checks: Checks) -> _Exported:
     statement = (
         select(ModelVersion.id, ModelVersion.algorithm, ModelVersion.framework, ModelVersion.dataset_version_id, Model.owner_id)
         .join(Model, Model.id == ModelVersion.model_id)
-        .where(ModelVersion.id == new.model_version_id, Model.deleted_at.is_(None), visible(ModelVersion, work.viewer))
-        .with_for_update(of=Model, read=True, key_share=True)
+        .where(
+            ModelVersion.id == new.model_version_id,
+            Model.deleted_at.is_(None),
+            ModelVersion.deleted_at.is_(None),
+            visible(ModelVersion, work.viewer),
+        )
+        .with_for_update(of=[Model, ModelVersion], read=True, key_share=True)
     )
     model = await work.first(statement)
     if model is None:
@@ -174,12 +179,10 @@ async def _of_model(work: Work, new: NewExport, checks: Checks) -> _Exported:
         raise Unsupported(
             f"{model.algorithm} has no form in ONNX. Download the model file of the version instead, or train another algorithm."
         )
-    trained_on = (
-        None if model.dataset_version_id is None else await work.first(_VERSION.where(DatasetVersion.id == model.dataset_version_id))
-    )
+    trained_on = None if model.dataset_version_id is None else await datasets.lock_version_shared(work, model.dataset_version_id, _VERSION)
     dataset = None if trained_on is None else (await datasets.lock_shared(work, trained_on.dataset_id)).get(trained_on.dataset_id)
     if trained_on is None or dataset is None:
-        reason = "was not trained here" if trained_on is None else "was trained on a dataset that is deleted"
+        reason = "was not trained here" if model.dataset_version_id is None else "was trained on a dataset that is deleted"
         raise Unsupported(f"The model version {reason}, so there are no rows to verify its ONNX form on. Download its own files instead.")
     needed = (extras.ONNX, *extras.of_framework(model.framework))
     return _Exported(model.owner_id, {"model_version_id": model.id}, trained_on, dataset, export_options.Source([]), needed)

@@ -56,7 +56,9 @@ async def update_version(work: Work, version_id: UUID, changes: dict[str, Any]) 
     statement = (
         select(ModelVersion.id, ModelVersion.label, ModelVersion.description, ModelVersion.annotations, Model.owner_id)
         .join(Model, Model.id == ModelVersion.model_id)
-        .where(ModelVersion.id == version_id, Model.deleted_at.is_(None), visible(ModelVersion, work.viewer))
+        .where(
+            ModelVersion.id == version_id, Model.deleted_at.is_(None), ModelVersion.deleted_at.is_(None), visible(ModelVersion, work.viewer)
+        )
     )
     version = await work.first(statement.with_for_update(of=ModelVersion, key_share=True))
     if version is None:
@@ -104,8 +106,10 @@ async def set_alias(work: Work, version_id: UUID, name: str, reason: str | None 
     statement = (
         select(Model.id, Model.owner_id)
         .join(ModelVersion, ModelVersion.model_id == Model.id)
-        .where(ModelVersion.id == version_id, Model.deleted_at.is_(None), visible(ModelVersion, work.viewer))
-        .with_for_update(of=Model, key_share=True)
+        .where(
+            ModelVersion.id == version_id, Model.deleted_at.is_(None), ModelVersion.deleted_at.is_(None), visible(ModelVersion, work.viewer)
+        )
+        .with_for_update(of=[Model, ModelVersion], key_share=True)
     )
     model = await work.first(statement)
     if model is None:

@@ -39,7 +39,7 @@ async def move_runs(work: Work, run_ids: Sequence[UUID], experiment_id: UUID) ->
     # Nothing but a move changes the experiment of a run, so from here on those that are read below are the ones that are locked.
     await work.run(select(func.pg_advisory_xact_lock(func.hashtextextended(f"runs {owner_id}", 0))))
     runs = select(Run.id, Run.owner_id, Run.job_id, Run.experiment_id, Run.number).join(Experiment, Experiment.id == Run.experiment_id)
-    runs = runs.where(equals_any(Run.id, ids), Experiment.deleted_at.is_(None), visible(Run, work.viewer))
+    runs = runs.where(equals_any(Run.id, ids), Experiment.deleted_at.is_(None), Run.deleted_at.is_(None), visible(Run, work.viewer))
     rows = {row.id: row for row in await work.all(runs)}
     for position, run_id in enumerate(ids):
         if run_id not in rows:
@@ -61,7 +61,11 @@ async def move_runs(work: Work, run_ids: Sequence[UUID], experiment_id: UUID) ->
         if row.experiment_id not in live:
             raise NotFound(str(row.id))
     moved = [row.id for row in moving]
-    await work.all(select(Run.id).where(equals_any(Run.id, moved)).order_by(Run.id).with_for_update(key_share=True))
+    locked = select(Run.id).where(equals_any(Run.id, moved), Run.deleted_at.is_(None)).order_by(Run.id).with_for_update(key_share=True)
+    left = {row.id for row in await work.all(locked)}
+    for run_id in moved:
+        if run_id not in left:  # deleted meanwhile
+            raise NotFound(str(run_id))
     increment = update(Experiment).where(Experiment.id == experiment_id).values(last_number=Experiment.last_number + len(moved))
     last_number: int = await work.scalar(increment.returning(Experiment.last_number))
     first_number = last_number - len(moved) + 1

@@ -9,7 +9,6 @@ from uuid import UUID
 from sqlalchemy import Executable, Row, Table, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from db.core.policy import visible
 from db.core.work import Work
 from db.errors import NotFound, WrongState, invalid
 from db.services import datasets
@@ -45,7 +44,7 @@ async def load_inputs(work: Work, version_id: UUID, output_id: UUID | None) -> t
         DatasetVersion.item_summary["splits"].label("item_splits"),
         DatasetVersion.columns.label("file_columns"),
     )
-    version = await work.first(select(*columns).where(DatasetVersion.id == version_id, visible(DatasetVersion, work.viewer)))
+    version = await datasets.lock_version_shared(work, version_id, select(*columns))
     if version is None:
         raise NotFound(str(version_id))
     live_datasets = await datasets.lock_shared(work, version.dataset_id, output_id)

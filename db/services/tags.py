@@ -209,7 +209,9 @@ async def _lock_rows(work: Work, table: Any, ids: Iterable[UUID]) -> dict[UUID, 
     """Lock those of these rows that are live and visible; return their owners. The experiments of runs are locked before the runs."""
     statement = select(table.id, table.owner_id).where(equals_any(table.id, ids), visible(table, work.viewer))
     if table is Run:
-        statement = statement.join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.deleted_at.is_(None))
+        statement = statement.join(Experiment, Experiment.id == Run.experiment_id).where(
+            Experiment.deleted_at.is_(None), Run.deleted_at.is_(None)
+        )
     else:
         statement = statement.where(table.deleted_at.is_(None), ~is_shipped(Pipeline) if table is Pipeline else true())
     rows = await work.all(statement.order_by(table.id).with_for_update(of=table, key_share=True))

@@ -188,7 +188,7 @@ async def _duplicate_of(work: Work, upload: Row[Any]) -> UUID | None:
         select(DatasetVersion.id)
         .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
         .where(is_ready, DatasetVersion.sha256 == upload.sha256, DatasetVersion.size_bytes == upload.size_bytes)
-        .where(Dataset.owner_id == upload.owner_id, Dataset.deleted_at.is_(None))
+        .where(Dataset.owner_id == upload.owner_id, Dataset.deleted_at.is_(None), DatasetVersion.deleted_at.is_(None))
         .order_by(DatasetVersion.id.desc())
         .limit(1)
     )
@@ -351,7 +351,7 @@ def _visible_upload(work: Work, upload_id: UUID) -> Select[Upload, UUID, dict[st
         select(Upload, DatasetVersion.dataset_id, DatasetVersion.reading, DatasetVersion.status.label("version_status"))
         .join(DatasetVersion, DatasetVersion.id == Upload.version_id)
         .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .where(Upload.id == upload_id, Dataset.deleted_at.is_(None), visible(Upload, work.viewer))
+        .where(Upload.id == upload_id, Dataset.deleted_at.is_(None), DatasetVersion.deleted_at.is_(None), visible(Upload, work.viewer))
     )
 
 

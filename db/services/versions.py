@@ -10,7 +10,6 @@ from uuid import UUID
 from sqlalchemy import Row, exists, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from db.core.policy import visible
 from db.core.work import Work
 from db.errors import NotFound, WrongState
 from db.services import datasets, items, outputs, proposals
@@ -36,8 +35,9 @@ async def add(work: Work, dataset_id: UUID, **values: Any) -> tuple[UUID, int]:
 
 async def lock_ready(work: Work, version_id: UUID) -> tuple[Row[Any], Row[Any]]:
     """Return a READY version (id, dataset_id, status) and its dataset, which is locked against deletion. Raises `NotFound` or `WrongState`."""
-    statement = select(DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.status)
-    version = await work.first(statement.where(DatasetVersion.id == version_id, visible(DatasetVersion, work.viewer)))
+    version = await datasets.lock_version_shared(
+        work, version_id, select(DatasetVersion.id, DatasetVersion.dataset_id, DatasetVersion.status)
+    )
     dataset = None if version is None else (await datasets.lock_shared(work, version.dataset_id)).get(version.dataset_id)
     if version is None or dataset is None:
         raise NotFound(str(version_id))

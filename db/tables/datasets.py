@@ -211,6 +211,7 @@ class DatasetVersion(Table, policy=Through("dataset_id")):
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()
     ready_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
 
 
 class Upload(Table, policy=Owned()):

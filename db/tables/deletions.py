@@ -21,6 +21,9 @@ class DeletedKind(StrEnum):
     MODEL = "model"
     EXPERIMENT = "experiment"
     STUDY = "study"
+    DATASET_VERSION = "dataset_version"
+    MODEL_VERSION = "model_version"
+    RUN = "run"
 
 
 class Deletion(Table, policy=Owned()):

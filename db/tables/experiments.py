@@ -166,6 +166,7 @@ class Run(Table, policy=Owned()):
     updated_at: Mapped[datetime] = now_column()
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
     duration: Mapped[float | None] = mapped_column(Computed("EXTRACT(epoch FROM completed_at - started_at)::float8", persisted=True))
 
 

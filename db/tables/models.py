@@ -90,6 +90,7 @@ class ModelVersion(Table, policy=Through("model_id")):
     snapshot_id: Mapped[UUID | None] = mapped_column(ForeignKey("pipeline_snapshots.id", ondelete="RESTRICT"), index=True)
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"), index=True)
     created_at: Mapped[datetime] = now_column()
+    deleted_at: Mapped[datetime | None]
 
 
 class ModelDataset(Table, policy=Through("model_id")):

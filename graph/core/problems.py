@@ -123,13 +123,14 @@ describe(
     JOBS="Jobs that use it have not ended: wait for them or cancel them.",
     STUDIES="Studies that use it have not ended, or it is one: cancel them.",
     PRODUCTION="A model version with the alias `production` is a part of it, or was trained on it: remove the alias.",
+    ALIASES="Aliases point to the model version: remove them, or point them elsewhere.",
 )
 BlockReason = errors.BlockReason
 
 
 @strawberry.type(description="Something uses it, so it cannot be deleted now.")
 class Blocked(Problem):
-    reason: BlockReason = strawberry.field(description="Why; there may be further reasons.")
+    reason: BlockReason = strawberry.field(description="Why; there may be further reasons, which `deletionPreview` lists.")
     ids: list[strawberry.ID] = strawberry.field(description="The ids of what uses it, at most 10, the oldest first.")
     count: BigInt = strawberry.field(description="How many there are.")
 

@@ -85,6 +85,9 @@ class DatasetVersion(Node, prefix="version", found_by=versions.live_by_id, scope
     )
     created_at: datetime = strawberry.field(description="When it was announced, before its data arrived.")
     ready_at: datetime | None = strawberry.field(description="When it became READY.")
+    deleted_at: datetime | None = strawberry.field(
+        description="When it was deleted by itself; edges still lead to it, but no longer to its files and rows. `dataset.deletedAt` tells when all were."
+    )
     dataset: Dataset = one(datasets.by_id, key="dataset_id", description="The dataset that it belongs to, even if that is deleted.")
     produced_by: Annotated[Job, strawberry.lazy("graph.jobs.types")] | None = one(
         jobs.by_id, key="produced_by_id", description="The job that produced its data: an ingest, or the pipeline run that derived it."

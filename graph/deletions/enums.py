@@ -15,4 +15,7 @@ describe(
     MODEL="A model with its versions and aliases.",
     EXPERIMENT="An experiment with its runs.",
     STUDY="A study with its trials; their runs stay in their experiment.",
+    DATASET_VERSION="A version of a dataset, with its files, profiles and items.",
+    MODEL_VERSION="A version of a model, with its files.",
+    RUN="A run with its metrics; a model of it is kept.",
 )

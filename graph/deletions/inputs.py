@@ -26,6 +26,21 @@ class DeleteStudyInput:
     id: ID = strawberry.field(description="The study.")
 
 
+@strawberry.input(description="The dataset version to delete.")
+class DeleteDatasetVersionInput:
+    id: ID = strawberry.field(description="The dataset version.")
+
+
+@strawberry.input(description="The model version to delete.")
+class DeleteModelVersionInput:
+    id: ID = strawberry.field(description="The model version.")
+
+
+@strawberry.input(description="The run to delete.")
+class DeleteRunInput:
+    id: ID = strawberry.field(description="The run.")
+
+
 @strawberry.input(description="What to delete.")
 class DeleteManyInput:
     ids: list[ID] = strawberry.field(

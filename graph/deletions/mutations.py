@@ -15,13 +15,16 @@ from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.ids import Node, decode, parse
 from graph.core.permissions import mutation
-from graph.core.problems import Blocked, InvalidInput, NotFound, Problem, problem_of
+from graph.core.problems import Blocked, InvalidInput, NotFound, Problem, WrongState, problem_of
 from graph.deletions.enums import DeletedKind
 from graph.deletions.inputs import (
+    DeleteDatasetVersionInput,
     DeleteExperimentInput,
     DeleteManyInput,
     DeleteModelInput,
+    DeleteModelVersionInput,
     DeletePipelineInput,
+    DeleteRunInput,
     DeleteStudyInput,
     RestoreInput,
 )
@@ -54,6 +57,26 @@ class DeleteExperimentPayload:
 
 @strawberry.type(description="The study was deleted. Its runs stay in their experiment.")
 class DeleteStudyPayload:
+    deleted_id: ID = strawberry.field(description=_ID)
+    restorable_until: datetime = strawberry.field(description=_UNTIL)
+
+
+@strawberry.type(
+    description="The dataset version was deleted; its number stays taken. Jobs, runs and models that came from it still lead to it."
+)
+class DeleteDatasetVersionPayload:
+    deleted_id: ID = strawberry.field(description=_ID)
+    restorable_until: datetime = strawberry.field(description=_UNTIL)
+
+
+@strawberry.type(description="The model version was deleted; its number stays taken. Jobs and runs still lead to it.")
+class DeleteModelVersionPayload:
+    deleted_id: ID = strawberry.field(description=_ID)
+    restorable_until: datetime = strawberry.field(description=_UNTIL)
+
+
+@strawberry.type(description="The run was deleted; its number stays taken. A model that it trained is kept and still leads to it.")
+class DeleteRunPayload:
     deleted_id: ID = strawberry.field(description=_ID)
     restorable_until: datetime = strawberry.field(description=_UNTIL)
 
@@ -104,12 +127,24 @@ DeleteStudyResult = Annotated[
     DeleteStudyPayload | NotFound | Blocked,
     strawberry.union("DeleteStudyResult", description="The possible results of `deleteStudy`."),
 ]
+DeleteDatasetVersionResult = Annotated[
+    DeleteDatasetVersionPayload | NotFound | Blocked,
+    strawberry.union("DeleteDatasetVersionResult", description="The possible results of `deleteDatasetVersion`."),
+]
+DeleteModelVersionResult = Annotated[
+    DeleteModelVersionPayload | NotFound | Blocked,
+    strawberry.union("DeleteModelVersionResult", description="The possible results of `deleteModelVersion`."),
+]
+DeleteRunResult = Annotated[
+    DeleteRunPayload | NotFound | Blocked,
+    strawberry.union("DeleteRunResult", description="The possible results of `deleteRun`."),
+]
 DeleteManyResult = Annotated[
     DeleteManyPayload | InvalidInput,
     strawberry.union("DeleteManyResult", description="The possible results of `deleteMany`."),
 ]
 RestoreResult = Annotated[
-    RestorePayload | NotFound,
+    RestorePayload | NotFound | WrongState,
     strawberry.union("RestoreResult", description="The possible results of `restore`."),
 ]
 
@@ -141,6 +176,29 @@ class DeletionMutations:
         self, info: Info, input: Annotated[DeleteStudyInput, strawberry.argument(description="The study to delete.")]
     ) -> DeleteStudyResult:
         return DeleteStudyPayload(deleted_id=input.id, restorable_until=await _delete(info, "study", input.id))
+
+    @mutation(
+        description="Delete a version of a dataset, unless a job or study on it has not ended or a model version with the alias `production` was"
+        " trained on it. Edges still lead to it, but no longer to its files and rows."
+    )
+    async def delete_dataset_version(
+        self, info: Info, input: Annotated[DeleteDatasetVersionInput, strawberry.argument(description="The dataset version to delete.")]
+    ) -> DeleteDatasetVersionResult:
+        return DeleteDatasetVersionPayload(deleted_id=input.id, restorable_until=await _delete(info, "version", input.id))
+
+    @mutation(description="Delete a version of a model that no alias points to. Edges still lead to it, but no longer to its files.")
+    async def delete_model_version(
+        self, info: Info, input: Annotated[DeleteModelVersionInput, strawberry.argument(description="The model version to delete.")]
+    ) -> DeleteModelVersionResult:
+        return DeleteModelVersionPayload(deleted_id=input.id, restorable_until=await _delete(info, "mversion", input.id))
+
+    @mutation(
+        description="Delete a run whose job has ended, and its study if it is a trial. A model that it trained is kept, and edges still lead to the run."
+    )
+    async def delete_run(
+        self, info: Info, input: Annotated[DeleteRunInput, strawberry.argument(description="The run to delete.")]
+    ) -> DeleteRunResult:
+        return DeleteRunPayload(deleted_id=input.id, restorable_until=await _delete(info, "run", input.id))
 
     @mutation(
         metadata=costs(_MANY_COST),

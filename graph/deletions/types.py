@@ -7,7 +7,7 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import accounts, datasets, deletions, experiments, models, pipelines, studies
+from db.queries import accounts, datasets, deletions, experiments, models, pipelines, runs, studies, versions
 from graph.accounts.types import Profile, User
 from graph.core.context import Info
 from graph.core.edges import connection, extend, one
@@ -25,6 +25,9 @@ SUBJECTS: dict[DeletedKind, tuple[str, Batch]] = {
     DeletedKind.MODEL: ("model", models.by_id),
     DeletedKind.EXPERIMENT: ("experiment", experiments.by_id),
     DeletedKind.STUDY: ("study", studies.by_id),
+    DeletedKind.DATASET_VERSION: ("version", versions.by_id),
+    DeletedKind.MODEL_VERSION: ("mversion", models.version_by_id),
+    DeletedKind.RUN: ("run", runs.by_id),
 }
 
 
@@ -39,7 +42,9 @@ class Deleted(Node, prefix="deletion", found_by=deletions.by_id, scope=Scope.REA
     owner_id: strawberry.Private[UUID]
     created_by_id: strawberry.Private[UUID | None]
     kind: DeletedKind = strawberry.field(description="What it is.")
-    name: str = strawberry.field(description="The name that it had; if that is taken by now, it is restored with a number behind it.")
+    name: str = strawberry.field(
+        description="The name that it had, of a version with its number; if a name is taken by now, it is restored with a number behind it."
+    )
     created_at: strawberry.Private[datetime]
     restorable_until: datetime = strawberry.field(description="Until when `restore` brings it back.")
     size_bytes: strawberry.Private[int]

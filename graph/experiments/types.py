@@ -113,6 +113,9 @@ class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.RE
         " if it does not stop early, or has not completed."
     )
     created_at: datetime = strawberry.field(description="When it was requested.")
+    deleted_at: datetime | None = strawberry.field(
+        description="When it was deleted by itself; edges still lead to it. `experiment.deletedAt` tells when all were."
+    )
     updated_at: datetime = strawberry.field(description="When it was last changed; a recorded metric is no change.")
     started_at: datetime | None = strawberry.field(description="When a worker first claimed its job, or its code began.")
     completed_at: datetime | None = strawberry.field(description="When it ended, successfully or not.")

@@ -156,6 +156,9 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id, 
     )
     problem_type: ProblemType | None = strawberry.field(description="The task of the model.")
     created_at: datetime = strawberry.field(description="When its training completed.")
+    deleted_at: datetime | None = strawberry.field(
+        description="When it was deleted by itself; edges still lead to it, but no longer to its files. `model.deletedAt` tells when all were."
+    )
     model: Model = one(models.by_id, key="model_id", description="The model that it is a version of, even if that is deleted.")
     job: Job | None = one(jobs.by_id, key="job_id", description="The job that trained it; null if it was imported.")
     run: Run | None = one(runs.by_id, key="run_id", description="The run that recorded its training; null if it was imported.")

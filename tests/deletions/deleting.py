@@ -20,6 +20,9 @@ TYPES = {
     "model": "Model",
     "experiment": "Experiment",
     "study": "Study",
+    "version": "DatasetVersion",
+    "mversion": "ModelVersion",
+    "run": "Run",
 }
 
 

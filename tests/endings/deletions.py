@@ -8,7 +8,7 @@ from db.core.viewer import SYSTEM
 from db.services.jobs import NewJob, submit
 from db.tables import Run, User
 from db.tables.jobs import JobKind
-from tests.endings import UNKNOWN, Endings, World, endings_of, key_of
+from tests.endings import CSV, UNKNOWN, Endings, World, endings_of, key_of
 from tests.endings.models import model_in_production
 from tests.endings.studies import CANCEL, LONG, create_of, inputs_of
 from tests.studies.searching import ended
@@ -62,6 +62,43 @@ async def delete_study(world: World) -> Endings:
     await world.ada.one(CANCEL, id=going)
 
 
+@endings_of("deleteDatasetVersion")
+async def delete_dataset_version(world: World) -> Endings:
+    version, busy = [await world.ada.ingest(name, CSV) for name in ("d", "busy")]
+    yield "DeleteDatasetVersionPayload", {"id": version}
+    yield "NotFound", {"id": version}
+    async with world.database.work(SYSTEM) as work:
+        owner = await work.scalar(select(User.id).where(User.username == "ada"))
+        await submit(work, NewJob(owner, JobKind.EXPORT, "nobody", dataset_version_id=key_of(busy)))
+    yield "Blocked", {"id": busy}
+
+
+@endings_of("deleteModelVersion")
+async def delete_model_version(world: World) -> Endings:
+    model = await model_in_production(world)
+    latest = "query($id: ID!) { model(id: $id) { latestVersion { id } } }"
+    version = (await world.ada.one(latest, id=model))["latestVersion"]["id"]
+    await world.ada.one(_REMOVE, id=model)
+    yield "DeleteModelVersionPayload", {"id": version}
+    yield "NotFound", {"id": version}
+    other = await model_in_production(world, "n")
+    yield "Blocked", {"id": (await world.ada.one(latest, id=other))["latestVersion"]["id"]}
+
+
+@endings_of("deleteRun")
+async def delete_run(world: World) -> Endings:
+    experiment = (await world.ada.one(_EXPERIMENT, name="e"))["experiment"]["id"]
+    job = key_of(await world.submit_job())
+    async with world.database.work(SYSTEM) as work:
+        owner = await work.scalar(select(User.id).where(User.username == "ada"))
+        values = {"owner_id": owner, "experiment_id": key_of(experiment), "seed": 0}
+        run = await work.scalar(insert(Run).values(number=1, **values).returning(Run.id))
+        busy = await work.scalar(insert(Run).values(number=2, job_id=job, **values).returning(Run.id))
+    yield "DeleteRunPayload", {"id": f"run_{run.hex}"}
+    yield "NotFound", {"id": f"run_{run.hex}"}
+    yield "Blocked", {"id": f"run_{busy.hex}"}
+
+
 @endings_of("deleteMany")
 async def delete_many(world: World) -> Endings:
     dataset = await world.ada.create_dataset("d")
@@ -77,3 +114,7 @@ async def restore(world: World) -> Endings:
     yield "RestorePayload", {"id": dataset}
     yield "RestorePayload", {"id": dataset}
     yield "NotFound", {"id": f"dataset_{UNKNOWN}"}
+    version = await world.ada.ingest("e", CSV)
+    parent = await world.dataset_of(version)
+    await world.ada.one("mutation($ids: [ID!]!) { deleteMany(input: {ids: $ids}) { __typename } }", ids=[version, parent])
+    yield "WrongState", {"id": version}

@@ -13,7 +13,7 @@ from db.core.work import Work
 from db.errors import Blocked, BlockReason
 from db.queries.models import PRODUCTION, is_current_alias
 from db.services.jobs.kinds import uses_dataset
-from db.tables import DatasetVersion, Explanation, Export, Job, Model, ModelAliasEvent, ModelVersion, Run, Study
+from db.tables import DatasetVersion, Explanation, Export, Job, JobInput, Model, ModelAliasEvent, ModelVersion, Run, Study
 from db.tables.jobstates import TERMINAL
 from db.tables.studies import STUDY_ENDS
 
@@ -75,12 +75,17 @@ async def production(work: Work, title: str, is_it: ColumnElement[bool]) -> Bloc
     return Blocked("IN_PRODUCTION", message, BlockReason.PRODUCTION, "mversion", ids, count)
 
 
+def _reads(row: Any, versions: Rows) -> ColumnElement[bool]:
+    """Whether a study of the account reads one of these versions, as the data that it trains on or joined to that."""
+    return (Study.owner_id == row.owner_id) & Study.input_version_ids.overlap(func.array(versions.scalar_subquery()))
+
+
 async def of_dataset(work: Work, row: Any) -> list[Blocked | None]:
     """Jobs and studies on a dataset, and models in production that were trained on it."""
     versions = select(DatasetVersion.id).where(DatasetVersion.dataset_id == row.id)
     return [
         await jobs(work, "dataset", uses_dataset(row.id)),
-        await studies(work, "dataset", Study.dataset_version_id.in_(versions)),
+        await studies(work, "dataset", _reads(row, versions)),
         await production(work, "dataset", ModelVersion.dataset_version_id.in_(versions)),
     ]
 
@@ -109,6 +114,43 @@ async def of_experiment(work: Work, row: Any) -> list[Blocked | None]:
     """Jobs of the runs of an experiment, and its studies."""
     of_runs = Job.id.in_(select(Run.job_id).where(Run.experiment_id == row.id))
     return [await jobs(work, "experiment", of_runs), await studies(work, "experiment", Study.experiment_id == row.id)]
+
+
+async def of_dataset_version(work: Work, row: Any) -> list[Blocked | None]:
+    """Jobs and studies on a version, and models in production that were trained on it."""
+    inputs = select(JobInput.job_id).where(JobInput.dataset_version_id == row.id)
+    exports = select(Export.job_id).where(Export.dataset_version_id == row.id)
+    return [
+        await jobs(work, "dataset version", or_(Job.dataset_version_id == row.id, Job.id.in_(inputs), Job.id.in_(exports))),
+        await studies(work, "dataset version", _reads(row, select(DatasetVersion.id).where(DatasetVersion.id == row.id))),
+        await production(work, "dataset version", ModelVersion.dataset_version_id == row.id),
+    ]
+
+
+async def of_model_version(work: Work, row: Any) -> list[Blocked | None]:
+    """Jobs that use a version of a model, and its aliases, which would point to nothing."""
+    names = [
+        alias.name
+        for alias in await work.all(
+            select(ModelAliasEvent.name)
+            .where(ModelAliasEvent.model_version_id == row.id, ModelAliasEvent.superseded_at.is_(None))
+            .order_by(ModelAliasEvent.name)
+        )
+    ]
+    aliases = None
+    if names:
+        which = f"The alias {names[0]!r} points" if len(names) == 1 else f"The aliases {', '.join(map(repr, names[:SHOWN]))} point"
+        message = (
+            f"{which} to this model version. Remove {'it' if len(names) == 1 else 'them'} with `removeModelAlias`, then delete the version."
+        )
+        aliases = Blocked("ALIASED", message, BlockReason.ALIASES, "mversion", [row.id], len(names))
+    is_it = select(ModelVersion.id).where(ModelVersion.id == row.id)
+    return [await jobs(work, "model version", uses_model_versions(is_it)), aliases]
+
+
+async def of_run(work: Work, row: Any) -> list[Blocked | None]:
+    """The job of a run, and its study, which compares its trials until it has ended."""
+    return [await jobs(work, "run", Job.id == row.job_id), await studies(work, "run", Study.id == row.study_id)]
 
 
 async def of_study(work: Work, row: Any) -> list[Blocked | None]:

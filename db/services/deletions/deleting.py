@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import func, insert, select, update
 
 from db.core.policy import visible
+from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database, Work
 from db.errors import Forbidden, NotFound, StateError, Unsupported, WrongState, invalid
@@ -49,7 +50,7 @@ async def delete(work: Work, prefix: str, key: UUID, *, action: str | None = Non
     """
     work.viewer.require_write()
     deletable = BY_PREFIX[prefix]
-    row = await work.first(_live(deletable, work.viewer, key).with_for_update(of=deletable.table))
+    row = await work.first(live_rows(deletable, work.viewer, key).with_for_update(of=deletable.table))
     if row is None:
         raise NotFound(str(key))
     work.viewer.require_write_in(row.owner_id)
@@ -103,5 +104,7 @@ async def _delete_one(database: Database, viewer: Viewer, prefix: str, key: UUID
         return Deleted(error=Unsupported(error.message))
 
 
-def _live(deletable: Deletable, viewer: Viewer, key: UUID) -> Any:
-    return deletable.rows(viewer).where(deletable.table.id == key, deletable.deleted_at.is_(None))
+def live_rows(deletable: Deletable, viewer: Viewer, key: UUID) -> Rows:
+    """The row with this key, if the viewer may see it and neither it nor what it is a part of is deleted."""
+    rows = deletable.rows(viewer).where(deletable.table.id == key, deletable.deleted_at.is_(None))
+    return rows if deletable.parent is None else rows.where(deletable.parent.table.deleted_at.is_(None))

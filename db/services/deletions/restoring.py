@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select, update
 from db.core.policy import visible
 from db.core.unique import translate_unique_violation
 from db.core.work import Work
-from db.errors import NameTaken, NotFound
+from db.errors import NameTaken, NotFound, WrongState
 from db.services.deletions.kinds import BY_PREFIX, Deletable
 from db.services.free_names import free_number, numbered_base
 from db.tables import Deletion, User
@@ -31,7 +31,8 @@ class Restored:
 async def restore(work: Work, prefix: str, key: UUID) -> Restored:
     """Bring back what was deleted, under its name or, if that is taken, with a number behind it. Idempotent.
 
-    Raises `NotFound` for what was never deleted by itself, is past its time, or belongs to a deleted account.
+    Raises `NotFound` for what was never deleted by itself, is past its time, or belongs to a deleted account, and `WrongState` for a part of something
+    that is deleted.
     """
     work.viewer.require_write()
     if prefix not in BY_PREFIX:
@@ -40,9 +41,12 @@ async def restore(work: Work, prefix: str, key: UUID) -> Restored:
     has_owner = select(User.id).where(User.id == Deletion.owner_id, User.deleted_at.is_(None)).exists()
     is_it = (Deletion.id == key, Deletion.kind == deletable.kind, Deletion.restorable_until > func.now(), has_owner)
     deletion = await work.first(select(Deletion).where(*is_it, visible(Deletion, work.viewer)).with_for_update(of=Deletion))
-    row = await work.first(deletable.rows(work.viewer).add_columns(deletable.deleted_at).where(deletable.table.id == key))
+    row = await work.first(deletable.rows(work.viewer).where(deletable.table.id == key))
     if row is None or (deletion is None and row.deleted_at is not None):
         raise NotFound(str(key))
+    if row.parent_deleted_at is not None and deletable.parent is not None:
+        title = deletable.parent.title
+        raise WrongState("DELETED", f"The {title} of this {deletable.title} is deleted too. Restore the {title} first.")
     if deletion is None:
         return Restored(deletable.kind, key, row.name)
     await work.run(delete(Deletion).where(Deletion.id == key))
@@ -55,6 +59,9 @@ async def restore(work: Work, prefix: str, key: UUID) -> Restored:
 async def _unmark(work: Work, deletable: Deletable, row: Any) -> str:
     """Clear the mark; return the name that the row has now. Who took a number meanwhile has it: the next is tried."""
     table, name = deletable.table, row.name
+    if deletable.parent is not None:
+        await work.run(update(table).where(table.id == row.id).values(deleted_at=None))
+        return name
     while True:
         try:
             async with work.savepoint():

@@ -22,7 +22,15 @@ async def stored_bytes(work: Work, references: Rows) -> int:
 
 def of_dataset(dataset_id: UUID) -> Rows:
     """The files of its versions, the reports of their profiles, and their exports."""
-    versions = select(DatasetVersion.id).where(DatasetVersion.dataset_id == dataset_id)
+    return _of_versions(select(DatasetVersion.id).where(DatasetVersion.dataset_id == dataset_id))
+
+
+def of_dataset_version(version_id: UUID) -> Rows:
+    """The same of one version."""
+    return _of_versions(select(DatasetVersion.id).where(DatasetVersion.id == version_id))
+
+
+def _of_versions(versions: Rows) -> Rows:
     exports = select(Export.id).where(Export.dataset_version_id.in_(versions))
     files = select(Artifact.object_id).where(or_(Artifact.dataset_version_id.in_(versions), Artifact.export_id.in_(exports)))
     reports = select(DatasetProfile.report_object_id).where(DatasetProfile.version_id.in_(versions))
@@ -31,7 +39,15 @@ def of_dataset(dataset_id: UUID) -> Rows:
 
 def of_model(model_id: UUID) -> Rows:
     """The files of its versions, of their explanations and exports."""
-    versions = select(ModelVersion.id).where(ModelVersion.model_id == model_id)
+    return _of_model_versions(select(ModelVersion.id).where(ModelVersion.model_id == model_id))
+
+
+def of_model_version(version_id: UUID) -> Rows:
+    """The same of one version."""
+    return _of_model_versions(select(ModelVersion.id).where(ModelVersion.id == version_id))
+
+
+def _of_model_versions(versions: Rows) -> Rows:
     made = (
         Artifact.export_id.in_(select(Export.id).where(Export.model_version_id.in_(versions))),
         Artifact.explanation_id.in_(select(Explanation.id).where(Explanation.model_version_id.in_(versions))),
@@ -41,6 +57,14 @@ def of_model(model_id: UUID) -> Rows:
 
 def of_experiment(experiment_id: UUID) -> Rows:
     """The files of its runs that are no part of anything else."""
-    runs = select(Run.id).where(Run.experiment_id == experiment_id)
+    return _of_runs(select(Run.id).where(Run.experiment_id == experiment_id))
+
+
+def of_run(run_id: UUID) -> Rows:
+    """The same of one run."""
+    return _of_runs(select(Run.id).where(Run.id == run_id))
+
+
+def _of_runs(runs: Rows) -> Rows:
     parents = func.num_nonnulls(Artifact.dataset_version_id, Artifact.model_version_id, Artifact.export_id, Artifact.explanation_id)
     return select(Artifact.object_id).where(Artifact.run_id.in_(runs), parents == 0)

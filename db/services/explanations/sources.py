@@ -71,7 +71,7 @@ async def _source_of_version(work: Work, new: NewExplanation, model: Row[Any], s
         DatasetVersion.item_count,
         DatasetVersion.columns.label("file_columns"),
     )
-    version = await work.first(select(*columns).where(DatasetVersion.id == version_id, visible(DatasetVersion, work.viewer)))
+    version = None if version_id is None else await datasets.lock_version_shared(work, version_id, select(*columns))
     dataset = None if version is None else (await datasets.lock_shared(work, version.dataset_id)).get(version.dataset_id)
     if version is None or dataset is None:
         raise NotFound(str(new.item_id or new.dataset_version_id))

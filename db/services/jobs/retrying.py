@@ -46,13 +46,26 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
         await lock_dataset(work, old, old.dataset_id)
     if old.pipeline_id is not None:
         await _lock_live(work, old, "pipeline", select(Pipeline.id).where(Pipeline.id == old.pipeline_id, Pipeline.deleted_at.is_(None)))
+    if old.dataset_version_id is not None:
+        is_it = (DatasetVersion.id == old.dataset_version_id, DatasetVersion.deleted_at.is_(None))
+        await _lock_live(work, old, "dataset version", select(DatasetVersion.id).where(*is_it))
     if old.model_version_id is not None:
         model = select(Model.id).join(ModelVersion, ModelVersion.model_id == Model.id)
-        await _lock_live(work, old, "model", model.where(ModelVersion.id == old.model_version_id, Model.deleted_at.is_(None)), of=Model)
+        await _lock_live(
+            work,
+            old,
+            "model",
+            model.where(ModelVersion.id == old.model_version_id, Model.deleted_at.is_(None), ModelVersion.deleted_at.is_(None)),
+            of=[Model, ModelVersion],
+        )
     of_version = DatasetVersion.id == JobInput.dataset_version_id
-    inputs = await work.all(
-        select(JobInput.dataset_version_id, DatasetVersion.dataset_id).join(DatasetVersion, of_version).where(JobInput.job_id == old.id)
-    )
+    of_inputs = select(JobInput.dataset_version_id, DatasetVersion.dataset_id, DatasetVersion.deleted_at)
+    of_inputs = of_inputs.join(DatasetVersion, of_version).where(JobInput.job_id == old.id).order_by(DatasetVersion.id)
+    inputs = await work.all(of_inputs.with_for_update(of=DatasetVersion, read=True, key_share=True))
+    if any(row.deleted_at is not None for row in inputs):
+        raise WrongState(
+            old.status.name, "A dataset version that this job reads was deleted, so it cannot be done again. Restore the version first."
+        )
     for dataset_id in sorted({row.dataset_id for row in inputs} - {old.dataset_id}):
         await lock_dataset(work, old, dataset_id)
     new = await submit(

@@ -80,7 +80,9 @@ async def _versions(work: Work, ids: list[UUID]) -> dict[UUID, Row[Any]]:
             Dataset.owner_id,
         )
         .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .where(equals_any(DatasetVersion.id, ids), visible(DatasetVersion, work.viewer))
+        .where(equals_any(DatasetVersion.id, ids), DatasetVersion.deleted_at.is_(None), visible(DatasetVersion, work.viewer))
+        .order_by(DatasetVersion.id)
+        .with_for_update(of=DatasetVersion, read=True, key_share=True)
     )
     return {row.id: row for row in await work.all(statement)}
 

@@ -154,8 +154,10 @@ async def load_model(work: Work, version_id: UUID) -> Row[Any]:
         )
         .join(Model, Model.id == ModelVersion.model_id)
         .outerjoin(signature, ModelVersion.id == ModelVersion.id)
-        .where(ModelVersion.id == version_id, Model.deleted_at.is_(None), visible(ModelVersion, work.viewer))
-        .with_for_update(of=Model, read=True, key_share=True)
+        .where(
+            ModelVersion.id == version_id, Model.deleted_at.is_(None), ModelVersion.deleted_at.is_(None), visible(ModelVersion, work.viewer)
+        )
+        .with_for_update(of=[Model, ModelVersion], read=True, key_share=True)
     )
     model = await work.first(statement)
     if model is None:

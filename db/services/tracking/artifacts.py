@@ -238,7 +238,9 @@ async def _visible(work: Work, upload_id: UUID) -> Row[Any]:
         select(*ArtifactUpload.__table__.c)
         .join(Run, Run.id == ArtifactUpload.run_id)
         .join(Experiment, Experiment.id == Run.experiment_id)
-        .where(ArtifactUpload.id == upload_id, Experiment.deleted_at.is_(None), visible(ArtifactUpload, work.viewer))
+        .where(
+            ArtifactUpload.id == upload_id, Run.deleted_at.is_(None), Experiment.deleted_at.is_(None), visible(ArtifactUpload, work.viewer)
+        )
     )
     row = await work.first(statement)
     if row is None:

@@ -110,7 +110,8 @@ async def _versions(work: Work, owner_id: UUID, inputs: Sequence[NamedInput]) ->
     of_owner = (
         select(DatasetVersion.id, DatasetVersion.sha256)
         .join(Dataset, Dataset.id == DatasetVersion.dataset_id)
-        .where(Dataset.owner_id == owner_id, Dataset.deleted_at.is_(None), visible(DatasetVersion, work.viewer))
+        .where(Dataset.owner_id == owner_id, DatasetVersion.deleted_at.is_(None), Dataset.deleted_at.is_(None))
+        .where(visible(DatasetVersion, work.viewer))
     )
     ids = [given.version_id for given in inputs if given.version_id is not None]
     by_id = {row.id: row.id for row in await work.all(of_owner.where(equals_any(DatasetVersion.id, ids)))} if ids else {}

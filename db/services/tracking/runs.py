@@ -100,7 +100,8 @@ async def _experiment(work: Work, new: NewExternalRun) -> tuple[UUID, UUID]:
     parent: Row[Any] | None = None
     if new.parent_run_id is not None:
         statement = select(Run.experiment_id, Run.owner_id).join(Experiment, Experiment.id == Run.experiment_id)
-        parent = await work.first(statement.where(Run.id == new.parent_run_id, Experiment.deleted_at.is_(None), visible(Run, work.viewer)))
+        is_live = (Run.deleted_at.is_(None), Experiment.deleted_at.is_(None))
+        parent = await work.first(statement.where(Run.id == new.parent_run_id, *is_live, visible(Run, work.viewer)))
         if parent is None:
             raise NotFound(str(new.parent_run_id))
     experiment_id = new.experiment_id
@@ -109,10 +110,8 @@ async def _experiment(work: Work, new: NewExternalRun) -> tuple[UUID, UUID]:
     if experiment_id is None:
         assert parent is not None
         experiment_id = parent.experiment_id
-    is_live = Experiment.deleted_at.is_(None)
-    owner_id: UUID | None = await work.scalar(
-        select(Experiment.owner_id).where(Experiment.id == experiment_id, is_live, visible(Experiment, work.viewer))
-    )
+    is_it = (Experiment.id == experiment_id, Experiment.deleted_at.is_(None))
+    owner_id: UUID | None = await work.scalar(select(Experiment.owner_id).where(*is_it, visible(Experiment, work.viewer)))
     if owner_id is None:
         raise NotFound(str(experiment_id))
     if parent is not None and parent.owner_id != owner_id:
@@ -123,9 +122,8 @@ async def _experiment(work: Work, new: NewExternalRun) -> tuple[UUID, UUID]:
 async def _dataset(work: Work, owner_id: UUID, version_id: UUID) -> UUID:
     """The dataset of a version that a run of this account may name."""
     statement = select(Dataset.id, Dataset.owner_id).join(DatasetVersion, DatasetVersion.dataset_id == Dataset.id)
-    dataset = await work.first(
-        statement.where(DatasetVersion.id == version_id, Dataset.deleted_at.is_(None), visible(DatasetVersion, work.viewer))
-    )
+    is_live = (DatasetVersion.deleted_at.is_(None), Dataset.deleted_at.is_(None))
+    dataset = await work.first(statement.where(DatasetVersion.id == version_id, *is_live, visible(DatasetVersion, work.viewer)))
     if dataset is None:
         raise NotFound(str(version_id))
     if dataset.owner_id != owner_id:
@@ -148,7 +146,7 @@ async def raise_unwritable(work: Work, run_id: UUID) -> None:
 
 def _live(work: Work, run_id: UUID) -> Any:
     statement = select(*_COLUMNS).join(Experiment, Experiment.id == Run.experiment_id)
-    return statement.where(Run.id == run_id, Experiment.deleted_at.is_(None), visible(Run, work.viewer))
+    return statement.where(Run.id == run_id, Run.deleted_at.is_(None), Experiment.deleted_at.is_(None), visible(Run, work.viewer))
 
 
 def _require_external(work: Work, run_id: UUID, row: Row[Any] | None) -> Row[Any]:
@@ -166,7 +164,7 @@ def _require_external(work: Work, run_id: UUID, row: Row[Any] | None) -> Row[Any
 def is_writable(work: Work, run_id: UUID) -> ColumnElement[bool]:
     """The condition of an UPDATE of an external run that is live and visible. Whoever uses it calls `require_write_in` for the owner that it returns."""
     is_live = exists().where(Experiment.id == Run.experiment_id, Experiment.deleted_at.is_(None))
-    return and_(Run.id == run_id, Run.source == RunSource.EXTERNAL, is_live, visible(Run, work.viewer))
+    return and_(Run.id == run_id, Run.deleted_at.is_(None), Run.source == RunSource.EXTERNAL, is_live, visible(Run, work.viewer))
 
 
 def heartbeat() -> dict[str, Any]:
