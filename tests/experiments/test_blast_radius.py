@@ -13,7 +13,7 @@ ROWS = f"""
 SET LOCAL session_replication_role = replica;
 CREATE TEMP TABLE made ON COMMIT DROP AS
 SELECT i, uuidv7() AS job_id, uuidv7() AS run_id, uuidv7() AS version_id, d.owner_id, d.id AS dataset_id, v.id AS dataset_version_id
-FROM generate_series(1, {VERSIONS}) i, datasets d JOIN dataset_versions v ON v.dataset_id = d.id;
+FROM generate_series(1, {VERSIONS}) i, datasets d JOIN dataset_versions v ON v.dataset_id = d.id ORDER BY i;
 INSERT INTO jobs (id, owner_id, kind, status, queue, progress, attempt, last_sequence, dataset_id, dataset_version_id, completed_at)
 SELECT job_id, owner_id, 'train', 'completed', 'tabular', 100, 1, 3, dataset_id, dataset_version_id, now() FROM made;
 INSERT INTO job_inputs (job_id, dataset_version_id) SELECT job_id, dataset_version_id FROM made;
@@ -23,7 +23,7 @@ SELECT run_id, m.owner_id, e.id, i, 'completed', 0, job_id, dataset_version_id F
 INSERT INTO models (owner_id, name) SELECT id, 'm' FROM users WHERE username = 'ada';
 INSERT INTO model_versions (id, model_id, number, algorithm, framework, run_id, job_id) SELECT version_id, m.id, i, 'a', 'f', run_id, job_id FROM made, models m;
 INSERT INTO model_alias_events (model_id, model_version_id, name, superseded_at)
-SELECT m.id, version_id, name, superseded_at FROM made, models m, (VALUES
+SELECT m.id, version_id, a.name, superseded_at FROM made, models m, (VALUES
   (1, 'production', now()), (2, 'staging', NULL), (3, 'production', NULL), (3, 'champion', NULL)) a(number, name, superseded_at) WHERE number = i;
 """
 LINEAGE = """query($id: ID!, $direction: LineageDirection!, $depth: Int!, $maxNodes: Int!) {
