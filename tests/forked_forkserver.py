@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from types import SimpleNamespace
@@ -28,7 +27,7 @@ def import_libraries() -> None:
 
     with importing():
         preloading.preload()
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, preloading._Refusal)]
+    preloading.show_all_packages()
 
 
 def install() -> None:
@@ -87,7 +86,7 @@ def _run(descriptor: int, environment: Mapping[str, str], *, is_preloaded: bool)
         os.environ.clear()
         os.environ.update(environment)
         if is_preloaded:
-            sys.meta_path.insert(0, preloading._Refusal())
+            preloading.hide_unused_packages()
         forkserver.main(descriptor, preload=False)
     finally:
         os._exit(1)

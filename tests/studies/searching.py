@@ -55,7 +55,7 @@ async def ended(client: Client, study: str) -> dict[str, Any]:
 
 async def until(client: Client, study: str, *statuses: str) -> dict[str, Any]:
     """Wait until the study has one of these statuses, and return what it tells."""
-    async with asyncio.timeout(180):
+    async with asyncio.timeout(600):
         while True:
             told = await client.one("query($id: ID!) { study(id: $id) { status } }", id=study)
             if told["status"] in statuses:

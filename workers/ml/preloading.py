@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -39,18 +39,25 @@ MODULES = (
 UNUSED_PACKAGES = ("pandas", "pytest")
 
 
-class _Refusal(MetaPathFinder):
-    """Makes `UNUSED_PACKAGES` appear as not installed."""
+class _Finder(PathFinder):
+    """Finds installed packages but `UNUSED_PACKAGES`, also for libraries that ask for a specification before they import."""
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
-        del path, target
-        if fullname in UNUSED_PACKAGES:
-            raise ModuleNotFoundError(f"Bodies do not use {fullname}.", name=fullname)
+    @classmethod
+    def find_spec(cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return None if fullname in UNUSED_PACKAGES else super().find_spec(fullname, path, target)
+
+
+def hide_unused_packages() -> None:
+    sys.meta_path[:] = [_Finder if finder is PathFinder else finder for finder in sys.meta_path]
+
+
+def show_all_packages() -> None:
+    sys.meta_path[:] = [PathFinder if finder is _Finder else finder for finder in sys.meta_path]
 
 
 def preload() -> None:
     """Import the heavy libraries and run a small training. An error is printed: the body that needs what failed fails with the same error."""
-    sys.meta_path.insert(0, _Refusal())
+    hide_unused_packages()
     for name in MODULES:
         try:
             importlib.import_module(name)
