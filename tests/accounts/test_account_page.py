@@ -35,6 +35,7 @@ DOCUMENT = re.compile(r"graphql`([^`]*)`")
 
 
 @needs_chromium
+@pytest.mark.exhaustive
 async def test_names_keys_and_sessions_are_changed_on_the_page(
     built_console: None, browser: Browser, ada: Client, bob: Client, sign_in: SignIn
 ) -> None:

@@ -190,6 +190,7 @@ async def test_a_clock_may_differ_a_little_and_other_algorithms_are_taken(
     assert await other.username() == "ada"
 
 
+@pytest.mark.exhaustive
 async def test_new_keys_are_fetched_once_and_unknown_ones_not_at_every_try(
     realm: Realm, open_visitor: OpenVisitor, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

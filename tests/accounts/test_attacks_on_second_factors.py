@@ -30,6 +30,7 @@ def elsewhere(network: int) -> dict[str, str]:
     return {"x-forwarded-for": f"198.51.100.{network}"}
 
 
+@pytest.mark.exhaustive
 async def test_of_many_guesses_few_are_tried_and_the_owner_still_signs_in(
     ada: Client, sign_in: SignIn, anonymous: Client, clock: Clock, database: Database
 ) -> None:
@@ -73,6 +74,7 @@ async def test_a_session_alone_cannot_guess_the_code(ada: Client, sign_in: SignI
     assert {error["extensions"]["code"] for answer in answers for error in answer.get("errors", ())} == {"RATE_LIMITED"}
 
 
+@pytest.mark.exhaustive
 async def test_a_thief_of_a_session_with_many_networks_cannot_guess_code_or_password(ada: Client, sign_in: SignIn, clock: Clock) -> None:
     stolen, own = await sign_in("ada"), await sign_in("ada")
     document = "mutation($input: ChangePasswordInput!) { changePassword(input: $input) { __typename } }"

@@ -95,6 +95,7 @@ async def test_a_success_uses_no_attempt(ada: Client, sign_in: SignIn, anonymous
         assert (await anonymous.login("ada", PASSWORD, **new_place))["__typename"] == "LoginPayload"
 
 
+@pytest.mark.exhaustive
 async def test_neither_text_nor_time_tells_whether_an_account_exists(
     ada: Client, bob: Client, reader: Client, sign_in: SignIn, anonymous: Client, database: Database
 ) -> None:

@@ -91,6 +91,7 @@ async def test_a_mail_shows_no_text_of_the_client(ada: Client, sign_in: SignIn, 
     assert all("from a place that it did not know." in mail for mail in await mails(database))
 
 
+@pytest.mark.exhaustive
 async def test_an_hour_has_a_few_such_mails(ada: Client, sign_in: SignIn, anonymous: Client, database: Database) -> None:
     await sign_in("ada")
     for number in range(MAX_MAILS + 3):

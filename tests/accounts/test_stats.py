@@ -138,6 +138,7 @@ async def test_transactions_of_one_user_do_not_wait_for_each_other(ada: Client, 
     assert {row.kind: row.parts for row in await database.rows(parts)} == dict.fromkeys(kinds, 2), "a part that nobody holds is used again"
 
 
+@pytest.mark.exhaustive
 async def test_the_numbers_are_exact_after_random_changes_in_parallel(
     ada: Client, bob: Client, database: Database, settings: StateSettings
 ) -> None:

@@ -264,6 +264,7 @@ async def test_a_superseded_attempt_charges_nothing(billing: BillingDriver, pric
     assert await billing.entries(ada_id) == [("PURCHASE", 5, 0), ("HOLD", -1, 1), ("CONSUMPTION", 0, -1)]
 
 
+@pytest.mark.exhaustive
 async def test_ending_jobs_of_many_owners_at_once_never_deadlocks(
     billing: BillingDriver, prices: Mapping[str, int], ada: Client, bob: Client, admin: Client
 ) -> None:

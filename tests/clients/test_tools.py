@@ -36,6 +36,7 @@ async def test_generated_types_are_strictly_typed() -> None:
     assert (status, output) == (0, "")
 
 
+@pytest.mark.exhaustive
 async def test_the_linter_reports_nothing(sdl: Path) -> None:
     status, said = await lint(sdl)
     assert (status, said) == (0, ""), said

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.client import Client
 from tests.explanations.explaining import EXPLANATION, explain
 from tests.exports.test_exporting_steps import branches
@@ -13,6 +15,7 @@ JOB = """query($id: ID!) { job(id: $id) { status nodes { key status output error
   outputs { __typename ... on ModelVersion { id explanations { totalCount } } ... on Explanation { id } } } }"""
 
 
+@pytest.mark.exhaustive
 async def test_a_model_is_explained_with_its_training_and_kept_where_it_cannot_be(ada: Client, bob: Client, worker: object) -> None:
     version = await ada.ingest("d", CSV, targetColumn="label", problemType="CLASSIFICATION")
     chain: list[Any] = [("data", "dataset", {}), ("train", "train_logistic_regression", {})]

@@ -146,6 +146,7 @@ NETWORK = """query($id: ID!) { job(id: $id) { nodes { key output } run {
   architecture { definition hash parameterCount flops sizeBytes } modelVersion { id architecture explanations { edges { node { id method } } } } } } }"""
 
 
+@pytest.mark.exhaustive
 async def test_a_neural_network_tells_its_architecture_and_integrated_gradients_sum_up_to_its_log_odds(ada: Client, worker: object) -> None:
     version = await ada.ingest("prices", table().write_csv())
     network = {"target": "dear", "layers": 2, "width": 8, "activation": "tanh", "learning_rate_init": 0.02, "max_iter": 40}

@@ -6,6 +6,8 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from tests.client import EXPORT, Client
 
 CSV = "n,label\n" + "".join(f"{i},{'yes' if i % 3 else 'no'}\n" for i in range(60))
@@ -63,6 +65,7 @@ async def test_rows_are_exported_in_several_formats_and_what_cannot_be_leaves_th
     assert await bob.one(COUNT) == {"totalCount": 0}
 
 
+@pytest.mark.exhaustive
 async def test_a_model_is_exported_with_its_training_and_one_that_cannot_be_is_kept(ada: Client, worker: object) -> None:
     version = await ada.ingest("d", CSV, targetColumn="label", problemType="CLASSIFICATION")
     chain: list[Any] = [("data", "dataset", {}), ("train", "train_naive_bayes", {}), ("score", "evaluate", {})]

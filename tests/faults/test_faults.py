@@ -81,6 +81,7 @@ async def test_no_job_is_lost_or_done_twice(kind: str, cluster: Cluster, workloa
     assert kind in REPLACE_WORKER or cluster.worker_pids() == workers, "no worker died of it"
 
 
+@pytest.mark.exhaustive
 async def test_workers_whose_clocks_are_wrong_keep_jobs_for_longer_than_a_lease(
     cluster: Cluster, workload: Workload, fault_injector: FaultInjector
 ) -> None:

@@ -24,6 +24,7 @@ async def test_links_may_do_whatever_networks_do(cluster: Cluster, workload: Wor
 
 
 @pytest.mark.parametrize("link", [link if link == "redis" else exhaustive(link) for link in LINKS])
+@pytest.mark.exhaustive
 async def test_a_link_may_fall_silent_or_refuse_everybody(
     link: str, cluster: Cluster, workload: Workload, fault_injector: FaultInjector
 ) -> None:
@@ -38,6 +39,7 @@ async def test_a_link_may_fall_silent_or_refuse_everybody(
 
 
 @pytest.mark.parametrize("fault", ["cut", exhaustive("lose")])
+@pytest.mark.exhaustive
 async def test_transfers_of_megabytes_may_be_broken_off(fault: str, cluster: Cluster, workload: Workload) -> None:
     """Viewers' uploads bypass the proxy: the faults hit the workers' copies, downloads and uploads."""
     uploaded = [await workload.upload(megabytes=4) for _ in range(2)]
@@ -60,6 +62,7 @@ async def test_transfers_of_megabytes_may_be_broken_off(fault: str, cluster: Clu
     await assert_invariants(cluster, workload)
 
 
+@pytest.mark.exhaustive
 async def test_a_store_that_is_away_for_long_costs_no_try(cluster: Cluster, workload: Workload) -> None:
     cluster.proxies.set_faults("s3", Faults(error=1.0))
     try:

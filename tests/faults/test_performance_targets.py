@@ -28,6 +28,8 @@ from tests.faults.measurements import (
 from tests.faults.workload import Workload
 from workers.settings import WorkerSettings
 
+pytestmark = pytest.mark.exhaustive
+
 MARGIN = 0.9  # seconds
 DEFAULTS = {
     f"TRELLIS_WORKER_{name.upper()}": str(WorkerSettings.model_fields[name].default)
@@ -37,7 +39,6 @@ DEFAULTS = {
 NO_MAINTENANCE = {f"TRELLIS_{name.upper()}": "0" for name in StateSettings.model_fields if name.startswith("maintenance_")}
 
 
-@pytest.mark.exhaustive
 async def test_a_job_whose_child_was_killed_runs_again_within_a_second(workload: Workload) -> None:
     """The worker learns of it at once; otherwise a lease of two seconds would have to expire."""
     delays = await asyncio.gather(*(restart_delay(workload, "child", pause) for pause in (0.1, 0.3, 0.5, 0.7)))
@@ -46,7 +47,6 @@ async def test_a_job_whose_child_was_killed_runs_again_within_a_second(workload:
     await assert_invariants(workload.cluster, workload)
 
 
-@pytest.mark.exhaustive
 async def test_a_job_whose_worker_was_killed_runs_again_a_lease_later(
     cluster: Cluster, workload: Workload, fault_injector: FaultInjector
 ) -> None:
@@ -60,7 +60,6 @@ async def test_a_job_whose_worker_was_killed_runs_again_a_lease_later(
     await assert_invariants(cluster, workload)
 
 
-@pytest.mark.exhaustive
 async def test_who_is_cancelled_is_gone_within_seconds(cluster: Cluster, workload: Workload, fault_injector: FaultInjector) -> None:
     """A body that ignores SIGTERM is killed after the grace period, two seconds here."""
     cancel_timeout = float(cluster.settings["TRELLIS_WORKER_CANCEL_GRACE"])
@@ -71,7 +70,6 @@ async def test_who_is_cancelled_is_gone_within_seconds(cluster: Cluster, workloa
     await assert_invariants(cluster, workload)
 
 
-@pytest.mark.exhaustive
 async def test_rolling_restarts_cost_no_try_and_no_event(cluster: Cluster, workload: Workload, fault_injector: FaultInjector) -> None:
     api = cluster.urls[-1]
     report = await rolling_restarts(workload, fault_injector, api, turns=3, viewers=8, script="nap 0.5")
@@ -79,7 +77,6 @@ async def test_rolling_restarts_cost_no_try_and_no_event(cluster: Cluster, workl
     await assert_invariants(cluster, workload)
 
 
-@pytest.mark.exhaustive
 async def test_jobs_run_where_there_never_was_a_redis(cluster: Cluster, workload: Workload) -> None:
     """Throughput of processes started without Redis while those with Redis are frozen, and the other way round."""
     workers_with_redis = list(cluster.workers)
@@ -110,7 +107,6 @@ async def test_jobs_run_where_there_never_was_a_redis(cluster: Cluster, workload
     await assert_invariants(cluster, workload)
 
 
-@pytest.mark.exhaustive
 async def test_subscribers_that_come_and_go_miss_nothing_though_redis_is_wiped(
     cluster: Cluster, workload: Workload, fault_injector: FaultInjector
 ) -> None:
@@ -126,7 +122,6 @@ async def test_hundreds_of_sockets_hear_each_event_once_and_in_order(cluster: Cl
     await assert_invariants(cluster, workload)
 
 
-@pytest.mark.exhaustive
 async def test_an_idle_worker_asks_twice_a_second_at_most_and_a_subscriber_never(cluster: Cluster, workload: Workload) -> None:
     """Includes the APIs' polls, of which there are none without subscribers."""
     idle_worker = cluster.launch_spare_worker(**DEFAULTS, **NO_MAINTENANCE)

@@ -66,7 +66,7 @@ async def viewers(filled_client: Client, database: Database) -> AsyncGenerator[M
 
 @pytest.mark.parametrize(
     ("root", "order"),
-    [(root, order) if is_sampled(f"{root} {order}", 3) else exhaustive(root, order) for root in ROOTS for order in orders(root)],
+    [(root, order) if is_sampled(f"{root} {order}", 6) else exhaustive(root, order) for root in ROOTS for order in orders(root)],
 )
 async def test_a_list_goes_both_ways_in_every_order(root: str, order: str, viewers: Mapping[str, Client]) -> None:
     async def page(arguments: str) -> tuple[list[str], dict[str, str]]:

@@ -31,7 +31,7 @@ MEMBERS = [
         filtered,
         member,
         id=f"{filtered}.{member.name}",
-        marks=[] if filtered is FIRST[filtered.filter.name] and is_sampled(member.name, 4) else pytest.mark.exhaustive,
+        marks=[] if filtered is FIRST[filtered.filter.name] and is_sampled(member.name, 8) else pytest.mark.exhaustive,
     )
     for filtered in LISTS
     for member in members(filtered, examples())

@@ -51,7 +51,7 @@ async def path_by_type(filled_client: Client) -> dict[str, Path]:
 
 @pytest.mark.parametrize(
     ("type_name", "name"),
-    [edge if is_sampled(".".join(edge), 3) else exhaustive(*edge) for edge in EDGES],
+    [edge if is_sampled(".".join(edge), 6) else exhaustive(*edge) for edge in EDGES],
     ids=[f"{type_name}.{name}" for type_name, name in EDGES],
 )
 async def test_one_batch_however_many_parents(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 
 from tests.archives import image_of, zip_of
 from tests.client import Client
@@ -31,6 +32,7 @@ def archive(*splits: tuple[str, int]) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.exhaustive
 async def test_the_splits_of_an_archive_are_those_of_the_training(ada: Client, worker: object) -> None:
     files = archive(("train", 12), ("valid", 3), ("test", 4))
     files["test/dark/copy.png"] = files["train/dark/3.png"]

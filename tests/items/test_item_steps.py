@@ -95,6 +95,7 @@ async def test_a_classifier_of_digits_is_trained_and_reads_others(ada: Client, w
         ]
 
 
+@pytest.mark.exhaustive
 async def test_recordings_of_several_rates_are_told_apart(ada: Client, worker: object) -> None:
     """By a band that is stronger than the other tone's, whatever the rate: no feature of the ingest's table is used."""
     files = {

@@ -8,6 +8,8 @@ from tests.client import Client
 from tests.datasets.test_generated_signals import generated
 from tests.exhaustive import exhaustive
 
+pytestmark = pytest.mark.exhaustive
+
 INGESTED = [
     "samples", "sample_rate", "duration", "rms", "kurtosis", "skewness", "crest_factor", "peak", "dominant_frequency",
     "envelope_frequency", "envelope_prominence", "envelope_band",

@@ -35,6 +35,7 @@ def _traces(url: str, folder: Path) -> Any:
         return np.array(file.trace.raw[:], dtype=np.float64), file.attributes(segyio.TraceField.FieldRecord)[:].tolist()
 
 
+@pytest.mark.exhaustive
 async def test_half_of_the_traces_are_reconstructed_and_written_as_items(ada: Client, bob: Client, worker: object, tmp_path: Path) -> None:
     parameters = {"shots": 2, "traces": 48, "samples": 250, "trace_spacing": 10, "snr_db": 10}
     version = await generated(ada, generator="seismic_shots", parameters=parameters, seed=4)

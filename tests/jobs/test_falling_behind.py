@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import text
 
@@ -13,6 +14,8 @@ from db.services.jobs.submitting import NewJob, submit
 from db.tables.jobs import JobKind
 from graph.core.ids import decode, encode
 from tests.client import Client
+
+pytestmark = pytest.mark.exhaustive
 
 UPDATES = "subscription { jobUpdates { id progress parameters } }"
 LARGE, SMALL = 200, 650

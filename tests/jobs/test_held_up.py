@@ -125,6 +125,7 @@ async def test_a_heartbeat_never_queues_up_behind_other_reads(settings: StateSet
         await asyncio.wait([slow])
 
 
+@pytest.mark.exhaustive
 async def test_while_a_claim_hangs_the_slots_serve_other_owners(
     harness: WorkerHarness, job_driver: JobDriver, settings: StateSettings
 ) -> None:

@@ -129,6 +129,7 @@ async def test_a_cancelled_job_and_one_killed_for_its_time_keep_their_logs(harne
     assert log_lines(log) == ["start 1", "TIMEOUT: The job exceeded its timeout of 1 s. Give it less to do or a higher timeout."]
 
 
+@pytest.mark.exhaustive
 async def test_an_attempt_that_is_given_back_keeps_its_log_and_one_whose_worker_vanished_has_none(
     harness: WorkerHarness, owner: Client
 ) -> None:
@@ -219,6 +220,7 @@ async def test_prints_without_an_end_of_line_are_broken_into_lines(harness: Work
     assert worker.poll() is None
 
 
+@pytest.mark.exhaustive
 async def test_a_job_has_so_many_log_events_with_all_its_attempts_and_the_last_lines_of_each_are_among_them(
     harness: WorkerHarness, owner: Client
 ) -> None:
@@ -233,6 +235,7 @@ async def test_a_job_has_so_many_log_events_with_all_its_attempts_and_the_last_l
     assert last.message.endswith("line 59")
 
 
+@pytest.mark.exhaustive
 async def test_a_job_ends_as_it_should_when_its_log_cannot_be_stored(harness: WorkerHarness, owner: Client) -> None:
     await harness.start_worker(
         TRELLIS_S3_ENDPOINT_URL="http://127.0.0.1:1", LEASE="10"

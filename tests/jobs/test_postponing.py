@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID
 
+import pytest
 from sqlalchemy import Row, select, text, update
 
 from db.core.viewer import SYSTEM
@@ -44,6 +45,7 @@ def backoff_seconds(job: Row[Any]) -> float:
     return (job.run_after - job.updated_at).total_seconds()
 
 
+@pytest.mark.exhaustive
 async def test_a_service_that_is_away_costs_neither_try_nor_loss_however_long_it_takes(job_driver: JobDriver) -> None:
     claim = await job_driver.submit_and_claim()
     pauses: list[float] = []

@@ -218,6 +218,7 @@ async def test_a_killed_training_goes_on_from_its_checkpoint_and_makes_the_same_
         assert orphans == set()
 
 
+@pytest.mark.exhaustive
 async def test_a_damaged_checkpoint_is_not_used(ada: Client, checkpointing_worker: CheckpointingWorker) -> None:
     pipeline, version = await training(ada)
     expected = await trained(ada, pipeline, version)
@@ -294,7 +295,7 @@ async def downloaded(version: dict[str, Any]) -> dict[str, Any]:
         exhaustive("raw", "Resumes with the copy of the file", "worker"),
         exhaustive("rows-0002", "Resumes after ", "body"),
         exhaustive("rows-0002", "Resumes after ", "worker"),
-        ("table", "Resumes with the table of 4,000 rows", "body"),
+        exhaustive("table", "Resumes with the table of 4,000 rows", "body"),
     ],
 )
 async def test_a_killed_ingest_goes_on_with_what_was_fetched_and_read(

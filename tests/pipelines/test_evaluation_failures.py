@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.client import Client
+
+pytestmark = pytest.mark.exhaustive
 
 ROWS = [f"{row / 7:.4f},{'red' if row % 3 else 'blue'},{row * 31 % 97 / 97:.3f}" for row in range(60)]
 TABLE = "a,color,color_red,y\n" + "\n".join(f"{values},{'z' if row == 0 else 'xy'[row % 2]}" for row, values in enumerate(ROWS))

@@ -61,6 +61,7 @@ async def test_a_joined_version_must_be_there_to_do_its_job_again(ada: Client, w
     assert refused == {"__typename": "WrongState", "message": "A dataset that this job works on was deleted, so it cannot be done again."}
 
 
+@pytest.mark.exhaustive
 async def test_what_cannot_be_joined_is_refused_before_the_job(
     ada: Client, bob: Client, worker: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,7 @@ async def test_a_run_tells_its_whole_story(ada: Client, worker: object) -> None:
     assert packages.items() <= ran["packages"].items()
 
 
+@pytest.mark.exhaustive
 async def test_the_same_seed_and_inputs_give_the_same_metrics(ada: Client, worker: object) -> None:
     version = await ada.ingest("d", breast_cancer().write_csv())
     pipeline = (await ada.create_pipeline("p", *steps("random_forest", n_estimators=20)))["pipeline"]["id"]
@@ -226,6 +227,7 @@ async def test_great_numbers_in_data_and_parameters_harm_nothing(ada: Client, wo
     assert nodes[1]["parameters"]["fill_value"] == 1e25
 
 
+@pytest.mark.exhaustive
 async def test_two_datasets_can_be_made_of_each_other_at_once(ada: Client, worker: object) -> None:
     versions = [await ada.ingest(name, "x,y\n1,2\n3,4\n") for name in ("a", "b")]
     owner = "query($id: ID!) { node(id: $id) { ... on DatasetVersion { dataset { id } } } }"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.client import Client
 from tests.predictions.predicting import answer, predict_dataset, read_version, result, train
+
+pytestmark = pytest.mark.exhaustive
 
 ROWS = [("Red  ROSE", "warm"), ("red 12", "warm"), ("BLUE sky", "cold"), ("Blue 7!", "cold")] * 8
 

@@ -15,6 +15,8 @@ from db.tables import Job, Worker
 from tests.client import Client
 from tests.predictions.predicting import answer, predict, predict_dataset, result
 
+pytestmark = pytest.mark.exhaustive
+
 WORDS = {
     ("flower", "train"): "rose tulip daisy lily orchid",
     ("tool", "train"): "hammer screwdriver wrench saw pliers",

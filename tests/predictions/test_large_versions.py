@@ -25,6 +25,8 @@ BODY = """
 import json, sys
 from workers.ml.prediction.body import predict_dataset
 
+pytestmark = pytest.mark.exhaustive
+
 class Reporter:
     steps, peak = [], 0
     def progress(self, percent, step):

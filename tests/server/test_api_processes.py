@@ -103,6 +103,7 @@ async def api(database: Database, tmp_path_factory: pytest.TempPathFactory) -> A
     assert not [child for child in children if child.is_running()]
 
 
+@pytest.mark.exhaustive
 async def test_connections_are_spread_and_metrics_added_up(api: ApiProcesses, ada: Client) -> None:
     headers = {"Authorization": f"Bearer {ada.token}"}
     clients = [httpx.AsyncClient(base_url=api.url, headers=headers, timeout=30, verify=False) for _ in range(40)]

@@ -105,7 +105,7 @@ class Bystander(threading.Thread):
         return max(self.latencies)
 
 
-@pytest.mark.parametrize("name", [name if name not in EXHAUSTIVE and is_sampled(name, 3) else exhaustive(name) for name in ATTACKS])
+@pytest.mark.parametrize("name", [name if name not in EXHAUSTIVE and is_sampled(name, 6) else exhaustive(name) for name in ATTACKS])
 async def test_an_attack_is_refused_or_closed_and_nobody_else_notices(target: tuple[str, Path], name: str) -> None:
     url, log = target
     attack, expected = ATTACKS[name]

@@ -125,6 +125,7 @@ async def test_a_plan_is_shown_beside_its_answer_in_the_theme_of_the_system_and_
 
 
 @needs_chromium
+@pytest.mark.exhaustive
 async def test_the_token_is_entered_once_and_kept_where_no_script_reads_it(built_console: None, browser: Browser, ada: Client) -> None:
     async with open_console(browser, f"{ada.url}/graphql") as console:
         await console.sign_in("trk_of_nobody")

@@ -15,6 +15,8 @@ from tests.clients.dropping_proxy import dropping_proxy
 from tests.factories import platform
 from tests.server.console_page import needs_chromium, open_console
 
+pytestmark = pytest.mark.exhaustive
+
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
@@ -41,7 +43,6 @@ def titles_in_readme() -> list[str]:
     return re.findall(r"\*(.+?)\*", sentence[1])
 
 
-@pytest.mark.exhaustive
 @needs_chromium
 async def test_the_tabs_train_on_text_and_gaps_and_rank_the_runs_of_that_experiment(
     built_console: None, browser: Browser, admin: Client, bob: Client, database: Database, worker: object
@@ -96,7 +97,6 @@ async def test_the_tabs_train_on_text_and_gaps_and_rank_the_runs_of_that_experim
         assert await console.titles() == titles
 
 
-@pytest.mark.exhaustive
 @needs_chromium
 async def test_a_stopped_stream_says_so_and_the_next_viewer_is_offered_none_of_its_ids(
     built_console: None, browser: Browser, ada: Client, bob: Client, database: Database

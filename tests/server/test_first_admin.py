@@ -126,6 +126,7 @@ async def test_a_token_of_someone_else_is_taken_over(empty: None, database: Data
     assert await viewer(live_server, other) == ("bob@example.org", "bob", "MEMBER")
 
 
+@pytest.mark.exhaustive
 async def test_a_token_file_of_another_database_or_time_is_told(
     empty: None, settings: StateSettings, live_server: LiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,6 +136,7 @@ async def blocked_stream(url: str, client: Client, database: Database) -> AsyncG
         yield
 
 
+@pytest.mark.exhaustive
 async def test_pings_find_out_who_does_not_read(ada: Client, notifying_database: Database) -> None:
     async with serving(socket_ping_interval=0.3) as url, blocked_socket(url, ada, notifying_database):
         await wait_until(lambda: not open_sockets())
@@ -190,6 +191,7 @@ async def test_a_token_that_is_revoked_ends_a_stream_that_is_not_read(
         await wait_until(lambda: not paused_streams())
 
 
+@pytest.mark.exhaustive
 async def test_shutdown_does_not_wait_for_clients_that_do_not_read_and_notifies_those_that_do(
     ada: Client, notifying_database: Database
 ) -> None:

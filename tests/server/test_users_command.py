@@ -144,6 +144,7 @@ async def test_a_lifetime_that_is_none_is_refused(ada: Client, expires: str) -> 
     assert (answer.returncode, answer.stderr) == (2, f"--expires takes a duration such as `12h` or `90d`; {expires!r} is none.\n")
 
 
+@pytest.mark.exhaustive
 async def test_the_last_use_of_a_token_is_known_within_seconds_and_written_once_a_minute(ada: Client, database: Database) -> None:
     unused = await told("user", "token", ADA, "--name", "unused")
 

@@ -116,6 +116,7 @@ async def _compare_fronts(client: Client, database: Database, study: str) -> Non
         assert [trial["number"] for trial in front] == _front(sized, is_less_better=is_less_better)
 
 
+@pytest.mark.exhaustive
 async def test_equal_architectures_are_one_however_they_are_written(ada: Client, worker: object) -> None:
     layers = {"node": "train", "name": "hidden_layers", "type": "CATEGORICAL", "choices": [[3], [5]]}
     width: dict[str, Any] = {"node": "train", "name": "width", "type": "CATEGORICAL", "choices": [3, 5]}

@@ -147,6 +147,7 @@ async def test_the_trials_of_a_study_stream_without_gap_or_repeat(ada: Client, b
         _ = [event async for event in bob.subscribe(query, id=study)]
 
 
+@pytest.mark.exhaustive
 async def test_the_same_seed_makes_the_same_trials(ada: Client, worker: object) -> None:
     inputs = await ridge(ada)
     space = [{"node": "train", "name": "alpha", "type": "DOUBLE", "low": 0.001, "high": 1000.0, "log": True}]

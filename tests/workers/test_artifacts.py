@@ -116,6 +116,7 @@ def test_a_model_made_with_any_option_can_be_loaded(tmp_path: Path, step: str, o
     assert type(TRUST.load_model(artifact_path(dict(result), "MODEL"))).__name__ == "Pipeline"
 
 
+@pytest.mark.exhaustive
 def test_the_list_of_trusted_types_holds_none_that_no_model_needs(tmp_path: Path) -> None:
     found_types: set[str] = set()
     trainings: list[tuple[str, dict[str, Any]]] = [
@@ -155,6 +156,7 @@ def test_a_file_with_any_other_type_is_refused(tmp_path: Path) -> None:
         TRUST.load_model(path)
 
 
+@pytest.mark.exhaustive
 def test_the_card_tells_how_to_predict_and_its_code_runs(tmp_path: Path) -> None:
     result = train(tmp_path, "train_lightgbm")
     card = artifact_path(result, "MODEL_CARD").read_text()

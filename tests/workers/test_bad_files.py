@@ -220,6 +220,7 @@ def test_a_zip_bomb_is_refused_while_it_unfolds(tmp_path: Path, monkeypatch: pyt
     assert (cells.code, "more than 100,000 cells" in cells.message) == ("EXCEL_TOO_LARGE", True)
 
 
+@pytest.mark.exhaustive
 def test_a_parquet_bomb_of_half_a_megabyte_is_refused_in_little_memory(tmp_path: Path) -> None:
     """7.6 GB of text: one value of a megabyte, stored once and referred to 7,600 times. polars aborts the process on it."""
     text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(7_600, np.int32)), pa.array([random.Random(1).randbytes(500_000).hex()]))

@@ -41,13 +41,13 @@ MIB = 1024**2
 @pytest.mark.parametrize(
     ("failure", "code", "message"),
     [
-        ("key", "BODY_FAILED", "KeyError: 'colour'"),
+        exhaustive("key", "BODY_FAILED", "KeyError: 'colour'"),
         exhaustive("type", "BODY_FAILED", "TypeError: a number is no name"),
         exhaustive("assertion", "BODY_FAILED", "AssertionError: never"),
-        ("exit", "BODY_EXITED", "The job's process exited. SystemExit: 3"),
+        exhaustive("exit", "BODY_EXITED", "The job's process exited. SystemExit: 3"),
         ("memory", "OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns."),
         exhaustive("told memory", "OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns."),
-        ("system memory", "OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns."),
+        exhaustive("system memory", "OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns."),
     ],
 )
 async def test_what_would_fail_again_is_not_tried_again(harness_with_worker: WorkerHarness, failure: str, code: str, message: str) -> None:
@@ -66,7 +66,7 @@ DISK_FULL_MESSAGE = "The worker had no disk space left for the files of the job.
         exhaustive("connection", "BODY_FAILED", "ConnectionResetError: [Errno 104] Connection reset by peer"),
         exhaustive("timeout", "BODY_FAILED", "TimeoutError: nobody answered"),
         ("disk", "DISK_FULL", DISK_FULL_MESSAGE + "OSError: [Errno 28] No space left on device"),
-        ("told disk", "DISK_FULL", DISK_FULL_MESSAGE + "RuntimeError: polars: No space left on device (os error 28)"),
+        exhaustive("told disk", "DISK_FULL", DISK_FULL_MESSAGE + "RuntimeError: polars: No space left on device (os error 28)"),
     ],
 )
 async def test_what_may_pass_is_tried_again_until_the_tries_are_used_up(
@@ -84,6 +84,7 @@ async def test_a_failure_is_judged_by_what_it_was_raised_from(harness_with_worke
     assert (job.error["message"], job.error["retryable"], job.tries) == ("RuntimeError: The library could not do it.", True, 2)
 
 
+@pytest.mark.exhaustive
 async def test_a_body_past_its_cpu_seconds_ends_with_cpu_limit(harness: WorkerHarness) -> None:
     await harness.start_worker(CPU_SECONDS="1")
     job = await harness.wait_for_status(await harness.submit("spin_cpu"), JobStatus.FAILED)
@@ -189,6 +190,7 @@ def harness_with_limits(harness: WorkerHarness, limited_worker: tuple[str, Forke
     return harness
 
 
+@pytest.mark.exhaustive
 async def test_three_gigabytes_at_once_are_stopped_on_the_way(
     harness_with_limits: WorkerHarness, limited_worker: tuple[str, ForkedProcess]
 ) -> None:
@@ -210,6 +212,7 @@ async def test_memory_that_a_daemon_of_the_body_takes_is_the_bodys(harness_with_
     assert not any(alive(pid) for pid, _ in await harness.wait_for_starts(job_id, 2))
 
 
+@pytest.mark.exhaustive
 async def test_memory_that_processes_share_counts_once(harness_with_limits: WorkerHarness) -> None:
     job_id = await harness_with_limits.submit("share_memory", mebibytes=200, stay=2.0)
     job = await harness_with_limits.wait_for_status(job_id, JobStatus.COMPLETED, JobStatus.FAILED)

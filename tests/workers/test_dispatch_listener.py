@@ -244,6 +244,7 @@ async def test_dispatches_of_jobs_that_have_ended_are_withdrawn_although_no_slot
     assert (await harness.job(running)).status is JobStatus.RUNNING
 
 
+@pytest.mark.exhaustive
 async def test_a_slot_that_frees_up_under_a_concurrency_limit_is_taken_at_once_by_another_queue(harness: WorkerHarness) -> None:
     """Polls are rare here, so that only the notice can be in time."""
     settings = {"TRELLIS_USER_CONCURRENCY_LIMITS": '{"free": 1}', "POLL_INTERVAL": "30", "SLOTS": "2"}

@@ -44,9 +44,9 @@ TRAININGS = [
     ("train_lightgbm", "breast_cancer", {"learning_rate": 0.3}),
     exhaustive("train_lightgbm", "diabetes", {"learning_rate": 0.3}),
     exhaustive("train_lightgbm", "wine", {"learning_rate": 0.3, "early_stopping_metric": "validation_accuracy"}),
-    ("train_gradient_boosting", "diabetes", {"learning_rate": 0.3, "subsample": 0.7, "early_stopping_metric": "validation_r2"}),
+    exhaustive("train_gradient_boosting", "diabetes", {"learning_rate": 0.3, "subsample": 0.7, "early_stopping_metric": "validation_r2"}),
     exhaustive("train_gradient_boosting", "wine", {"learning_rate": 0.3}),
-    ("train_xgboost", "wine", {"early_stopping_min_delta": 0.01}),
+    exhaustive("train_xgboost", "wine", {"early_stopping_min_delta": 0.01}),
     exhaustive("train_xgboost", "diabetes", {}),
     ("train_mlp", "wine", {"learning_rate_init": 0.05, "hidden_layers": [8]}),
 ]

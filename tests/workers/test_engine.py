@@ -32,6 +32,7 @@ async def test_a_job_is_done_once_and_its_events_are_numbered_without_a_gap(harn
     assert JobEventType.QUEUED not in kinds
 
 
+@pytest.mark.exhaustive
 async def test_a_killed_worker_loses_its_job_to_another(harness: WorkerHarness) -> None:
     await asyncio.gather(harness.start_worker(), harness.start_worker())
     job_id = await harness.submit("long")
@@ -69,6 +70,7 @@ async def test_a_frozen_worker_has_no_body_alive_when_another_begins(harness: Wo
     assert worker.poll() is None
 
 
+@pytest.mark.exhaustive
 async def test_the_body_of_a_frozen_worker_is_dead_before_its_lease_ends(harness: WorkerHarness) -> None:
     worker = await harness.start_worker(LEASE="6")
     job_id = await harness.submit("long")
@@ -118,6 +120,7 @@ async def test_cancelling_kills_the_body_whether_it_obeys_or_not(harness_with_wo
     assert await harness_with_worker.effects(job_id) == []
 
 
+@pytest.mark.exhaustive
 async def test_a_body_that_holds_the_interpreter_past_the_lease_lives(harness_with_worker: WorkerHarness) -> None:
     job_id = await harness_with_worker.submit("hold_gil", seconds=2 * LEASE)
     job = await harness_with_worker.wait_for_status(job_id, JobStatus.COMPLETED)
@@ -168,6 +171,7 @@ async def test_an_unforeseen_failure_is_final_and_says_where_it_happened(harness
     assert await harness_with_worker.outcomes(job_id) == ["failed"]
 
 
+@pytest.mark.exhaustive
 async def test_however_fast_a_body_reports_its_job_writes_five_events_a_second(harness_with_worker: WorkerHarness) -> None:
     job_id = await harness_with_worker.submit("report_and_print_much")
     await harness_with_worker.wait_for_status(job_id, JobStatus.COMPLETED)
@@ -197,6 +201,7 @@ async def test_a_job_that_stores_its_outputs_leaves_its_slot_to_another(harness:
         assert await harness.effects(job_id) == ["1"]
 
 
+@pytest.mark.exhaustive
 async def test_jobs_are_done_without_redis(harness: WorkerHarness) -> None:
     await harness.start_worker(TRELLIS_REDIS_URL="redis://127.0.0.1:1/0")
     submitted = [await harness.submit("quick") for _ in range(5)]

@@ -160,6 +160,7 @@ def test_equal_seeds_give_equal_explanations_and_large_data_lie_in_a_file(tmp_pa
     assert explain(tmp_path, result, "PERMUTATION", rows, **{**few, "features": ["c7"]})["data"]["losses"] == [first["data"]["losses"][1]]
 
 
+@pytest.mark.exhaustive
 def test_columns_of_many_categories_and_several_classes_take_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, categories = 2_000, 300
     frame = pl.DataFrame(

@@ -51,6 +51,7 @@ def test_hugging_face_reads_the_splits_and_the_labels(export: Exporter, tmp_path
         assert pl.DataFrame(pl.from_arrow(part.data.table)).cast({"clock": pl.Time}).equals(expected)
 
 
+@pytest.mark.exhaustive
 def test_the_card_is_yaml_and_the_features_of_integers_follow_the_problem(export: Exporter) -> None:
     for problem_type, feature in (
         ("CLASSIFICATION", {"names": ["0", "1", "2"], "_type": "ClassLabel"}),

@@ -73,6 +73,7 @@ async def test_a_completed_job_has_told_everything_though_postgres_broke_the_fir
     assert (job.attempt, job.tries, job.losses) == (1, 0, 0)
 
 
+@pytest.mark.exhaustive
 async def test_a_job_that_cannot_tell_its_rest_in_time_runs_again_and_uses_no_try(
     harness: WorkerHarness, running_worker: RunningWorker, refuse_rows: RefuseRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,6 +186,7 @@ async def test_a_forkserver_that_stands_still_is_given_up_and_the_job_begins_els
             child.close()
 
 
+@pytest.mark.exhaustive
 async def test_a_job_whose_forkserver_dies_runs_again_without_a_try_and_nothing_of_it_is_left(harness: WorkerHarness) -> None:
     worker = await harness.start_worker(BACKOFF_BASE="0.1", BACKOFF_FACTOR="1", CANCEL_GRACE="0.5")
     job_id = await harness.submit("fork_descendants")

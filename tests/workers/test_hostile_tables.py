@@ -63,7 +63,7 @@ TABLES: dict[str, pl.DataFrame] = {
     "names that are no words": table().rename({"x": "1", "z": ' {"a":1} '}),
     "only the target": table().select("y"),
 }  # fmt: skip
-QUICK = {"a class with one row", "a category as another column is named", "a column without a text", "six rows", "only the target"}
+QUICK = {"a class with one row", "six rows"}
 FEW = {"n_estimators": 3}
 PREPARATIONS: list[list[Any]] = [
     [],

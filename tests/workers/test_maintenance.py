@@ -160,6 +160,7 @@ async def test_one_that_fails_says_why_and_is_due_again_after_a_minute(
     assert (await task_row(context, "sleep")).error is None
 
 
+@pytest.mark.exhaustive
 async def test_a_worker_killed_in_the_middle_leaves_the_task_to_the_others(
     context: maintenance.MaintenanceContext, nap_runs: list[str]
 ) -> None:
@@ -192,6 +193,7 @@ async def test_one_that_is_turned_off_is_never_due(context: maintenance.Maintena
     assert enabled - set(await maintenance.seconds_until_due(disabled)) == {"collect_orphans"}
 
 
+@pytest.mark.exhaustive
 async def test_an_idle_worker_sends_two_statements_a_second_at_most(
     context: maintenance.MaintenanceContext, settings: StateSettings, tmp_path: Path
 ) -> None:

@@ -94,6 +94,7 @@ def doses(count: int, seed: int) -> tuple[str, dict[str, bytes]]:
     return "\n".join(lines) + "\n", files
 
 
+@pytest.mark.exhaustive
 def test_a_model_of_both_is_better_than_of_either_and_predicts_rows_without_a_picture(tmp_path: Path) -> None:
     content, files = doses(180, 0)
     files["p/0.png"] = files["p/0.png"][:40]  # damaged

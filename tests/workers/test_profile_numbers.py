@@ -144,6 +144,7 @@ def test_correlations_are_those_of_pandas_pair_by_pair(tmp_path: Path, table: st
             )
 
 
+@pytest.mark.exhaustive
 def test_correlations_cover_the_first_hundred_numeric_columns(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     frame = pl.DataFrame({f"c{place}": rng.normal(size=20) for place in range(130)})

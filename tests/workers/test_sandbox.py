@@ -78,6 +78,7 @@ def test_bodies_get_the_variables_of_libraries_and_those_that_the_setting_names(
     assert sandbox.clean_environment({**kept, **secret}, ["MY_LICENSE"]) == kept
 
 
+@pytest.mark.exhaustive
 async def test_processes_of_the_same_user_read_neither_worker_nor_forkserver(harness: WorkerHarness) -> None:
     """Also where the kernel has no Landlock."""
     command = [sys.executable, "-m", "tests.workers.scripted_worker", harness.queue]

@@ -65,6 +65,7 @@ async def test_what_a_body_reports_after_its_end_reaches_no_other_job(harness: W
     assert "Late" not in {event.step for event in events}
 
 
+@pytest.mark.exhaustive
 async def test_a_kept_process_that_dies_costs_the_next_job_nothing(harness: WorkerHarness) -> None:
     await harness.start_worker(SLOTS="1")
     first = await run(harness, "something")

@@ -124,6 +124,7 @@ async def test_what_cannot_be_written_fails_the_job_and_is_no_vanished_worker(
     assert "division by zero" in job.error["message"]
 
 
+@pytest.mark.exhaustive
 async def test_objects_stay_where_nobody_knows_whether_the_settle_was_committed(
     harness: WorkerHarness, running_worker: RunningWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

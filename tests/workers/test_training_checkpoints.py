@@ -44,7 +44,7 @@ TRAININGS: list[tuple[str, dict[str, Any]]] = [
     ("train_mlp", {"max_iter": 40, "patience": 1, "learning_rate_init": 0.5, "activation": "tanh", "batch_size": 1_000}),
 ]
 
-QUICK = {(1, "label"), (7, "label"), (8, "amount"), (11, "label")}  # of boosting, early stopping, a forest and a neural network
+QUICK = {(1, "label"), (11, "label")}  # of boosting and a neural network
 
 
 class Interrupted(Exception):

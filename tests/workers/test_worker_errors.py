@@ -77,7 +77,7 @@ async def test_no_body_runs_after_the_last_one_whose_slot_is_another_jobs(harnes
     assert "the last body of the attempt has ended" in job.error["message"]
 
 
-@pytest.mark.parametrize("when", [exhaustive("before"), "after"])
+@pytest.mark.parametrize("when", [exhaustive("before"), exhaustive("after")])
 async def test_a_store_that_refuses_the_keys_ends_a_job_after_its_tries(
     harness: WorkerHarness, running_worker: RunningWorker, settings: StateSettings, when: str
 ) -> None:
@@ -99,6 +99,7 @@ async def test_a_store_that_refuses_the_keys_ends_a_job_after_its_tries(
     )
 
 
+@pytest.mark.exhaustive
 async def test_a_jobs_time_is_for_all_that_it_does_and_not_for_its_body_alone(
     harness: WorkerHarness, running_worker: RunningWorker
 ) -> None:

@@ -42,6 +42,7 @@ async def test_whatever_is_published_to_workers_they_go_on_hearing(
         await harness.wait_for_status(await harness.submit("none"), JobStatus.COMPLETED)
 
 
+@pytest.mark.exhaustive
 async def test_notices_in_a_crowd_make_a_worker_sort_a_long_queue_a_few_times_a_second(
     harness: WorkerHarness,
     running_worker: RunningWorker,
@@ -89,6 +90,7 @@ async def test_notices_in_a_crowd_make_a_worker_sort_a_long_queue_a_few_times_a_
         assert next_started_at - ended_at >= pause - CLOCK_RESOLUTION
 
 
+@pytest.mark.exhaustive
 async def test_a_claim_that_took_long_has_its_lease_renewed_at_once(harness: WorkerHarness, running_worker: RunningWorker) -> None:
     """Heartbeats are rare here: without an early one the job would only have the rest of its lease."""
     done = asyncio.Event()
