@@ -158,6 +158,9 @@ class StateSettings(TrellisSettings):
         default=None,
         description="Days for which the rows of mails are kept, at least 1; empty: for `TRELLIS_SIGN_IN_RETENTION`.",
     )
+    retention_notifications: Days | None = Field(
+        default=90.0, description="Days for which notifications are kept, read or not, at least 1; empty: for ever."
+    )
     retention_archive: bool = Field(
         default=False,
         description="Whether months of job events and metric points are written to the bucket as Parquet, under `archive/`, before they are dropped. Then"
@@ -274,6 +277,9 @@ class StateSettings(TrellisSettings):
         default=3_600.0,
         description="Seconds between removals of operations older than `TRELLIS_API_REQUEST_RETENTION`, and of their sums older than"
         " `TRELLIS_API_METRICS_RETENTION`. 0: never.",
+    )
+    maintenance_forget_notifications: Interval = Field(
+        default=3_600.0, description="Seconds between removals of notifications past `TRELLIS_RETENTION_NOTIFICATIONS`. 0: never."
     )
     maintenance_apply_retention: Interval = Field(
         default=3_600.0,

@@ -36,6 +36,7 @@ DOMAINS = (
     "deletions",
     "saved_searches",
     "billing",
+    "notifications",
     "audit",
     "usage",
 )

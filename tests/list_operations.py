@@ -74,6 +74,8 @@ VALUES: Mapping[str, Sequence[Any]] = {
     "StudyFilter.status": (["COMPLETED"], ["PAUSED"], ["PAUSED", "FAILED"]),
     "TrialFilter.status": (["COMPLETED"], ["PRUNED"], ["PRUNED", "FAILED"]),
     "CreditTransactionFilter.type": (["CONSUMPTION"], ["ADJUSTMENT"], ["HOLD", "RELEASE"]),
+    "NotificationFilter.type": (["VERSION_READY"], ["QUOTA_NEAR"], ["QUOTA_NEAR", "JOB_FAILED"]),
+    "NotificationFilter.isRead": (True, False),
     "RunFilter.source": (["JOB"], ["EXTERNAL"], ["JOB", "EXTERNAL"]),
     "RunFilter.status": (["COMPLETED"], ["RUNNING"], ["CANCELLED"], ["RUNNING", "FAILED"]),
     "RunFilter.metrics": (
@@ -105,6 +107,7 @@ OBJECTS: Mapping[str, str] = {
     "datasetVersion": "version",
     "actor": "user",
     "subject": "dataset",
+    "account": "user",
 }  # that filters refer to by other names
 METRICS = ("loss", "rare", "none")  # to order runs by
 PARAMETERS = ("train.alpha", "none")

@@ -37,6 +37,9 @@ class WorkerSettings(TrellisSettings):
     )
     heartbeat_interval: float = Field(default=2.0, gt=0, description="Seconds between a worker's heartbeats; set it well below the lease.")
     poll_interval: float = Field(default=1.0, gt=0, description="Seconds between polls for waiting jobs and expired leases.")
+    event_interval: float = Field(
+        default=1.0, gt=0, description="Seconds between looks for events to tell people of; the end of a job is told at once."
+    )
     dispatch_retry_interval: float = Field(
         default=5.0, gt=0, description="Seconds after which the dispatch notice of a job that nobody claimed is sent again."
     )

@@ -99,6 +99,23 @@ class Personal:
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """A row is for the user in `column`, and tells of the account in `account_column`: they see it as long as they see that account's rows."""
+
+    column: str
+    account_column: str
+
+    def condition(self, rows: FromClause, viewer: Viewer) -> ColumnElement[bool]:
+        if viewer.sees_all:
+            return true()
+        account = rows.c[self.account_column]
+        is_theirs = rows.c[self.column] == viewer.id
+        if not viewer.teams:
+            return and_(is_theirs, account == viewer.id)
+        return and_(is_theirs, account == any_(bindparam(None, viewer.accounts, type_=ARRAY(Uuid), unique=True)))
+
+
+@dataclass(frozen=True, slots=True)
 class SharedBetween:
     """A row is visible to the account in `column`, the owner of a thing, and to the user in `other_column`, such as whoever changed it.
 

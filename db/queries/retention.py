@@ -104,7 +104,10 @@ MAILS = RetainedTable(
     lambda settings: _days(settings.retention_mails, settings.sign_in_retention),
     "created_at",
 )
-RETAINED_TABLES = (JOB_EVENTS, METRIC_POINTS, API_REQUESTS, API_METRICS, LOGIN_EVENTS, MAILS)
+NOTIFICATIONS = RetainedTable(
+    "notifications", "TRELLIS_RETENTION_NOTIFICATIONS", lambda settings: _days(settings.retention_notifications), "created_at"
+)
+RETAINED_TABLES = (JOB_EVENTS, METRIC_POINTS, API_REQUESTS, API_METRICS, LOGIN_EVENTS, MAILS, NOTIFICATIONS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from db.streams.job_watch import ChangeQueries, JobWatch
 from db.streams.notices import EVENTS_CHANNEL, listen
 from db.streams.sessions import LoadViewers, Session, Sessions
 from db.streams.viewers import Viewers
-from db.tables import Job, Run, Study
+from db.tables import Inbox, Job, Run, Study
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -172,7 +172,8 @@ class Feed:
 
     @contextmanager
     def signal(self, job_id: UUID, session: Session) -> Generator[JobSignal]:
-        """Signal each new event of one job or study, or each write to one external run: enter first, then read, then wait."""
+        """Signal each new event of one job or study, each write to one external run, or each notification of one user: enter first, then read,
+        then wait."""
         signal = JobSignal(session)
         self._signals.setdefault(job_id, set()).add(signal)
         try:
@@ -278,6 +279,7 @@ class Feed:
             select(Job.id, Job.last_sequence, null()).where(Job.id == any_(literal(list(job_ids), ARRAY(Uuid)))),
             select(Study.id, Study.last_sequence, null()).where(Study.id == any_(literal(list(self._signals), ARRAY(Uuid)))),
             select(Run.id, Run.last_batch, null()).where(Run.id == any_(literal(list(self._signals), ARRAY(Uuid)))),
+            select(Inbox.user_id, Inbox.last_sequence, null()).where(Inbox.user_id == any_(literal(list(self._signals), ARRAY(Uuid)))),
         ]
         watching_since = self._watching_since
         if watching_since is not None:

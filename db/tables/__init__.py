@@ -41,6 +41,7 @@ from db.tables.jobs import (
 )
 from db.tables.mail import EmailMessage
 from db.tables.models import Artifact, Model, ModelAliasEvent, ModelDataset, ModelVersion
+from db.tables.notifications import Inbox, Notification, NotificationPreference, OutboxEvent
 from db.tables.oauth import OAuthFlow, OAuthIdentity
 from db.tables.pipelines import Pipeline, PipelineInput, PipelineSnapshot, StepDefinition
 from db.tables.proposals import SchemaProposal
@@ -75,6 +76,7 @@ __all__ = [
     "Export",
     "IdempotencyKey",
     "ImportSchedule",
+    "Inbox",
     "Invitation",
     "Job",
     "JobAttempt",
@@ -94,8 +96,11 @@ __all__ = [
     "ModelAliasEvent",
     "ModelDataset",
     "ModelVersion",
+    "Notification",
+    "NotificationPreference",
     "OAuthFlow",
     "OAuthIdentity",
+    "OutboxEvent",
     "OwnerTurn",
     "Pipeline",
     "PipelineInput",

@@ -96,6 +96,7 @@ class User(Table, policy=Owned("id")):
     credits_held: Mapped[int] = bigint_column(server_default="0")
     credit_sequence: Mapped[int] = bigint_column(server_default="0")
     credits_low_since: Mapped[datetime | None]
+    quota_near_since: Mapped[datetime | None]
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()
     deleted_at: Mapped[datetime | None]

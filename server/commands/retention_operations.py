@@ -15,7 +15,7 @@ from db.services import maintenance
 from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 
-TASKS = ("apply_retention", "forget_api_usage", "forget_sign_ins")
+TASKS = ("apply_retention", "forget_api_usage", "forget_sign_ins", "forget_notifications")
 
 
 @dataclass(frozen=True, slots=True)

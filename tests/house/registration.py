@@ -100,6 +100,8 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "CreditTransaction": Scope.BILLING,
     "Query.creditTransactions": Scope.BILLING,
     "Query.estimateCost": Scope.BILLING,
+    "Mutation.markNotificationsRead": Scope.ACCOUNT,
+    "Mutation.setNotificationPreference": Scope.ACCOUNT,
     "Query.apiKeys": Scope.ACCOUNT,
     "Query.auditEvents": Scope.ACCOUNT,
     "Query.sessions": Scope.ACCOUNT,

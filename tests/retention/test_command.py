@@ -13,7 +13,7 @@ from tests.retention.conftest import JUNE, MAY, Past
 from tests.server.test_jobs_command import json_lines, trellis
 
 SETTINGS = {"retention_job_events": 30.0, "retention_metric_points": 60.0, "retention_login_events": 10.0}
-TABLES = ["job_events", "metric_points", "api_requests", "api_metrics", "login_events", "email_messages"]
+TABLES = ["job_events", "metric_points", "api_requests", "api_metrics", "login_events", "email_messages", "notifications"]
 
 
 @pytest.fixture
@@ -67,6 +67,7 @@ async def test_a_dry_run_tells_by_table_what_would_go_and_removes_nothing(past: 
         ("api_metrics", "396", "0"),
         ("login_events", "10", "0"),
         ("email_messages", "90", "0"),
+        ("notifications", "90", "0"),
     ]
 
 

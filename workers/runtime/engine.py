@@ -20,7 +20,7 @@ from db.core.queues import named_queues, served_routes
 from db.core.viewer import SYSTEM
 from db.core.work import Database, is_transient
 from db.errors import Unavailable
-from db.services import extras, jobs, maintenance, workers
+from db.services import extras, jobs, maintenance, notifications, workers
 from db.services.jobs import Failure
 from db.services.jobs.transitions import CANCELLED_PREFIX, ENDED, REQUEUED_PREFIX
 from db.settings import state_settings
@@ -40,6 +40,7 @@ GIVE_BACK_TIME = 1.0  # seconds that giving jobs back takes, unless uploads of t
 DEREGISTER_TIMEOUT = 3.0  # seconds that marking the worker as stopped may take
 CHEAP_POLL = 0.02  # seconds that a poll may take for the next to follow at once
 MAX_POLL_PAUSE = 0.2  # longest pause, in seconds, after a more expensive poll
+EVENTS_PAUSE = 0.2  # seconds between two looks for events, however many jobs end
 DISPATCHED_PREFIX = "rung:"  # prefix of the notice that jobs of a queue were dispatched
 
 
@@ -65,6 +66,7 @@ class Engine:
         self._skip_grace = asyncio.Event()
         self._poll_now = asyncio.Event()
         self._heartbeat_now = asyncio.Event()
+        self._events_now = asyncio.Event()
         self._has_waiting_jobs = False  # as of the last poll; concurrency limits may hold all of them back
         self._dispatch_listener = DispatchListener(
             redis_url,
@@ -106,6 +108,7 @@ class Engine:
                 "heartbeat": self._heartbeat_loop(),
                 "poll": self._poll_loop(),
                 "maintenance": self._maintenance_loop(),
+                "events": self._run_every(self._dispatch_events, self._settings.event_interval, self._events_now),
                 "notices": self._notice_loop(),
                 "dispatch_listener": self._dispatch_listener.run(),
             }.items()
@@ -227,6 +230,7 @@ class Engine:
             if (name := notice.removeprefix(DISPATCHED_PREFIX)) in self._queues:
                 self._dispatch_listener.wake(name)
         elif notice == ENDED or notice.startswith((REQUEUED_PREFIX, CANCELLED_PREFIX)):
+            self._events_now.set()
             if self._has_waiting_jobs:  # the end of a job on any worker may have made room under a concurrency limit
                 self._poll_now.set()
             name, _, job = notice.removeprefix(CANCELLED_PREFIX).partition(":")
@@ -345,6 +349,11 @@ class Engine:
             telemetry.LEASES_REAPED.inc(len(expired_ids))
             log.warning("leases_expired", jobs=[str(job_id) for job_id in expired_ids])
             self._poll_now.set()
+
+    async def _dispatch_events(self) -> None:
+        """Dispatch the events of the outbox; those of jobs at once, as their notices wake this loop."""
+        await notifications.dispatch(self._database)
+        await asyncio.sleep(EVENTS_PAUSE)
 
     async def _maintenance_loop(self) -> None:
         """Run maintenance tasks when due; each is run by one worker at a time."""

@@ -10,10 +10,12 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.networks import ClientInfo, wide_network
 from db.core.work import Work
+from db.services import events
 from db.services.accounts import user_agents
 from db.services.mail.sending import queue_mail
 from db.tables import KnownDevice
 from db.tables.mail import EmailTemplate
+from db.tables.notifications import EventType
 
 MAX_MAILS = 10  # an hour to one user: a client can give itself any name
 _HOUR = timedelta(hours=1)
@@ -36,3 +38,5 @@ async def note_device(work: Work, user_id: UUID, email: str, session_id: UUID, c
     lately = select(func.count()).where(KnownDevice.user_id == user_id, KnownDevice.created_at > func.now() - _HOUR)
     if await work.scalar(lately) <= MAX_MAILS:
         await queue_mail(work, EmailTemplate.NEW_DEVICE, email, user_id, session_id=session_id)
+        subject_id = f"session_{session_id.hex}"
+        await events.add(work, EventType.LOGIN_NEW_DEVICE, user_id, recipient_id=user_id, subject_id=subject_id)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, exists, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.audit import ref
@@ -16,7 +16,8 @@ from db.core.viewer import UserRole
 from db.core.work import Database, Work
 from db.errors import InvalidInput, NotFound, WrongState, invalid
 from db.queries import invitations as queries
-from db.services import account_tokens
+from db.queries.accounts import has_email
+from db.services import account_tokens, events
 from db.services.accounts.members import is_visible_team, require_team_admin
 from db.services.accounts.teams import require_few_teams
 from db.services.accounts.users import check_email, lock_own_account
@@ -24,6 +25,7 @@ from db.services.mail.sending import queue_mail
 from db.settings import StateSettings
 from db.tables import Invitation, Membership, User
 from db.tables.mail import EmailTemplate
+from db.tables.notifications import EventType
 
 LIFETIME = timedelta(days=7)
 
@@ -46,10 +48,21 @@ async def invite(work: Work, email: str, role: UserRole, team_id: UUID | None = 
     invitation_id: UUID = await work.scalar(insert(Invitation).values(values).returning(Invitation.id))
     if is_mailed:
         await queue_mail(work, EmailTemplate.INVITATION, email, invitation_id=invitation_id)
+        if team_id is not None:
+            await _tell_user(work, email, team_id)
     # All members of a team see its events: they know each other by name, and its ADMINs alone know who is invited.
     after = {"email": email, "role": role} if team_id is None else {"role": role}
     work.record("invite_member", "invitation", invitation_id, owner_id, after=after)
     return invitation_id
+
+
+async def _tell_user(work: Work, email: str, team_id: UUID) -> None:
+    """Tell the user with this address, if it is anybody's, who is not in the team."""
+    is_member = exists().where(Membership.team_id == team_id, Membership.user_id == User.id)
+    user_id: UUID | None = await work.scalar(select(User.id).where(has_email(email), User.disabled_at.is_(None), ~is_member))
+    if user_id is not None:
+        name = await work.scalar(select(User.username).where(User.id == team_id))
+        await events.add(work, EventType.TEAM_INVITED, user_id, recipient_id=user_id, name=name)
 
 
 async def require_inviter(work: Work, team_id: UUID) -> None:

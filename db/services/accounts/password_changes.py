@@ -13,7 +13,7 @@ from db.core.networks import ClientInfo
 from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database, Work
 from db.queries.accounts import has_email
-from db.services import account_tokens
+from db.services import account_tokens, events
 from db.services.accounts import passwords
 from db.services.accounts.confirmations import confirm_password, wrong_password
 from db.services.accounts.passwords import HashingThreads
@@ -25,6 +25,7 @@ from db.settings import StateSettings
 from db.tables import User
 from db.tables.accounts import TokenPurpose
 from db.tables.mail import EmailTemplate
+from db.tables.notifications import EventType
 
 REQUEST_TIME = 0.5  # seconds that a request for a reset takes at least, so that its time does not tell whether a mail is sent
 
@@ -95,3 +96,4 @@ async def _set(work: Work, user_id: UUID, new_hash: str, verified_hash: str | No
     if email is None:
         raise wrong_password()
     await queue_mail(work, EmailTemplate.PASSWORD_CHANGED, email, user_id)
+    await events.add(work, EventType.PASSWORD_CHANGED, user_id, recipient_id=user_id, subject_id=f"user_{user_id.hex}")

@@ -48,6 +48,7 @@ MAINTENANCE_TASKS: dict[str, MaintenanceTask] = {
         MaintenanceTask("forget_sign_ins", rows.forget_sign_ins, lambda settings: settings.maintenance_forget_sign_ins),
         MaintenanceTask("purge_accounts", accounts.purge_accounts, lambda settings: settings.maintenance_purge_accounts),
         MaintenanceTask("forget_api_usage", usage.forget_api_usage, lambda settings: settings.maintenance_forget_api_usage),
+        MaintenanceTask("forget_notifications", rows.forget_notifications, lambda settings: settings.maintenance_forget_notifications),
         MaintenanceTask("apply_retention", retention.apply_retention, lambda settings: settings.maintenance_apply_retention),
         MaintenanceTask("schedule_studies", studies.schedule_studies, lambda settings: settings.maintenance_schedule_studies),
         MaintenanceTask("abandon_runs", runs.abandon_runs, lambda settings: settings.maintenance_abandon_runs),

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Delete, Table, delete, exists, func, selec
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
-from db.queries.retention import LOGIN_EVENTS, MAILS, RetainedTable, kept_since
+from db.queries.retention import LOGIN_EVENTS, MAILS, NOTIFICATIONS, RetainedTable, kept_since
 from db.services import idempotency
 from db.services.jobs import retire_silent_workers
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
@@ -24,6 +24,7 @@ from db.tables import (
     KnownDevice,
     LoginChallenge,
     LoginEvent,
+    Notification,
     OAuthFlow,
     Registration,
     StagedPoint,
@@ -98,6 +99,11 @@ async def forget_sign_ins(context: MaintenanceContext) -> int:
     )
     forgotten = [await forget(context, retained, model) for retained, model in ((LOGIN_EVENTS, LoginEvent), (MAILS, EmailMessage))]
     return sum([*forgotten, *[await delete_in_batches(context.database, model, condition) for model, condition in conditions]])
+
+
+async def forget_notifications(context: MaintenanceContext) -> int:
+    """Delete the notifications that the retention is over for, and return how many."""
+    return await forget(context, NOTIFICATIONS, Notification)
 
 
 async def forget(context: MaintenanceContext, retained: RetainedTable, model: Any) -> int:

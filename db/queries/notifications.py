@@ -1,0 +1,86 @@
+"""Queries of notifications: a viewer reads their own, those of teams they have left excepted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Row, Select, bindparam, func, literal, select
+
+from db.core.batch import rows_by_key
+from db.core.criteria import Equals, Filters
+from db.core.listing import Listing
+from db.core.page import Sort, decode_cursor, encode_cursor
+from db.core.policy import visible
+from db.core.sql import Rows
+from db.core.viewer import Viewer
+from db.core.work import Database
+from db.tables import Inbox, Notification, NotificationPreference
+from db.tables.notifications import EventType
+
+MAX_UNREAD = 1_000  # that are counted
+AT_ONCE = 200  # that a stream reads
+_STREAM = Sort("NOTIFICATION", Notification.sequence, Notification.id, descending=False, kind="int")
+
+_COLUMNS = [column for column in Notification.__table__.c if column.name != "recipient_id"]
+
+
+def notifications(viewer: Viewer) -> Rows:
+    """The viewer's own notifications, for admins too."""
+    return select(*_COLUMNS).where(Notification.recipient_id == viewer.id, visible(Notification, viewer))
+
+
+by_id = rows_by_key(notifications, Notification.id)
+
+
+def _is_read(condition: Equals) -> Any:
+    yield Notification.read_at.is_not(None) if condition.value else Notification.read_at.is_(None)
+
+
+listing = Listing(
+    notifications, lambda _: Sort("createdAt", Notification.created_at, Notification.id), Filters(Notification, is_read=_is_read)
+)
+
+
+async def unread(database: Database, viewer: Viewer) -> int:
+    """How many of the viewer's notifications are not read, up to `MAX_UNREAD`."""
+    some = select(literal(1)).where(Notification.recipient_id == viewer.id, visible(Notification, viewer), Notification.read_at.is_(None))
+    (row,) = await database.rows(select(func.count().label("unread")).select_from(some.limit(MAX_UNREAD).subquery()))
+    return row.unread
+
+
+async def last_sequence(database: Database, viewer: Viewer) -> int:
+    """The number of the viewer's last notification; 0 before the first."""
+    rows = await database.rows(select(Inbox.last_sequence).where(Inbox.user_id == viewer.id))
+    return rows[0].last_sequence if rows else 0
+
+
+async def after(database: Database, viewer: Viewer, sequence: int) -> Sequence[Row[Any]]:
+    """The viewer's next notifications, in the order of their numbers."""
+    later = notifications(viewer).where(Notification.sequence > bindparam("sequence", sequence, type_=BigInteger))
+    return await database.rows(later.order_by(Notification.sequence).limit(AT_ONCE))
+
+
+def cursor_of(row: Row[Any]) -> str:
+    """The cursor of a notification in a stream."""
+    return encode_cursor(_STREAM, row.sequence, row.id)
+
+
+def sequence_of(cursor: str) -> int:
+    """The number of the notification that a cursor is of. Raises `InvalidCursor`."""
+    sequence, _ = decode_cursor(_STREAM, cursor)
+    return sequence
+
+
+def preference_of(user_id: UUID, event_type: EventType) -> Select[Any]:
+    """The preference that a user set for a type of event, if they did."""
+    is_of_type = NotificationPreference.event_type == event_type
+    return select(NotificationPreference.in_app).where(NotificationPreference.user_id == user_id, is_of_type)
+
+
+async def preferences(database: Database, viewer: Viewer) -> dict[EventType, bool]:
+    """What the viewer chose, by type of event, where they did."""
+    columns = (NotificationPreference.event_type, NotificationPreference.in_app)
+    is_own = (NotificationPreference.user_id == viewer.id, visible(NotificationPreference, viewer))
+    return {row.event_type: row.in_app for row in await database.rows(select(*columns).where(*is_own))}

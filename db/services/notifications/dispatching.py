@@ -1,0 +1,74 @@
+"""Move events from the outbox to the notifications of those whom they concern. One process at a time does it, in the order of the events."""
+
+from __future__ import annotations
+
+from sqlalchemy import ARRAY, BigInteger, Text, Uuid, bindparam, column, exists, func, literal, select, text
+
+from db.core.viewer import SYSTEM
+from db.core.work import Database, Notice
+from db.services.notifications.preferences import ALWAYS, ON_BY_DEFAULT
+from db.tables import OutboxEvent
+from db.tables.notifications import EventType
+
+EVENTS_AT_ONCE = 500
+_TO_ADMINS = frozenset({EventType.ALIAS_CHANGED, EventType.CREDITS_LOW, EventType.CREDITS_PURCHASED, EventType.QUOTA_NEAR})
+"""Of a team, its ADMINs are told of these, besides who made the subject; of other events they are where nobody is known to have made it."""
+
+_HAS_EVENTS = select(exists(select(literal(1)).select_from(OutboxEvent)).label("has_events"))
+_LOCK = select(func.pg_try_advisory_xact_lock(func.hashtextextended(literal("outbox", Text), 0)))
+_DISPATCH = (
+    text("""
+    WITH batch AS MATERIALIZED (
+        DELETE FROM outbox_events WHERE id IN (SELECT id FROM outbox_events ORDER BY id LIMIT :most) RETURNING *
+    ), concerned AS (
+        SELECT id, recipient_id AS user_id FROM batch WHERE recipient_id IS NOT NULL
+        UNION SELECT e.id, e.account_id FROM batch e WHERE e.recipient_id IS NULL
+        UNION SELECT e.id, m.user_id FROM batch e JOIN memberships m ON m.team_id = e.account_id
+        WHERE e.recipient_id IS NULL AND (m.user_id = e.maker_id OR m.role = 'admin' AND (e.maker_id IS NULL OR e.type = ANY(:to_admins)))
+    ), told AS MATERIALIZED (
+        SELECT e.*, c.user_id, row_number() OVER (PARTITION BY c.user_id ORDER BY e.id DESC) - 1 AS later
+        FROM batch e JOIN concerned c ON c.id = e.id
+        JOIN users u ON u.id = c.user_id AND u.kind = 'person' AND u.deleted_at IS NULL
+        LEFT JOIN notification_preferences p ON p.user_id = c.user_id AND p.event_type = e.type
+        WHERE e.type = ANY(:always) OR coalesce(p.in_app, e.type = ANY(:by_default))
+    ), numbered AS (
+        INSERT INTO inboxes (user_id, last_sequence) SELECT user_id, count(*) FROM told GROUP BY user_id ORDER BY user_id
+        ON CONFLICT (user_id) DO UPDATE SET last_sequence = inboxes.last_sequence + excluded.last_sequence
+        RETURNING user_id, last_sequence
+    ), added AS (
+        INSERT INTO notifications (recipient_id, account_id, sequence, type, subject_id, name, data, created_at)
+        SELECT t.user_id, t.account_id, n.last_sequence - t.later, t.type, t.subject_id, t.name, t.data, t.created_at
+        FROM told t JOIN numbered n ON n.user_id = t.user_id
+    )
+    SELECT (SELECT count(*) FROM batch) AS events, n.user_id, n.last_sequence FROM (SELECT) AS one LEFT JOIN numbered n ON true
+    """)
+    .bindparams(*(bindparam(name, type_=ARRAY(Text)) for name in ("to_admins", "always", "by_default")), most=EVENTS_AT_ONCE)
+    .columns(column("events", BigInteger), column("user_id", Uuid), column("last_sequence", BigInteger))
+)
+
+
+async def dispatch(database: Database) -> int:
+    """Dispatch the events of the outbox; return how many. One statement if there is none; none is dispatched while another process does it.
+
+    An event leaves the outbox in the transaction that adds its notifications, so each is told once, whenever a process is killed.
+    """
+    (outbox,) = await database.rows(_HAS_EVENTS)
+    if not outbox.has_events:
+        return 0
+    types = {"to_admins": _values(_TO_ADMINS), "always": _values(ALWAYS), "by_default": _values(ON_BY_DEFAULT)}
+    dispatched = 0
+    while True:
+        async with database.work(SYSTEM) as work:
+            if not await work.scalar(_LOCK):
+                return dispatched
+            rows = await work.all(_DISPATCH, types)
+            for row in rows:
+                if row.user_id is not None:
+                    work.notify(Notice(row.user_id, row.last_sequence))
+        dispatched += rows[0].events
+        if rows[0].events < EVENTS_AT_ONCE:
+            return dispatched
+
+
+def _values(types: frozenset[EventType]) -> list[str]:
+    return sorted(event_type.value for event_type in types)

@@ -1,0 +1,32 @@
+"""The filter of notifications, and inputs of mutations on them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+from strawberry import ID
+
+from graph.core.filters import DateTimeFilter, Filter, reference, reference_to_any
+from graph.notifications.enums import EventType
+
+
+@strawberry.input(description="Conditions on notifications, all of which must hold. A list of values means any of them.")
+class NotificationFilter(Filter):
+    type: list[EventType] | None = strawberry.field(description="What has happened.")
+    is_read: bool | None = strawberry.field(description="Whether you have marked it as read.")
+    created_at: DateTimeFilter | None = strawberry.field(description="When it happened.")
+    subject_id: ID | None = reference_to_any(description="What it is about.")
+    account_id: ID | None = reference("user", description="Whose it is: you, or a team of yours.")
+
+
+@strawberry.input(description="Which notifications have been read: `ids` or `before`, one of both.")
+class MarkNotificationsReadInput:
+    ids: list[ID] | None = strawberry.field(default=None, description="These, at most 1,000.")
+    before: datetime | None = strawberry.field(default=None, description="All of what happened before this time.")
+
+
+@strawberry.input(description="How you want to be told of an event. It holds for what happens from now on.")
+class SetNotificationPreferenceInput:
+    event_type: EventType = strawberry.field(description="The event.")
+    in_app: bool = strawberry.field(description="Whether it is to be among your notifications.")
