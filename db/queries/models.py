@@ -108,6 +108,22 @@ version_by_id = rows_by_key(versions, ModelVersion.id)
 live_version_by_id = rows_by_key(live_versions, ModelVersion.id)
 
 
+async def numbered(database: Database, viewer: Viewer, model_id: UUID, number: int) -> Row[Any] | None:
+    """The version of a live model with this number; None where there is none."""
+    rows = await database.rows(live_versions(viewer).where(ModelVersion.model_id == model_id, ModelVersion.number == number))
+    return rows[0] if rows else None
+
+
+async def search_versions(
+    database: Database, viewer: Viewer, owner_id: UUID, conditions: Sequence[ColumnElement[bool]], before: UUID | None, limit: int
+) -> Sequence[Row[Any]]:
+    """The versions of an owner's live models that meet the conditions, newest first, from behind `before` on."""
+    found = live_versions(viewer).where(Model.owner_id == owner_id, *conditions)
+    if before is not None:
+        found = found.where(ModelVersion.id < before)
+    return await database.rows(found.order_by(ModelVersion.id.desc()).limit(limit))
+
+
 def _newest_of_run(viewer: Viewer) -> Rows:
     return versions(viewer).ext(distinct_on(ModelVersion.run_id)).order_by(ModelVersion.run_id, ModelVersion.id.desc())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -32,10 +33,37 @@ _PROBLEM_TYPE = select(Model.problem_type).where(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class NewModel:
+    """A model without versions; the viewer owns it if no owner is given."""
+
+    name: str
+    description: str | None = None
+    annotations: Any = None
+    owner_id: UUID | None = None
+
+
+async def create(work: Work, new: NewModel) -> UUID:
+    """Create a model, to which versions are registered later. Raises `InvalidInput`, `NameTaken`, or `NotFound` for the owner."""
+    work.viewer.require_write()
+    owner_id = work.viewer.owner_of_new(new.owner_id)
+    checks = Checks()
+    name = checks.name(new.name, "name")
+    checks.text(new.description, "description")
+    annotations = changed_annotations(checks, {}, new.annotations)
+    checks.raise_if_invalid()
+    values = {"name": name, "description": new.description, "annotations": annotations}
+    with translate_unique_violation("uq_models_owner_id_name", NameTaken("model", name)):
+        insertion = insert(Model).values(owner_id=owner_id, created_by_id=work.viewer.maker_id, **values)
+        model_id: UUID = await work.scalar(insertion.returning(Model.id))
+    work.record("create_model", "model", model_id, owner_id, after=values)
+    return model_id
+
+
 async def update(work: Work, model_id: UUID, changes: dict[str, Any]) -> UUID:
     """`changes` holds the fields to set, None clearing one. Raises `NotFound`, `InvalidInput` or `NameTaken`."""
     work.viewer.require_write()
-    model = await _lock(work, model_id)
+    model = await lock(work, model_id)
     checks = Checks()
     values = dict(changes)
     checks.new_name(values, "A model")
@@ -77,7 +105,7 @@ async def update_version(work: Work, version_id: UUID, changes: dict[str, Any]) 
     return version_id
 
 
-async def _lock(work: Work, model_id: UUID) -> Row[Any]:
+async def lock(work: Work, model_id: UUID) -> Row[Any]:
     """Lock a live model's row, which serializes changes of its aliases too. Raises `NotFound`."""
     statement = select(*Model.__table__.c).where(Model.id == model_id, Model.deleted_at.is_(None), visible(Model, work.viewer))
     row = await work.first(statement.with_for_update(key_share=True))
@@ -131,7 +159,7 @@ async def remove_alias(work: Work, model_id: UUID, name: str, reason: str | None
     checks = Checks()
     checks.text(reason, "reason", length=2_000)
     checks.raise_if_invalid()
-    model = await _lock(work, model_id)
+    model = await lock(work, model_id)
     alias = name.strip().lower()
     current = select(ModelAliasEvent.model_version_id).where(_is_current(model_id, alias))
     version_id: UUID | None = await work.scalar(current) if _ALIAS.fullmatch(alias) else None
@@ -197,21 +225,8 @@ async def register_version(work: Work, job: Row[Any], run: Row[Any], result: Res
     Creates that model if missing. Raises `Conflict` if it has another problem type.
     """
     trained = ProblemType[result["problem_type"]]
-    model_id = await _ensure_model(work, job, trained, name)
-    increment = update_rows(Model).where(Model.id == model_id).values(last_number=Model.last_number + 1)
-    number = await work.scalar(increment.returning(Model.last_number))
-    columns = (
-        RunMetric.key,
-        RunMetric.last,
-        RunMetric.last_step,
-        RunMetric.min,
-        RunMetric.min_step,
-        RunMetric.max,
-        RunMetric.max_step,
-        RunMetric.count,
-    )
-    cursor_result = await work.connection.execute(select(*columns).where(RunMetric.run_id == run.id).order_by(RunMetric.key))
-    summaries = cursor_result.mappings().all()
+    model_id = await ensure_model(work, job.owner_id, job.created_by_id, trained, name)
+    number = await next_number(work, model_id)
     statement = insert(ModelVersion).values(
         model_id=model_id,
         number=number,
@@ -220,7 +235,7 @@ async def register_version(work: Work, job: Row[Any], run: Row[Any], result: Res
         config=result["config"],
         framework=result["framework"],
         problem_type=trained,
-        metrics=[{**row, "last": _finite_or_none(row["last"])} for row in summaries],
+        metrics=await metric_summaries(work, run.id),
         hyperparameters=result["hyperparameters"],
         packages=result["versions"],
         format=ModelFormat.SKOPS,
@@ -238,24 +253,48 @@ async def register_version(work: Work, job: Row[Any], run: Row[Any], result: Res
     return version_id
 
 
+async def next_number(work: Work, model_id: UUID) -> int:
+    """Take the number of a new version; the model's row is locked until the commit."""
+    increment = update_rows(Model).where(Model.id == model_id).values(last_number=Model.last_number + 1)
+    return await work.scalar(increment.returning(Model.last_number))
+
+
+async def metric_summaries(work: Work, run_id: UUID) -> list[dict[str, Any]]:
+    """The metrics of a run as `ModelVersion.metrics` keeps them."""
+    columns = (
+        RunMetric.key,
+        RunMetric.last,
+        RunMetric.last_step,
+        RunMetric.min,
+        RunMetric.min_step,
+        RunMetric.max,
+        RunMetric.max_step,
+        RunMetric.count,
+    )
+    cursor_result = await work.connection.execute(select(*columns).where(RunMetric.run_id == run_id).order_by(RunMetric.key))
+    return [{**row, "last": _finite_or_none(row["last"])} for row in cursor_result.mappings().all()]
+
+
 def _finite_or_none(value: float | None) -> float | None:
     """JSON has no NaN and no infinities; they become null."""
     return value if value is not None and value - value == 0 else None
 
 
-async def _ensure_model(work: Work, job: Row[Any], trained: ProblemType, name: str) -> UUID:
-    owner_id = job.owner_id
-    insertion = upsert(Model).values(owner_id=owner_id, created_by_id=job.created_by_id, name=name, problem_type=trained)
+async def ensure_model(work: Work, owner_id: UUID, created_by_id: UUID | None, trained: ProblemType | None, name: str) -> UUID:
+    """The live model of this name, created if missing; one without a problem type gets this one, if any. Raises `Conflict` if it has another."""
+    insertion = upsert(Model).values(owner_id=owner_id, created_by_id=created_by_id, name=name, problem_type=trained)
     is_live = Model.deleted_at.is_(None)
+    given = insertion.excluded.problem_type
     upsert_statement = insertion.on_conflict_do_update(
         index_elements=[Model.owner_id, func.lower(Model.name)],
         index_where=is_live,
-        set_={"problem_type": func.coalesce(Model.problem_type, insertion.excluded.problem_type)},
-        where=Model.problem_type.is_(None) | (Model.problem_type == insertion.excluded.problem_type),
+        set_={"problem_type": func.coalesce(Model.problem_type, given)},
+        where=Model.problem_type.is_(None) | given.is_(None) | (Model.problem_type == given),
     )
     model_id = await work.scalar(upsert_statement.returning(Model.id))
     if model_id is None:
         existing = await problem_type(work, owner_id, name)
         assert existing is not None
+        assert trained is not None
         raise Conflict(other_problem_type(name, existing, trained))
     return model_id

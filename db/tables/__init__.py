@@ -20,7 +20,7 @@ from db.tables.audit import AuditEvent, AuditSeal
 from db.tables.billing import CreditTransaction
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
 from db.tables.deletions import Deletion
-from db.tables.experiments import ArtifactUpload, Experiment, MetricPoint, Run, RunInput, RunMetric, RunParameter, StagedPoint
+from db.tables.experiments import ArtifactUpload, Experiment, LoggedModel, MetricPoint, Run, RunInput, RunMetric, RunParameter, StagedPoint
 from db.tables.explanations import Explanation
 from db.tables.exports import Export
 from db.tables.items import DatasetItem
@@ -87,6 +87,7 @@ __all__ = [
     "JobNode",
     "JobOutput",
     "KnownDevice",
+    "LoggedModel",
     "LoginChallenge",
     "LoginEvent",
     "MaintenanceTaskState",

@@ -219,6 +219,35 @@ class ArtifactUpload(Table, policy=Owned()):
     due_at: Mapped[datetime]
 
 
+class LoggedModelStatus(StrEnum):
+    """Whether the files of a logged model are complete, as its code says."""
+
+    PENDING = "pending"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class LoggedModel(Table, policy=Through("run_id")):
+    """A model that the code of an external run logged, before it is registered. Its files are the run's, in a folder of its id.
+
+    `step` is that at which the run named it as an output; null until then. `parameters` and `annotations` are texts by key.
+    """
+
+    __tablename__ = "logged_models"
+    __table_args__ = (Index("ix_logged_models_name", "name", "id"),)
+
+    id: Mapped[UUID] = uuid_primary_key()
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    model_type: Mapped[str | None]
+    status: Mapped[LoggedModelStatus] = enum_column("status", LoggedModelStatus, server_default="pending")
+    parameters: Mapped[dict[str, str]] = jsonb_column("{}")
+    annotations: Mapped[dict[str, str]] = jsonb_column("{}")
+    step: Mapped[int | None] = bigint_column()
+    created_at: Mapped[datetime] = now_column()
+    updated_at: Mapped[datetime] = now_column()
+
+
 class RunInput(Table, policy=Through("run_id")):
     """Data that an external run said it reads, as it named it: `source` and `digest`, '' for none. The version is that of the run's owner that they mean."""
 

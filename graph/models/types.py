@@ -63,8 +63,10 @@ class Model(Node, Taggable, prefix="model", found_by=models.live_by_id, scope=Sc
     name: str = strawberry.field(description="Unique among the owner's models, ignoring case.")
     description: str | None = strawberry.field(description="Free text that describes its purpose.")
     annotations: JSON = annotations_field()
-    problem_type: ProblemType | None = strawberry.field(description="The task of all its versions; its first version sets it.")
-    created_at: datetime = strawberry.field(description="When its first version was created.")
+    problem_type: ProblemType | None = strawberry.field(
+        description="The task of all its versions, set by the first one whose task is known."
+    )
+    created_at: datetime = strawberry.field(description="When it was made: with its first version, or by MLflow's client before it.")
     updated_at: datetime = strawberry.field(description="When it was last changed; a new version is a change too.")
     deleted_at: datetime | None = strawberry.field(description="When it was deleted; edges still lead to it, but no longer to its files.")
     owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
@@ -155,7 +157,7 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id, 
         " job, and only in formats that cannot run code."
     )
     problem_type: ProblemType | None = strawberry.field(description="The task of the model.")
-    created_at: datetime = strawberry.field(description="When its training completed.")
+    created_at: datetime = strawberry.field(description="When its training completed, or when it was registered.")
     deleted_at: datetime | None = strawberry.field(
         description="When it was deleted by itself; edges still lead to it, but no longer to its files. `model.deletedAt` tells when all were."
     )

@@ -9,7 +9,9 @@ from strawberry import ID
 
 from graph.core.annotations import CHANGED_ANNOTATIONS
 from graph.core.scalars import JSON, BigInt, MetricValue
+from graph.datasets.enums import ProblemType
 from graph.experiments.enums import RunStatus
+from graph.models.enums import ModelFormat
 
 _RUN = "The run, which is external: made with `createRun`."
 
@@ -114,3 +116,48 @@ class FinishRunInput:
         default=RunStatus.COMPLETED, description="COMPLETED, FAILED or CANCELLED; RUNNING lets a run that has ended go on."
     )
     completed_at: datetime | None = strawberry.field(default=None, description="When it ended; now if left out.")
+
+
+@strawberry.input(description="A column that a model takes.")
+class ModelInputInput:
+    name: str = strawberry.field(description="Its name in the rows to predict; at most 200 characters.")
+    is_text: bool = strawberry.field(default=False, description="Whether it holds texts, not numbers.")
+    is_nullable: bool = strawberry.field(default=False, description="Whether the model can do without a value.")
+
+
+@strawberry.input(
+    description="Files of an external run that are to be a version of a model. What is left out is found out from the files, above all from MLflow's file"
+    " MLmodel, where there is one."
+)
+class RegisterModelVersionInput:
+    run_id: ID = strawberry.field(description=_RUN)
+    artifact_path: str = strawberry.field(
+        description="The path of the model's file among those of the run, or of the folder with all that belong to it, at most 1,000."
+    )
+    model_name: str | None = strawberry.field(
+        default=None, description="The model by its name; one that the run's owner does not have is created. Give this or `modelId`."
+    )
+    model_id: ID | None = strawberry.field(default=None, description="The model, of the run's owner.")
+    format: ModelFormat | None = strawberry.field(
+        default=None,
+        description="The format of the model's file, which must be what its first bytes and its name say; OPAQUE to have it kept only.",
+    )
+    framework: str | None = strawberry.field(default=None, description="The library that trained it; `unknown` where nothing tells.")
+    algorithm: str | None = strawberry.field(
+        default=None, description="The algorithm, such as RandomForestClassifier; `unknown` where nothing tells."
+    )
+    problem_type: ProblemType | None = strawberry.field(default=None, description="Its task, which all versions of a model share.")
+    inputs: list[ModelInputInput] | None = strawberry.field(
+        default=None,
+        description="The columns that it takes, in their order, without which it cannot predict. LightGBM's files name them, MLmodel may.",
+    )
+    target: str | None = strawberry.field(default=None, description="The column that it predicts.")
+    classes: list[JSON] | None = strawberry.field(
+        default=None, description="The classes in the order of the probabilities: of ONNX and LightGBM, whose files do not name them."
+    )
+    hyperparameters: JSON | None = strawberry.field(
+        default=None, description="The parameters that it was trained with; those of the run if left out."
+    )
+    label: str | None = strawberry.field(default=None, description="A short name, at most 200 characters.")
+    description: str | None = strawberry.field(default=None, description="Free text about it.")
+    annotations: JSON | None = strawberry.field(default=None, description=CHANGED_ANNOTATIONS)

@@ -10,8 +10,10 @@ import strawberry
 from strawberry import ID
 
 from db.queries import artifacts as artifact_queries
+from db.queries import models as model_queries
 from db.queries import runs as run_queries
-from db.services.tracking import artifacts, inputs, parameters, points, runs
+from db.services.tracking import artifacts, inputs, parameters, points, registration, runs
+from db.services.tracking.model_files import ModelInput
 from db.settings import state_settings
 from graph.core.context import Info
 from graph.core.costs import COMPUTED, PRESIGN, costs
@@ -21,6 +23,7 @@ from graph.core.permissions import Scope, mutation
 from graph.core.problems import Conflict, InvalidInput, NotFound, QuotaExceeded, UploadMismatch, WrongState
 from graph.datasets.files import Artifact, HttpHeader
 from graph.experiments.types import Run
+from graph.models.types import ModelVersion
 from graph.tracking.inputs import (
     CompleteArtifactUploadInput,
     CreateRunInput,
@@ -28,6 +31,7 @@ from graph.tracking.inputs import (
     LogInputsInput,
     LogMetricsInput,
     LogParametersInput,
+    RegisterModelVersionInput,
     RequestArtifactUploadInput,
 )
 
@@ -121,6 +125,18 @@ CompleteArtifactUploadResult = Annotated[
 FinishRunResult = Annotated[
     FinishRunPayload | NotFound | InvalidInput | WrongState,
     strawberry.union("FinishRunResult", description="The possible results of `finishRun`."),
+]
+
+
+@strawberry.type(description="The version is registered.")
+class RegisterModelVersionPayload:
+    model_version_id: strawberry.Private[UUID]
+    model_version: ModelVersion = one(model_queries.version_by_id, key="model_version_id", description="The new version, with its files.")
+
+
+RegisterModelVersionResult = Annotated[
+    RegisterModelVersionPayload | NotFound | InvalidInput | WrongState | Conflict | QuotaExceeded,
+    strawberry.union("RegisterModelVersionResult", description="The possible results of `registerModelVersion`."),
 ]
 
 
@@ -237,3 +253,33 @@ class TrackingMutations:
         async with info.context.work() as work:
             run_id = await runs.finish(work, decode("run", input.run_id), input.status, input.completed_at)
         return FinishRunPayload(run_id=run_id)
+
+    @mutation(
+        scope=Scope.TRACK,
+        metadata=costs(COMPUTED),
+        description="Register files of an external run as the next version of a model. They are kept even if the run's own are deleted, and are never loaded,"
+        " unless the format is one that cannot run code and it is known what the model takes: then it can predict and be explained, in the sandbox of a job.",
+    )
+    async def register_model_version(
+        self, info: Info, input: Annotated[RegisterModelVersionInput, strawberry.argument(description="The files and the model.")]
+    ) -> RegisterModelVersionResult:
+        context = info.context
+        new = registration.NewVersion(
+            run_id=decode("run", input.run_id),
+            path=input.artifact_path,
+            model_id=decode_optional("model", input.model_id),
+            model_name=input.model_name,
+            format=input.format,
+            framework=input.framework,
+            algorithm=input.algorithm,
+            problem_type=input.problem_type,
+            inputs=None if input.inputs is None else [ModelInput(each.name, each.is_text, each.is_nullable) for each in input.inputs],
+            target=input.target,
+            classes=input.classes,
+            hyperparameters=input.hyperparameters,
+            label=input.label,
+            description=input.description,
+            annotations=input.annotations,
+        )
+        version_id = await registration.register(context.database, context.objects, context.signed_in_viewer, new)
+        return RegisterModelVersionPayload(model_version_id=version_id)

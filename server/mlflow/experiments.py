@@ -19,7 +19,7 @@ from graph.core.ids import encode
 from server.mlflow.errors import MlflowError, invalid, not_found
 from server.mlflow.grammar import Clause, Comparator, Entity, parse_filter, parse_order
 from server.mlflow.requests import Call, Endpoint, key_of
-from server.mlflow.values import milliseconds
+from server.mlflow.values import milliseconds, tags_of
 
 DEFAULT_ID = "0"
 NAME_LENGTH = 500
@@ -41,7 +41,7 @@ async def experiment_id(work: Work, call: Call, text: str) -> UUID:
 
 
 async def create(call: Call) -> Mapping[str, Any]:
-    tags = _tags(call)
+    tags = tags_of(call.objects("tags"))
     new = services.NewExperiment(call.text("name", length=NAME_LENGTH), None, tags.get(NOTE), call.account_id)
     async with call.database.work(call.viewer) as work:
         key = await services.create(work, new)
@@ -89,14 +89,12 @@ async def delete_tag(call: Call) -> Mapping[str, Any]:
 async def search(call: Call) -> Mapping[str, Any]:
     if call.optional_text("view_type") == "DELETED_ONLY":
         return {"experiments": []}
-    size = call.integer("max_results", DEFAULT_RESULTS)
-    if size is None or not 1 <= size <= 50_000:
-        raise invalid(f"Invalid value {size} for parameter 'max_results' supplied: It must be a positive integer, at most 50000.")
+    size = call.page_size(DEFAULT_RESULTS, MAX_RESULTS)
     name: TextMatch | None = None
     for clause in parse_filter(call.optional_text("filter")):
-        name = _name(clause, name)
+        name = name_condition(clause, name, "Experiments")
     criteria = Criteria.of(owner_id=Equals(call.account_id), name=name)
-    page_slice = Slice(min(size, MAX_RESULTS), call.optional_text("page_token") or None)
+    page_slice = Slice(size, call.optional_text("page_token") or None)
     try:
         page = await experiments.listing.page(call.database, call.viewer, page_slice, criteria, _order(call.texts("order_by")))
     except InvalidCursor:
@@ -105,11 +103,11 @@ async def search(call: Call) -> Mapping[str, Any]:
     return {**found, "next_page_token": page.cursors[-1]} if page.has_next else found
 
 
-def _name(clause: Clause, earlier: TextMatch | None) -> TextMatch:
+def name_condition(clause: Clause, earlier: TextMatch | None, things: str) -> TextMatch:
     """The condition of a clause on the name. Case does not matter, as names differ in more than case."""
     value = clause.value
     if clause.entity is not Entity.ATTRIBUTE or clause.key != "name" or not isinstance(value, str) or earlier is not None:
-        raise invalid("Experiments are found by one condition on their name, such as name LIKE 'bearing%'.")
+        raise invalid(f"{things} are found by one condition on their name, such as name LIKE 'bearing%'.")
     if clause.comparator is Comparator.EQ:
         return TextMatch(eq=value)
     if clause.comparator in {Comparator.LIKE, Comparator.ILIKE} and "%" not in value.strip("%") and "_" not in value:
@@ -120,7 +118,7 @@ def _name(clause: Clause, earlier: TextMatch | None) -> TextMatch:
             return TextMatch(starts_with=inner)
         if not value.startswith("%"):
             return TextMatch(eq=value)
-    raise invalid("An experiment's name is compared by =, or by LIKE and ILIKE with 'text%' or '%text%'.")
+    raise invalid("A name is compared by =, or by LIKE and ILIKE with 'text%' or '%text%'.")
 
 
 def _order(texts: list[str]) -> Order | None:
@@ -130,10 +128,6 @@ def _order(texts: list[str]) -> Order | None:
     if len(keys) > 1 or keys[0].entity is not Entity.ATTRIBUTE or keys[0].key not in _ORDERS:
         raise invalid(f"Experiments are ordered by one of {sorted(_ORDERS)}.")
     return Order(_ORDERS[keys[0].key], keys[0].descending)
-
-
-def _tags(call: Call) -> dict[str, str]:
-    return {str(entry.get("key", "")): str(entry.get("value", "")) for entry in call.objects("tags")}
 
 
 async def _named(call: Call, name: str) -> Row[Any] | None:

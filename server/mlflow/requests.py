@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from db.stores.objects import ObjectStore
 
 MAX_BODY_BYTES = 4 * 1024 * 1024  # a batch of 1,000 metrics, 100 parameters of 6,000 characters and 100 tags of 8,000
+MAX_RESULTS = 50_000  # that a client may ask for
 IDLE_TIMEOUT = 10.0  # seconds without a byte of a file
 _CLOSE = {"Connection": "close"}
 TOKEN_TIMEOUT = 10.0  # seconds to look up a token
@@ -94,6 +95,15 @@ class Call:
         if not all(isinstance(value, str) for value in listed):
             raise invalid(f"Invalid value for parameter '{name}' supplied: it is no list of texts.")
         return cast("list[str]", listed)
+
+    def page_size(self, default: int, limit: int) -> int:
+        """How many results are asked for at once: `max_results`, and at most `limit`, since clients ask for the next page."""
+        size = self.integer("max_results", default)
+        if size is None or not 1 <= size <= MAX_RESULTS:
+            raise invalid(
+                f"Invalid value {size} for parameter 'max_results' supplied: It must be a positive integer, at most {MAX_RESULTS}."
+            )
+        return min(size, limit)
 
     def run_id(self) -> UUID:
         return key_of("run", "Run", self.optional_text("run_id") or self.text("run_uuid"))

@@ -35,7 +35,7 @@ from db.errors import (
 )
 from db.queries.accounts import has_username
 from db.tables import User
-from server.mlflow import experiments, files, logged_models, runs
+from server.mlflow import experiments, files, inputs, logged_models, registry, runs
 from server.mlflow.errors import STATUS, MlflowError, not_found
 from server.mlflow.requests import Call, Endpoint, read_fields, sign_in, take_points
 from server.observability import record_rejection
@@ -45,7 +45,14 @@ if TYPE_CHECKING:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-ENDPOINTS: tuple[Endpoint, ...] = (*experiments.ENDPOINTS, *runs.ENDPOINTS, *files.ENDPOINTS, *logged_models.ENDPOINTS)
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *experiments.ENDPOINTS,
+    *runs.ENDPOINTS,
+    *inputs.ENDPOINTS,
+    *files.ENDPOINTS,
+    *logged_models.ENDPOINTS,
+    *registry.ENDPOINTS,
+)
 
 
 class _AnyPath(PathConvertor):

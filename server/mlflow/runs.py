@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
+import orjson
 from sqlalchemy import Row
 
 from db.core.page import Slice
@@ -22,18 +23,35 @@ from graph.core.ids import encode
 from server.mlflow import search
 from server.mlflow.errors import invalid, not_found
 from server.mlflow.experiments import experiment_id
+from server.mlflow.inputs import inputs_of
+from server.mlflow.logged_models import outputs_of
 from server.mlflow.requests import Call, Endpoint, as_integer, key_of
-from server.mlflow.values import FROM_STATUS, TO_STATUS, artifact_uri, flattened, json_number, metric_value, milliseconds, moment, stored
+from server.mlflow.values import (
+    FROM_STATUS,
+    KEY_LENGTH,
+    TAG_LENGTH,
+    TO_STATUS,
+    artifact_uri,
+    flattened,
+    json_number,
+    metric_value,
+    milliseconds,
+    moment,
+    pair,
+    stored,
+    tags_of,
+)
 
 MAX_RESULTS, DEFAULT_RESULTS = 5_000, 1_000
 MAX_METRICS, MAX_PARAMETERS, MAX_TAGS = 1_000, 100, 100
-KEY_LENGTH, PARAMETER_LENGTH, TAG_LENGTH = 250, 6_000, 8_000
+PARAMETER_LENGTH = 6_000
 MAX_POINTS = 25_000  # of a history that are answered at once
 NOTE = "mlflow.note.content"
+HISTORY = "mlflow.log-model.history"
 
 
 async def create(call: Call) -> Mapping[str, Any]:
-    tags = _tags(call.objects("tags"))
+    tags = tags_of(call.objects("tags"))
     name = call.optional_text("run_name") or tags.get(search.RUN_NAME)
     parent = tags.get(search.PARENT)
     if user := call.optional_text("user_id"):
@@ -88,7 +106,7 @@ async def log_batch(call: Call) -> Mapping[str, Any]:
     """All of it, or nothing."""
     logged = [_point(entry) for entry in call.objects("metrics", MAX_METRICS)]
     given = _parameters(call.objects("params", MAX_PARAMETERS))
-    tags = _tags(call.objects("tags", MAX_TAGS))
+    tags = tags_of(call.objects("tags", MAX_TAGS))
     if len(logged) + len(given) + len(tags) > MAX_METRICS:
         raise invalid(f"A batch logging request can contain at most {MAX_METRICS} metrics, params, and tags.")
     run_id = call.run_id()
@@ -106,7 +124,7 @@ async def log_batch(call: Call) -> Mapping[str, Any]:
 
 async def set_tag(call: Call) -> Mapping[str, Any]:
     async with call.database.work(call.viewer) as work:
-        await _set_tags(work, call.run_id(), _tags([call.fields]))
+        await _set_tags(work, call.run_id(), tags_of([call.fields]))
     return {}
 
 
@@ -122,17 +140,40 @@ async def delete_tag(call: Call) -> Mapping[str, Any]:
     return {}
 
 
+async def log_model(call: Call) -> Mapping[str, Any]:
+    """Note that files of the run are a model, as version 2 of the client says; it finds the models of a run by this tag."""
+    run_id = call.run_id()
+    try:
+        document: Any = orjson.loads(call.text("model_json", length=4_000_000))
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        raise invalid("Malformed model info: 'model_json' is no JSON object.")
+    told = cast("dict[str, Any]", document)
+    flavors = cast("dict[str, Any]", told.get("flavors") or {})
+    entry: dict[str, Any] = {name: told.get(name) for name in ("run_id", "artifact_path", "utc_time_created", "model_uuid")} | {
+        "flavors": {str(key): {} for key in flavors}
+    }
+    row = (await runs.live_by_id(call.database, call.viewer, [run_id])).get(run_id)
+    if row is None:
+        raise not_found("Run", call.fields.get("run_id"))
+    history: list[dict[str, Any]] = [*orjson.loads(row.annotations.get(HISTORY, "[]")), entry]
+    while len(history) > 1 and len(orjson.dumps(history)) > TAG_LENGTH:
+        del history[0]
+    async with call.database.work(call.viewer) as work:
+        await _set_tags(work, run_id, tags_of([{"key": HISTORY, "value": orjson.dumps(history).decode()}]))
+    return {}
+
+
 async def search_runs(call: Call) -> Mapping[str, Any]:
     texts = call.texts("experiment_ids")
     if call.optional_text("run_view_type") == "DELETED_ONLY":
         return {"runs": []}
     async with call.database.work(call.viewer) as work:
         keys = [await experiment_id(work, call, text) for text in texts]
-    size = call.integer("max_results", DEFAULT_RESULTS)
-    if size is None or not 1 <= size <= 50_000:
-        raise invalid(f"Invalid value {size} for parameter 'max_results' supplied: It must be a positive integer, at most 50000.")
+    size = call.page_size(DEFAULT_RESULTS, MAX_RESULTS)
     criteria = search.criteria(call.optional_text("filter"), experiment_id=search.experiments(keys))
-    page_slice = Slice(min(size, MAX_RESULTS), call.optional_text("page_token") or None)
+    page_slice = Slice(size, call.optional_text("page_token") or None)
     try:
         page = await leaderboard.listing.page(call.database, call.viewer, page_slice, criteria, search.order(call.texts("order_by")))
     except InvalidCursor:
@@ -182,25 +223,12 @@ def _point(entry: Mapping[str, Any]) -> LoggedPoint:
 
 def _parameters(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     given: dict[str, Any] = {}
-    for key, value in (_pair(entry, PARAMETER_LENGTH) for entry in entries):
+    for key, value in (pair(entry, PARAMETER_LENGTH) for entry in entries):
         if given.setdefault(key, stored(value)) != stored(value):
             raise invalid(
                 f"Duplicate parameter keys have been submitted: ['{key}']. Please ensure the request contains only one param value per param key."
             )
     return given
-
-
-def _tags(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    return dict(_pair(entry, TAG_LENGTH) for entry in entries)
-
-
-def _pair(entry: Mapping[str, Any], length: int) -> tuple[str, str]:
-    key, value = entry.get("key"), entry.get("value", "")
-    if not isinstance(key, str) or not isinstance(value, str) or not 1 <= len(key) <= KEY_LENGTH:
-        raise invalid(f"A key is a text of 1 to {KEY_LENGTH} characters, and a value is a text; this is {str(key)[:KEY_LENGTH]!r}.")
-    if len(value) > length or "\x00" in value or "\x00" in key:
-        raise invalid(f"The value of '{key}' exceeds the maximum length of {length} characters, or has the character NUL.")
-    return key, value
 
 
 async def _set_tags(work: Work, run_id: UUID, tags: Mapping[str, str]) -> None:
@@ -223,8 +251,17 @@ async def _run(call: Call, run_id: UUID) -> Mapping[str, Any]:
 async def _documents(call: Call, rows: Sequence[Row[Any]]) -> list[Mapping[str, Any]]:
     if not rows:
         return []
-    summaries = await metric_points.last_values(call.database, call.viewer, [row.id for row in rows])
-    return [_document(row, summaries.get(row.id, ())) for row in rows]
+    keys = [row.id for row in rows]
+    summaries = await metric_points.last_values(call.database, call.viewer, keys)
+    outputs, read = await outputs_of(call, keys), await inputs_of(call, keys)
+    return [
+        {
+            **_document(row, summaries.get(row.id, ())),
+            "inputs": {"dataset_inputs": read.get(row.id, [])},
+            "outputs": {"model_outputs": outputs.get(row.id, [])},
+        }
+        for row in rows
+    ]
 
 
 def _document(row: Row[Any], summaries: Sequence[Row[Any]]) -> Mapping[str, Any]:
@@ -255,7 +292,6 @@ def _document(row: Row[Any], summaries: Sequence[Row[Any]]) -> Mapping[str, Any]
     return {
         "info": info,
         "data": {"metrics": measured, "params": parameters_, "tags": [{"key": key, "value": value} for key, value in tags.items()]},
-        "inputs": {},
     }
 
 
@@ -268,6 +304,7 @@ ENDPOINTS = (
     Endpoint("POST", "/mlflow/runs/log-batch", ApiScope.TRACK, log_batch, cost=5),
     Endpoint("POST", "/mlflow/runs/set-tag", ApiScope.TRACK, set_tag),
     Endpoint("POST", "/mlflow/runs/delete-tag", ApiScope.TRACK, delete_tag),
+    Endpoint("POST", "/mlflow/runs/log-model", ApiScope.TRACK, log_model, cost=2),
     Endpoint("POST", "/mlflow/runs/search", ApiScope.READ, search_runs, cost=5),
     Endpoint("GET", "/mlflow/metrics/get-history", ApiScope.READ, history, cost=2),
 )

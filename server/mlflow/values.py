@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,6 +61,24 @@ def flattened(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
             yield from flattened(value, f"{prefix}{name}.")  # pyright: ignore[reportUnknownArgumentType] - JSON
         else:
             yield f"{prefix}{name}", shown(value)
+
+
+KEY_LENGTH, TAG_LENGTH = 250, 8_000
+
+
+def tags_of(entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Values by key, of a list of objects with `key` and `value`. Raises `MlflowError`."""
+    return dict(pair(entry, TAG_LENGTH) for entry in entries)
+
+
+def pair(entry: Mapping[str, Any], length: int) -> tuple[str, str]:
+    """Key and value, a text of at most this length. Raises `MlflowError`."""
+    key, value = entry.get("key"), entry.get("value", "")
+    if not isinstance(key, str) or not isinstance(value, str) or not 1 <= len(key) <= KEY_LENGTH:
+        raise invalid(f"A key is a text of 1 to {KEY_LENGTH} characters, and a value is a text; this is {str(key)[:KEY_LENGTH]!r}.")
+    if len(value) > length or "\x00" in value or "\x00" in key:
+        raise invalid(f"The value of '{key}' exceeds the maximum length of {length} characters, or has the character NUL.")
+    return key, value
 
 
 def milliseconds(moment: datetime | None) -> int | None:

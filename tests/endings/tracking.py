@@ -10,7 +10,9 @@ from db.core.viewer import SYSTEM
 from db.tables import ArtifactUpload, Run
 from db.tables.experiments import RunSource
 from tests.endings import UNKNOWN, Endings, World, endings_of, key_of
-from tests.tracking.conftest import REQUEST_FILE, create_run, send_file
+from tests.tracking.conftest import COMPLETE_FILE, REQUEST_FILE, create_run, send_file
+
+LIGHTGBM_FILE = "tree\nversion=v4\nnum_class=1\nobjective=regression\nfeature_names=a\n\n"
 
 
 @endings_of("createRun")
@@ -101,3 +103,27 @@ async def _as_if_announced(world: World, upload: str, sha256: str) -> str:
     async with world.database.work(SYSTEM) as work:
         await work.run(update(ArtifactUpload).where(ArtifactUpload.id == key_of(upload)).values(sha256=sha256))
     return upload
+
+
+@endings_of("registerModelVersion")
+async def register(world: World) -> Endings:
+    run = await create_run(world.ada)
+    content = LIGHTGBM_FILE.encode()
+    await world.ada.one(COMPLETE_FILE, id=await send_file(world.ada, run, "model.lgb", content))
+    given = {"runId": run, "artifactPath": "model.lgb", "modelName": "registered"}
+    yield (
+        "RegisterModelVersionPayload",
+        {**given, "framework": "lightgbm", "algorithm": "Booster", "target": "y", "label": "l", "description": "d"},
+    )
+    yield (
+        "RegisterModelVersionPayload",
+        {**given, "inputs": [{"name": "a"}], "hyperparameters": {}, "annotations": {"a": "b"}, "format": "LIGHTGBM"},
+    )
+    yield "Conflict", {**given, "problemType": "CLASSIFICATION", "classes": [0, 1]}
+    yield "NotFound", {**given, "runId": f"run_{UNKNOWN}"}
+    yield "NotFound", {**given, "modelName": None, "modelId": f"model_{UNKNOWN}"}
+    yield "InvalidInput", {**given, "artifactPath": "absent"}
+    yield "WrongState", {**given, "runId": await _of_a_job(world)}
+    world.set_quota(1)
+    yield "QuotaExceeded", given
+    world.set_quota(None)

@@ -76,6 +76,10 @@ INSERT INTO artifact_uploads (owner_id, run_id, path, object_key, content_type, 
 SELECT r.owner_id, r.id, 'plots/loss.png', 'test/file/' || r.id, 'image/png', 1, now() + interval '1 day'
 FROM runs r JOIN users u ON u.id = r.owner_id WHERE u.username = :owner AND r.source = 'external';
 
+INSERT INTO logged_models (run_id, name, model_type, status, parameters, annotations, step)
+SELECT r.id, 'net', 'classifier', 'ready', '{"depth": "3"}', '{"stage": "draft"}', 0
+FROM runs r JOIN users u ON u.id = r.owner_id WHERE u.username = :owner AND r.source = 'external';
+
 UPDATE experiments e SET last_number = (SELECT count(*) FROM runs r WHERE r.experiment_id = e.id)
 FROM users u WHERE u.id = e.owner_id AND u.username = :owner AND e.name = 'Every state';
 """

@@ -166,6 +166,7 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.finishRun": Scope.TRACK,
     "Mutation.requestArtifactUpload": Scope.TRACK,
     "Mutation.completeArtifactUpload": Scope.TRACK,
+    "Mutation.registerModelVersion": Scope.TRACK,
     "Mutation.createStudy": Scope.RUN,
     "Mutation.pauseStudy": Scope.RUN,
     "Mutation.resumeStudy": Scope.RUN,

@@ -11,7 +11,6 @@ from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 from tests.client import Client
 from tests.endings import key_of
-from tests.exhaustive import exhaustive
 from tests.mlflow_clients.conftest import Call, run_script
 from tests.mlflow_clients.test_protocol import make_run, refusal
 from tests.tracking.test_artifacts import STORAGE, paths
@@ -43,7 +42,8 @@ class Files:
         return await self.client.http.delete(f"{self.address}/{path}")
 
 
-@pytest.mark.parametrize("major", [3, exhaustive(2)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("major", [3, 2])
 async def test_what_a_client_logs_it_downloads_again(ada: Client, bob: Client, major: int) -> None:
     told = await run_script(ada, "files.py", major=major)
     assert told["same"]

@@ -163,10 +163,9 @@ async def load_model(work: Work, version_id: UUID) -> Row[Any]:
     if model is None:
         raise NotFound(str(version_id))
     if model.format not in PREDICTING_FORMATS or not model.has_file or model.signature_key is None:
-        reason = "its file is kept and never loaded" if model.format is ModelFormat.OPAQUE else "it has no file with a signature"
-        raise invalid(
-            "modelVersionId", message=f"{model.name} v{model.number} cannot predict: {reason}. Choose a version that was trained here."
-        )
+        reason = "its file is kept and never loaded" if model.format not in PREDICTING_FORMATS else "it is not known what it takes"
+        way_out = "Choose a version that was trained here, or register one in another format, with its inputs."
+        raise invalid("modelVersionId", message=f"{model.name} v{model.number} cannot predict: {reason}. {way_out}")
     return model
 
 
