@@ -161,6 +161,10 @@ class StateSettings(TrellisSettings):
     retention_notifications: Days | None = Field(
         default=90.0, description="Days for which notifications are kept, read or not, at least 1; empty: for ever."
     )
+    retention_deliveries: Days | None = Field(
+        default=30.0,
+        description="Days for which deliveries to webhooks are kept, with what receivers answered, at least 1; empty: for ever.",
+    )
     retention_archive: bool = Field(
         default=False,
         description="Whether months of job events and metric points are written to the bucket as Parquet, under `archive/`, before they are dropped. Then"
@@ -191,6 +195,11 @@ class StateSettings(TrellisSettings):
         default_factory=list[str],
         description='Networks besides the public Internet from which files may be imported, as JSON: `["10.1.2.0/24"]`. In them, also without TLS.'
         " Everybody who may import then reaches all servers there, so name as few addresses as possible.",
+    )
+    webhook_allowed_networks: list[str] = Field(
+        default_factory=list[str],
+        description='Networks besides the public Internet to which webhooks may be sent, as JSON: `["10.1.2.0/24"]`. In them, also without TLS. Everybody'
+        " who may create webhooks then reaches all servers there, so name as few addresses as possible.",
     )
     import_s3_locations: list[str] = Field(
         default_factory=list[str],
@@ -279,7 +288,9 @@ class StateSettings(TrellisSettings):
         " `TRELLIS_API_METRICS_RETENTION`. 0: never.",
     )
     maintenance_forget_notifications: Interval = Field(
-        default=3_600.0, description="Seconds between removals of notifications past `TRELLIS_RETENTION_NOTIFICATIONS`. 0: never."
+        default=3_600.0,
+        description="Seconds between removals of notifications past `TRELLIS_RETENTION_NOTIFICATIONS`, and of deliveries past"
+        " `TRELLIS_RETENTION_DELIVERIES`. 0: never.",
     )
     maintenance_apply_retention: Interval = Field(
         default=3_600.0,
@@ -335,7 +346,7 @@ class StateSettings(TrellisSettings):
         """The highest priority of a job whose owner has this tier."""
         return self.priority_limits.get(tier.value, MAX_PRIORITY)
 
-    @field_validator("import_allowed_networks")
+    @field_validator("import_allowed_networks", "webhook_allowed_networks")
     @classmethod
     def _check_networks(cls, networks: list[str]) -> list[str]:
         parse_networks(networks)

@@ -37,6 +37,7 @@ DOMAINS = (
     "saved_searches",
     "billing",
     "notifications",
+    "webhooks",
     "audit",
     "usage",
 )

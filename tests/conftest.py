@@ -90,6 +90,7 @@ os.environ["TRELLIS_USAGE_RECORDING"] = "false"
 
 # Servers of tests from which files are imported listen here; all other addresses of this machine are refused, as in production.
 os.environ["TRELLIS_IMPORT_ALLOWED_NETWORKS"] = '["127.0.0.2/32"]'
+os.environ["TRELLIS_WEBHOOK_ALLOWED_NETWORKS"] = '["127.0.0.4/32"]'
 os.environ["TRELLIS_IMPORT_S3_LOCATIONS"] = '["trellis-imports/shared"]'
 os.environ["TRELLIS_SECRET_KEY"] = "the secret key of the tests, which is no secret"
 # A worker that seals the audit would do so at any time; tests seal it themselves.

@@ -74,6 +74,8 @@ VALUES: Mapping[str, Sequence[Any]] = {
     "StudyFilter.status": (["COMPLETED"], ["PAUSED"], ["PAUSED", "FAILED"]),
     "TrialFilter.status": (["COMPLETED"], ["PRUNED"], ["PRUNED", "FAILED"]),
     "CreditTransactionFilter.type": (["CONSUMPTION"], ["ADJUSTMENT"], ["HOLD", "RELEASE"]),
+    "DeliveryFilter.status": (["DELIVERED"], ["PENDING"], ["PENDING", "FAILED"]),
+    "DeliveryFilter.eventType": (["JOB_FAILED"], ["CREDITS_LOW"], ["JOB_FAILED", "CREDITS_LOW"]),
     "NotificationFilter.type": (["VERSION_READY"], ["QUOTA_NEAR"], ["QUOTA_NEAR", "JOB_FAILED"]),
     "NotificationFilter.isRead": (True, False),
     "RunFilter.source": (["JOB"], ["EXTERNAL"], ["JOB", "EXTERNAL"]),

@@ -63,6 +63,8 @@ SECRET_COLUMNS = frozenset(
         "password_digest",
         "secret_sha256",
         "token_sha256",
+        "secret",
+        "previous_secret",
         "code_sha256",
         "totp_secret",
         "totp_pending_secret",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Row, Select, bindparam, func, literal, select
+from sqlalchemy import BigInteger, Row, bindparam, func, literal, select
 
 from db.core.batch import rows_by_key
 from db.core.criteria import Equals, Filters
@@ -24,6 +25,14 @@ AT_ONCE = 200  # that a stream reads
 _STREAM = Sort("NOTIFICATION", Notification.sequence, Notification.id, descending=False, kind="int")
 
 _COLUMNS = [column for column in Notification.__table__.c if column.name != "recipient_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Whether an event is told in the list of notifications, and sent to the user's own webhooks that are for it."""
+
+    in_app: bool
+    webhook: bool
 
 
 def notifications(viewer: Viewer) -> Rows:
@@ -73,14 +82,17 @@ def sequence_of(cursor: str) -> int:
     return sequence
 
 
-def preference_of(user_id: UUID, event_type: EventType) -> Select[Any]:
+def preference_of(user_id: UUID, event_type: EventType) -> Rows:
     """The preference that a user set for a type of event, if they did."""
     is_of_type = NotificationPreference.event_type == event_type
-    return select(NotificationPreference.in_app).where(NotificationPreference.user_id == user_id, is_of_type)
+    return select(NotificationPreference.in_app, NotificationPreference.webhook).where(
+        NotificationPreference.user_id == user_id, is_of_type
+    )
 
 
-async def preferences(database: Database, viewer: Viewer) -> dict[EventType, bool]:
+async def preferences(database: Database, viewer: Viewer) -> dict[EventType, Preference]:
     """What the viewer chose, by type of event, where they did."""
-    columns = (NotificationPreference.event_type, NotificationPreference.in_app)
+    columns = (NotificationPreference.event_type, NotificationPreference.in_app, NotificationPreference.webhook)
     is_own = (NotificationPreference.user_id == viewer.id, visible(NotificationPreference, viewer))
-    return {row.event_type: row.in_app for row in await database.rows(select(*columns).where(*is_own))}
+    rows = await database.rows(select(*columns).where(*is_own))
+    return {row.event_type: Preference(row.in_app, webhook=row.webhook) for row in rows}

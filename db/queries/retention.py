@@ -107,7 +107,10 @@ MAILS = RetainedTable(
 NOTIFICATIONS = RetainedTable(
     "notifications", "TRELLIS_RETENTION_NOTIFICATIONS", lambda settings: _days(settings.retention_notifications), "created_at"
 )
-RETAINED_TABLES = (JOB_EVENTS, METRIC_POINTS, API_REQUESTS, API_METRICS, LOGIN_EVENTS, MAILS, NOTIFICATIONS)
+DELIVERIES = RetainedTable(
+    "webhook_deliveries", "TRELLIS_RETENTION_DELIVERIES", lambda settings: _days(settings.retention_deliveries), "created_at"
+)
+RETAINED_TABLES = (JOB_EVENTS, METRIC_POINTS, API_REQUESTS, API_METRICS, LOGIN_EVENTS, MAILS, NOTIFICATIONS, DELIVERIES)
 
 
 @dataclass(frozen=True, slots=True)

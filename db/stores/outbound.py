@@ -1,6 +1,6 @@
 """Requests to addresses that users name. Each name is resolved once, every address of it is checked, and that address is connected to.
 
-Redirects are followed here, and each hop is checked anew. Proxies and credentials of the environment are not used.
+`fetch` follows redirects, and each hop is checked anew; `post` follows none. Proxies and credentials of the environment are not used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -140,21 +140,26 @@ def _ssl_context() -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def _get(url: httpx.URL, allowed: Sequence[Network]) -> AsyncGenerator[httpcore.Response]:
-    """Send a GET over a connection of its own."""
+async def _request(
+    method: str, url: httpx.URL, allowed: Sequence[Network], sent: Mapping[str, str], content: bytes | None = None
+) -> AsyncGenerator[httpcore.Response]:
+    """Send a request over a connection of its own."""
     backend = _CheckedBackend(allowed, is_encrypted=url.scheme == "https")
     target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
     headers = [(b"Host", url.netloc), (b"User-Agent", b"Trellis"), (b"Accept", b"*/*"), (b"Accept-Encoding", b"identity")]
+    headers += [(name.encode(), value.encode()) for name, value in sent.items()]
+    if content is not None:
+        headers.append((b"Content-Length", str(len(content)).encode()))
     timeouts = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": READ_TIMEOUT, "pool": CONNECT_TIMEOUT}
     async with AsyncExitStack() as stack:
         pool = httpcore.AsyncConnectionPool(ssl_context=_ssl_context(), max_connections=1, network_backend=backend)
         await stack.enter_async_context(pool)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                answer = pool.stream("GET", target, headers=headers, extensions={"timeout": timeouts})
+                answer = pool.stream(method, target, headers=headers, content=content, extensions={"timeout": timeouts})
                 response = await stack.enter_async_context(answer)
         except TimeoutError:
-            message = f"{url.host} did not begin to send the file within {ANSWER_TIMEOUT:g} seconds."
+            message = f"{url.host} did not begin to answer within {ANSWER_TIMEOUT:g} seconds."
             raise FetchFailed("TOO_SLOW", message, retryable=True) from None
         yield response
 
@@ -172,7 +177,7 @@ async def fetch(
         raise FetchFailed("ADDRESS_REFUSED", str(error)) from None
     for _ in range(MAX_REDIRECTS + 1):
         with _translate_errors(url.host):
-            async with _get(url, allowed) as response:
+            async with _request("GET", url, allowed, {}) as response:
                 if response.status not in _REDIRECTS:
                     return await _write(response, path, max_bytes, progress)
                 location = _header(response, b"location")
@@ -183,6 +188,39 @@ async def fetch(
         except (ValueError, httpx.InvalidURL) as error:
             raise FetchFailed("ADDRESS_REFUSED", f"{url.host} redirects to an address that is not used: {error}") from None
     raise FetchFailed("TOO_MANY_REDIRECTS", f"{url.host} is the end of more than {MAX_REDIRECTS} redirects.")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered: a status, and its content up to some size."""
+
+    status: int
+    content: bytes
+
+
+async def post(
+    address: str, content: bytes, headers: Mapping[str, str], *, allowed: Sequence[Network], timeout: float, max_bytes: int
+) -> Answer:
+    """POST to an address and return the answer, of which at most `max_bytes` are read. A redirect is an answer like others.
+
+    Without TLS, only addresses in `allowed` are connected to. `timeout` is for all of it, in seconds. Raises `FetchFailed`.
+    """
+    try:
+        url = parse_url(address, insecure=bool(allowed))
+    except ValueError as error:
+        raise FetchFailed("ADDRESS_REFUSED", str(error)) from None
+    received = bytearray()
+    try:
+        async with asyncio.timeout(timeout):
+            with _translate_errors(url.host):
+                async with _request("POST", url, allowed, headers, content) as response:
+                    async for chunk in response.aiter_stream():
+                        received += chunk
+                        if len(received) >= max_bytes:
+                            break
+                    return Answer(response.status, bytes(received[:max_bytes]))
+    except TimeoutError:
+        raise FetchFailed("TOO_SLOW", f"{url.host} did not answer within {timeout:g} seconds.", retryable=True) from None
 
 
 @contextmanager

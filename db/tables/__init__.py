@@ -52,6 +52,7 @@ from db.tables.search import SearchEntry
 from db.tables.studies import Study, StudyEvent, Trial, TrialRung
 from db.tables.tags import Tag, Tagging
 from db.tables.usage import ApiMetric, ApiRequest
+from db.tables.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "AccountToken",
@@ -130,6 +131,8 @@ __all__ = [
     "User",
     "UserCounter",
     "UserSession",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "Worker",
 ]
 

@@ -38,6 +38,7 @@ class EventType(StrEnum):
     LOGIN_NEW_DEVICE = "login_new_device"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 - the name of an event
     TEAM_INVITED = "team_invited"
+    WEBHOOK_DISABLED = "webhook_disabled"
 
 
 class OutboxEvent(Table, policy=Internal("It is dispatched to notifications within a second; nobody reads the rows.")):
@@ -108,3 +109,4 @@ class NotificationPreference(Table, policy=Personal("user_id")):
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     event_type: Mapped[EventType] = enum_column("event_type", EventType, primary_key=True)
     in_app: Mapped[bool]
+    webhook: Mapped[bool] = mapped_column(server_default=text("true"))

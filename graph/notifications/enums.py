@@ -32,4 +32,5 @@ describe(
     LOGIN_NEW_DEVICE="Somebody signed in to your account from a browser or network that is new to it. Cannot be switched off.",
     PASSWORD_CHANGED="The password of your account was changed. Cannot be switched off.",  # noqa: S106 - a description
     TEAM_INVITED="You were invited to a team; the link is in a mail.",
+    WEBHOOK_DISABLED="A webhook was switched off after five days of failures. The ADMINs of a team are told.",
 )

@@ -29,4 +29,9 @@ class MarkNotificationsReadInput:
 @strawberry.input(description="How you want to be told of an event. It holds for what happens from now on.")
 class SetNotificationPreferenceInput:
     event_type: EventType = strawberry.field(description="The event.")
-    in_app: bool = strawberry.field(description="Whether it is to be among your notifications.")
+    in_app: bool | None = strawberry.field(
+        default=None, description="Whether it is to be among your notifications; left out, that stays as it is."
+    )
+    webhook: bool | None = strawberry.field(
+        default=None, description="Whether it is to be sent to your own webhooks that are for it; left out, that stays as it is."
+    )

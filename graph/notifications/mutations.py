@@ -58,5 +58,5 @@ class NotificationMutations:
         self, info: Info, input: Annotated[SetNotificationPreferenceInput, strawberry.argument(description="The event and the choice.")]
     ) -> SetNotificationPreferenceResult:
         async with info.context.work() as work:
-            await notifications.set_preference(work, input.event_type, in_app=input.in_app)
-        return SetNotificationPreferencePayload(preference=NotificationPreference.of(input.event_type, {input.event_type: input.in_app}))
+            chosen = await notifications.set_preference(work, input.event_type, in_app=input.in_app, webhook=input.webhook)
+        return SetNotificationPreferencePayload(preference=NotificationPreference.of(input.event_type, chosen))

@@ -32,4 +32,4 @@ class NotificationQueries:
     async def notification_preferences(self, info: Info) -> list[NotificationPreference]:
         context = info.context
         chosen = await notifications.preferences(context.database, context.signed_in_viewer)
-        return [NotificationPreference.of(event_type, chosen) for event_type in EventType]
+        return [NotificationPreference.of(event_type, chosen.get(event_type)) for event_type in EventType]

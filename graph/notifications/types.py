@@ -66,9 +66,10 @@ class Notification(Node, prefix="notification", found_by=queries.by_id, scope=Sc
 class NotificationPreference:
     event_type: EventType = strawberry.field(description="The event.")
     in_app: bool = strawberry.field(description="Whether it is among your notifications.")
+    webhook: bool = strawberry.field(description="Whether it is sent to your own webhooks that are for it; a team's are not concerned.")
     is_default: bool = strawberry.field(description="Whether you left it as it is by default.")
 
     @classmethod
-    def of(cls, event_type: EventType, chosen: Mapping[EventType, bool]) -> NotificationPreference:
-        in_app = chosen.get(event_type, event_type in notifications.ON_BY_DEFAULT)
-        return cls(event_type=event_type, in_app=in_app, is_default=event_type not in chosen)
+    def of(cls, event_type: EventType, chosen: queries.Preference | None) -> NotificationPreference:
+        shown = chosen or queries.Preference(event_type in notifications.ON_BY_DEFAULT, webhook=True)
+        return cls(event_type=event_type, in_app=shown.in_app, webhook=shown.webhook, is_default=chosen is None)

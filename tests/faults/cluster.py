@@ -46,6 +46,8 @@ QUICK_SETTINGS: Mapping[str, str] = {
     "TRELLIS_WORKER_SLOTS": "4",
     "TRELLIS_WORKER_LOG_BYTES": str(8 * 1024**2),  # so that a log does not fill the small disk
     "TRELLIS_WORKER_MEMORY_BYTES": str(700 * 1024**2),
+    "TRELLIS_SECRET_KEY": "the secret key of a cluster of tests",
+    "TRELLIS_WEBHOOK_ALLOWED_NETWORKS": '["127.0.0.4/32"]',
     "TRELLIS_CREDIT_PRICES": '{"PROCESS": 3, "TRAIN": 7}',
 }
 URL_SETTINGS = {"postgres": "TRELLIS_DATABASE_URL", "redis": "TRELLIS_REDIS_URL", "s3": "TRELLIS_S3_ENDPOINT_URL"}

@@ -13,7 +13,16 @@ from tests.retention.conftest import JUNE, MAY, Past
 from tests.server.test_jobs_command import json_lines, trellis
 
 SETTINGS = {"retention_job_events": 30.0, "retention_metric_points": 60.0, "retention_login_events": 10.0}
-TABLES = ["job_events", "metric_points", "api_requests", "api_metrics", "login_events", "email_messages", "notifications"]
+TABLES = [
+    "job_events",
+    "metric_points",
+    "api_requests",
+    "api_metrics",
+    "login_events",
+    "email_messages",
+    "notifications",
+    "webhook_deliveries",
+]
 
 
 @pytest.fixture
@@ -68,6 +77,7 @@ async def test_a_dry_run_tells_by_table_what_would_go_and_removes_nothing(past: 
         ("login_events", "10", "0"),
         ("email_messages", "90", "0"),
         ("notifications", "90", "0"),
+        ("webhook_deliveries", "30", "0"),
     ]
 
 

@@ -20,7 +20,7 @@ from db.core.queues import named_queues, served_routes
 from db.core.viewer import SYSTEM
 from db.core.work import Database, is_transient
 from db.errors import Unavailable
-from db.services import extras, jobs, maintenance, notifications, workers
+from db.services import extras, jobs, maintenance, workers
 from db.services.jobs import Failure
 from db.services.jobs.transitions import CANCELLED_PREFIX, ENDED, REQUEUED_PREFIX
 from db.settings import state_settings
@@ -32,6 +32,7 @@ from workers.runtime.attempt import Attempt, Effects, StopReason, Task, WorkerRe
 from workers.runtime.body_runner import BodyFailed
 from workers.runtime.dispatch_listener import DispatchListener
 from workers.runtime.maintenance import Maintenance
+from workers.runtime.outbox import Outbox
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -40,7 +41,7 @@ GIVE_BACK_TIME = 1.0  # seconds that giving jobs back takes, unless uploads of t
 DEREGISTER_TIMEOUT = 3.0  # seconds that marking the worker as stopped may take
 CHEAP_POLL = 0.02  # seconds that a poll may take for the next to follow at once
 MAX_POLL_PAUSE = 0.2  # longest pause, in seconds, after a more expensive poll
-EVENTS_PAUSE = 0.2  # seconds between two looks for events, however many jobs end
+OUTBOX_CONNECTIONS = 2  # receivers' answers are recorded over these, beside whatever jobs do
 DISPATCHED_PREFIX = "rung:"  # prefix of the notice that jobs of a queue were dispatched
 
 
@@ -108,7 +109,7 @@ class Engine:
                 "heartbeat": self._heartbeat_loop(),
                 "poll": self._poll_loop(),
                 "maintenance": self._maintenance_loop(),
-                "events": self._run_every(self._dispatch_events, self._settings.event_interval, self._events_now),
+                "outbox": self._outbox_loop(),
                 "notices": self._notice_loop(),
                 "dispatch_listener": self._dispatch_listener.run(),
             }.items()
@@ -350,10 +351,14 @@ class Engine:
             log.warning("leases_expired", jobs=[str(job_id) for job_id in expired_ids])
             self._poll_now.set()
 
-    async def _dispatch_events(self) -> None:
-        """Dispatch the events of the outbox; those of jobs at once, as their notices wake this loop."""
-        await notifications.dispatch(self._database)
-        await asyncio.sleep(EVENTS_PAUSE)
+    async def _outbox_loop(self) -> None:
+        """Tell of events and send webhooks; those of jobs at once, as their notices wake this loop."""
+        async with self._database.dedicated_pool(OUTBOX_CONNECTIONS) as database:
+            outbox = Outbox(database, state_settings())
+            try:
+                await self._run_every(outbox.run_due, self._settings.event_interval, self._events_now)
+            finally:
+                await outbox.close()
 
     async def _maintenance_loop(self) -> None:
         """Run maintenance tasks when due; each is run by one worker at a time."""

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Delete, Table, delete, exists, func, selec
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
-from db.queries.retention import LOGIN_EVENTS, MAILS, NOTIFICATIONS, RetainedTable, kept_since
+from db.queries.retention import DELIVERIES, LOGIN_EVENTS, MAILS, NOTIFICATIONS, RetainedTable, kept_since
 from db.services import idempotency
 from db.services.jobs import retire_silent_workers
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
@@ -32,6 +32,7 @@ from db.tables import (
     Worker,
 )
 from db.tables.passkeys import PasskeyChallenge
+from db.tables.webhooks import WebhookDelivery
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -102,8 +103,8 @@ async def forget_sign_ins(context: MaintenanceContext) -> int:
 
 
 async def forget_notifications(context: MaintenanceContext) -> int:
-    """Delete the notifications that the retention is over for, and return how many."""
-    return await forget(context, NOTIFICATIONS, Notification)
+    """Delete the notifications and deliveries that the retention is over for, and return how many. A delivery is tried for less than a day and a half."""
+    return await forget(context, NOTIFICATIONS, Notification) + await forget(context, DELIVERIES, WebhookDelivery)
 
 
 async def forget(context: MaintenanceContext, retained: RetainedTable, model: Any) -> int:

@@ -1,4 +1,7 @@
-"""Move events from the outbox to the notifications of those whom they concern. One process at a time does it, in the order of the events."""
+"""Move events from the outbox to the notifications of those whom they concern, and to the webhooks of their accounts.
+
+One process at a time does it, in the order of the events.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from db.tables import OutboxEvent
 from db.tables.notifications import EventType
 
 EVENTS_AT_ONCE = 500
-_TO_ADMINS = frozenset({EventType.ALIAS_CHANGED, EventType.CREDITS_LOW, EventType.CREDITS_PURCHASED, EventType.QUOTA_NEAR})
+_TO_ADMINS = frozenset(
+    {EventType.ALIAS_CHANGED, EventType.CREDITS_LOW, EventType.CREDITS_PURCHASED, EventType.QUOTA_NEAR, EventType.WEBHOOK_DISABLED}
+)
 """Of a team, its ADMINs are told of these, besides who made the subject; of other events they are where nobody is known to have made it."""
 
 _HAS_EVENTS = select(exists(select(literal(1)).select_from(OutboxEvent)).label("has_events"))
@@ -39,6 +44,14 @@ _DISPATCH = (
         INSERT INTO notifications (recipient_id, account_id, sequence, type, subject_id, name, data, created_at)
         SELECT t.user_id, t.account_id, n.last_sequence - t.later, t.type, t.subject_id, t.name, t.data, t.created_at
         FROM told t JOIN numbered n ON n.user_id = t.user_id
+    ), sent AS (
+        INSERT INTO webhook_deliveries (endpoint_id, event_id, event_type, subject_id, name, data, created_at)
+        SELECT w.id, e.id, e.type, e.subject_id, e.name, e.data, e.created_at
+        FROM batch e JOIN webhook_endpoints w ON w.owner_id = e.account_id AND w.disabled_at IS NULL AND e.type = ANY(w.events)
+        LEFT JOIN notification_preferences p ON p.user_id = w.owner_id AND p.event_type = e.type
+        WHERE coalesce(p.webhook, true) ORDER BY e.id RETURNING endpoint_id
+    ), due AS (
+        UPDATE webhook_endpoints SET due_at = least(due_at, now()) WHERE id IN (SELECT endpoint_id FROM sent)
     )
     SELECT (SELECT count(*) FROM batch) AS events, n.user_id, n.last_sequence FROM (SELECT) AS one LEFT JOIN numbered n ON true
     """)

@@ -33,6 +33,10 @@ _TEXTS: Mapping[EventType, tuple[str, str]] = {
     EventType.QUOTA_NEAR: ("The storage{of} is nearly full", "The account {id} uses most of its quota; then it can store nothing more."),
     EventType.LOGIN_NEW_DEVICE: ("A new sign-in to your account", "If it was not you, change your password. Its session is {id}."),
     EventType.PASSWORD_CHANGED: ("Your password was changed", "If it was not you, reset it, and tell whoever runs this Trellis."),
+    EventType.WEBHOOK_DISABLED: (
+        "The webhook {name} was switched off",
+        "Nothing but failures came of {id} for five days; its last error says why.",
+    ),
     EventType.TEAM_INVITED: ("You are invited to the team {name}", "Open the link in the mail to join it."),
 }
 _ALIAS_REMOVED = ("{alias}{of} was removed", "The alias {alias} of the model {id} names no version any more.")

@@ -1,0 +1,89 @@
+"""Events are told once and sent at least once while workers, APIs and Redis are killed and receivers fail."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+import pytest
+from standardwebhooks import Webhook
+
+from tests.exhaustive import exhaustive
+from tests.faults.cluster import Cluster, eventually
+from tests.faults.fault_injection import FaultInjector
+from tests.faults.workload import Workload
+from tests.webhooks.receiving import CREATE, Received, receiving
+
+_ADD = """
+INSERT INTO outbox_events (type, account_id, subject_id, name)
+SELECT 'quota_near', $1::uuid, 'user_' || i % 100, 'event ' || i FROM generate_series($2::int, $3::int) i
+"""
+AT_ONCE = 50  # events that are added in one transaction
+FIRST_FAILS = 25  # of each so many events, the first try of one fails
+
+
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize(("events", "faults"), [(400, 3), exhaustive(10_000, 20)])
+async def test_each_event_is_told_once_and_sent_in_order_at_least_once(
+    events: int, faults: int, cluster: Cluster, workload: Workload, fault_injector: FaultInjector
+) -> None:
+    viewer = workload.viewers[-1]
+    account = UUID((await viewer.execute_with_retries("{ viewer { id } }"))["id"].removeprefix("user_"))
+    failed: set[str] = set()
+
+    def answer(request: Received) -> tuple[int, bytes]:
+        name = request.body["data"]["name"]
+        if int(name.removeprefix("event ")) % FIRST_FAILS == 0 and name not in failed:
+            failed.add(name)
+            return 503, b"not now"
+        return 200, b""
+
+    async with receiving() as receiver:
+        receiver.answer = answer
+        new = {"name": "chaos", "url": receiver.url(), "events": ["QUOTA_NEAR"]}
+        created = await viewer.execute_with_retries(CREATE, input=new)
+
+        async def add() -> None:
+            for first in range(0, events, AT_ONCE):
+                await cluster.rows(_ADD, account, first, min(first + AT_ONCE, events) - 1)
+                await asyncio.sleep(0.02)
+
+        adding = asyncio.create_task(add())
+        struck = 0
+        for turn in range(faults):
+            strike = (fault_injector.kill_worker, fault_injector.wipe_redis, fault_injector.kill_api)[turn % 3]
+            struck += await strike()
+            await asyncio.sleep(1.0)
+        await adding
+        assert struck > 0
+
+        async def is_delivered() -> bool:
+            (row,) = await cluster.rows(
+                "SELECT (SELECT count(*) FROM webhook_deliveries WHERE status = 'delivered' AND name LIKE 'event %') AS delivered,"
+                " (SELECT count(*) FROM outbox_events WHERE name LIKE 'event %') AS waiting"
+            )
+            return (row["delivered"], row["waiting"]) == (events, 0)
+
+        await eventually(is_delivered, 1_200.0, "the delivery of all events", interval=0.5)
+    told = await cluster.rows(
+        "SELECT name, sequence FROM notifications WHERE recipient_id = $1 AND type = 'quota_near' AND name LIKE 'event %' ORDER BY sequence",
+        account,
+    )
+    assert sorted(row["name"] for row in told) == sorted(f"event {number}" for number in range(events)), "each is told once"
+    (inbox,) = await cluster.rows(
+        "SELECT last_sequence, (SELECT count(*) FROM notifications WHERE recipient_id = $1) AS told FROM inboxes WHERE user_id = $1",
+        account,
+    )
+    assert inbox["last_sequence"] == inbox["told"], "they are numbered without a gap"
+    messages: dict[str, str] = {}
+    subjects: dict[str, list[str]] = {}
+    for request in receiver.received:
+        Webhook(created["secret"]).verify(request.content, dict(request.headers))
+        name, subject = request.body["data"]["name"], request.body["data"]["id"]
+        if messages.setdefault(request.headers["webhook-id"], name) == name and name not in subjects.setdefault(subject, []):
+            subjects[subject].append(name)
+    assert sorted(messages.values()) == sorted(f"event {number}" for number in range(events)), "an id is of one event"
+    for names in subjects.values():
+        numbers = [int(name.removeprefix("event ")) for name in names]
+        assert numbers == sorted(numbers), "what is sent first of a subject happened first"
+    assert len(failed) == -(-events // FIRST_FAILS), "and what had failed was sent again"
