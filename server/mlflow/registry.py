@@ -52,28 +52,28 @@ async def get(call: Call) -> Mapping[str, Any]:
 
 
 async def update(call: Call) -> Mapping[str, Any]:
-    model = await _model(call, _name(call))
+    model = await model_of(call)
     async with call.database.work(call.viewer) as work:
         await services.update(work, model.id, {"description": call.optional_text("description")})
     return {"registered_model": await _registered(call, model.name)}
 
 
 async def rename(call: Call) -> Mapping[str, Any]:
-    model, name = await _model(call, _name(call)), call.text("new_name", length=NAME_LENGTH)
+    model, name = await model_of(call), call.text("new_name", length=NAME_LENGTH)
     async with call.database.work(call.viewer) as work:
         await services.update(work, model.id, {"name": name})
     return {"registered_model": await _registered(call, name)}
 
 
 async def set_tag(call: Call) -> Mapping[str, Any]:
-    model = await _model(call, _name(call))
+    model = await model_of(call)
     async with call.database.work(call.viewer) as work:
         await services.update(work, model.id, {"annotations": tags_of([call.fields])})
     return {}
 
 
 async def delete_tag(call: Call) -> Mapping[str, Any]:
-    model = await _model(call, _name(call))
+    model = await model_of(call)
     async with call.database.work(call.viewer) as work:
         await services.update(work, model.id, {"annotations": {call.text("key"): None}})
     return {}
@@ -105,20 +105,20 @@ async def search(call: Call) -> Mapping[str, Any]:
 async def latest_versions(call: Call) -> Mapping[str, Any]:
     if any(stage.lower() != "none" for stage in call.texts("stages")):
         raise invalid(_NO_STAGES)
-    model = await _model(call, _name(call))
+    model = await model_of(call)
     latest = await queries.latest_version(call.database, call.viewer, [model.id])
     return {"model_versions": await _version_documents(call, [*latest.values()], {model.id: model.name})}
 
 
 async def set_alias(call: Call) -> Mapping[str, Any]:
-    _, version = await _version(call)
+    _, version = await version_of(call)
     async with call.database.work(call.viewer) as work:
         await services.set_alias(work, version.id, call.text("alias"))
     return {}
 
 
 async def get_alias(call: Call) -> Mapping[str, Any]:
-    model, alias = await _model(call, _name(call)), call.text("alias")
+    model, alias = await model_of(call), call.text("alias")
     found = await queries.VersionByAlias(alias.lower(), None)(call.database, call.viewer, [model.id])
     if model.id not in found:
         raise MlflowError("INVALID_PARAMETER_VALUE", f"Registered model alias {alias} not found.")
@@ -126,14 +126,14 @@ async def get_alias(call: Call) -> Mapping[str, Any]:
 
 
 async def delete_alias(call: Call) -> Mapping[str, Any]:
-    model = await _model(call, _name(call))
+    model = await model_of(call)
     async with call.database.work(call.viewer) as work:
         await services.remove_alias(work, model.id, call.text("alias"))
     return {}
 
 
 async def create_version(call: Call) -> Mapping[str, Any]:
-    model = await _model(call, _name(call))
+    model = await model_of(call)
     run_id, path = await _source(call)
     new = registration.NewVersion(
         run_id=run_id,
@@ -172,12 +172,12 @@ async def _source(call: Call) -> tuple[UUID, str]:
 
 
 async def get_version(call: Call) -> Mapping[str, Any]:
-    model, version = await _version(call)
+    model, version = await version_of(call)
     return {"model_version": (await _version_documents(call, [version], {model.id: model.name}))[0]}
 
 
 async def update_version(call: Call) -> Mapping[str, Any]:
-    model, version = await _version(call)
+    model, version = await version_of(call)
     async with call.database.work(call.viewer) as work:
         await services.update_version(work, version.id, {"description": call.optional_text("description")})
     changed = (await queries.live_version_by_id(call.database, call.viewer, [version.id]))[version.id]
@@ -185,14 +185,14 @@ async def update_version(call: Call) -> Mapping[str, Any]:
 
 
 async def set_version_tag(call: Call) -> Mapping[str, Any]:
-    _, version = await _version(call)
+    _, version = await version_of(call)
     async with call.database.work(call.viewer) as work:
         await services.update_version(work, version.id, {"annotations": tags_of([call.fields])})
     return {}
 
 
 async def delete_version_tag(call: Call) -> Mapping[str, Any]:
-    _, version = await _version(call)
+    _, version = await version_of(call)
     async with call.database.work(call.viewer) as work:
         await services.update_version(work, version.id, {"annotations": {call.text("key"): None}})
     return {}
@@ -237,7 +237,7 @@ def _of_models(call: Call) -> list[Clause] | None:
 
 
 async def download_uri(call: Call) -> Mapping[str, Any]:
-    _, version = await _version(call)
+    _, version = await version_of(call)
     return {"artifact_uri": artifact_uri(encode("mversion", version.id))}
 
 
@@ -258,6 +258,11 @@ async def _named(call: Call, name: str) -> Row[Any] | None:
     return page.rows[0] if page.rows else None
 
 
+async def model_of(call: Call) -> Row[Any]:
+    """The model that a call names."""
+    return await _model(call, _name(call))
+
+
 async def _model(call: Call, name: str) -> Row[Any]:
     row = await _named(call, name)
     if row is None:
@@ -265,9 +270,9 @@ async def _model(call: Call, name: str) -> Row[Any]:
     return row
 
 
-async def _version(call: Call) -> tuple[Row[Any], Row[Any]]:
+async def version_of(call: Call) -> tuple[Row[Any], Row[Any]]:
     """The model and the version that a call names."""
-    model, text = await _model(call, _name(call)), call.text("version", length=20)
+    model, text = await model_of(call), call.text("version", length=20)
     version = await queries.numbered(call.database, call.viewer, model.id, int(text)) if text.isdecimal() and int(text) < 2**31 else None
     if version is None:
         raise MlflowError("RESOURCE_DOES_NOT_EXIST", f"Model Version (name={model.name}, version={text}) not found")

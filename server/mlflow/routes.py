@@ -35,7 +35,7 @@ from db.errors import (
 )
 from db.queries.accounts import has_username
 from db.tables import User
-from server.mlflow import experiments, files, inputs, logged_models, registry, runs
+from server.mlflow import deletions, experiments, files, inputs, logged_models, registry, runs
 from server.mlflow.errors import STATUS, MlflowError, not_found
 from server.mlflow.requests import Call, Endpoint, read_fields, sign_in, take_points
 from server.observability import record_rejection
@@ -52,6 +52,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *files.ENDPOINTS,
     *logged_models.ENDPOINTS,
     *registry.ENDPOINTS,
+    *deletions.ENDPOINTS,
 )
 
 
