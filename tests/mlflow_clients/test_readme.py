@@ -10,6 +10,7 @@ import pytest
 from tests.client import Client
 from tests.mlflow_clients.conftest import run_script
 
+TAB = Path(__file__).parents[2] / "server/console/src/tabs/7-track.graphql"
 README = Path(__file__).parents[2] / "README.md"
 RUNS = """{ runs { edges { node { name status source hyperparameters annotations experiment { name } metrics { key last } inputs { context }
   artifacts(first: 50) { edges { node { path } } } } } } }"""
@@ -29,5 +30,10 @@ async def test_the_script_of_the_readme_runs_as_it_stands(ada: Client, tmp_path:
     assert metrics["RandomForestClassifier_score_test_rows"] == pytest.approx(score, abs=1e-12)
     assert 0.9 < metrics["training_score"] <= 1
     assert sorted(each["context"] for each in run["inputs"]) == ["train"]
+    tab = TAB.read_text().partition("subscription")
+    listed = (await ada.one(tab[0]))["edges"]
+    assert [(edge["node"]["name"], edge["node"]["status"]) for edge in listed] == [("forest", "COMPLETED")]
+    shown = await ada.one("query ShowRun" + tab[2].partition("query ShowRun")[2], runId=listed[0]["node"]["id"])
+    assert shown["hyperparameters"] == run["hyperparameters"]
     names = {edge["node"]["path"].rpartition("/")[2] for edge in run["artifacts"]["edges"]}
     assert names >= {"MLmodel", "requirements.txt", "estimator.html"}

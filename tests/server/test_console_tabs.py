@@ -52,7 +52,7 @@ async def test_the_tabs_train_on_text_and_gaps_and_rank_the_runs_of_that_experim
         page = console.page
         await page.get_by_text("Signed in as admin").wait_for()
         titles = titles_in_readme()
-        assert (len(titles), await console.titles()) == (6, titles)
+        assert (len(titles), await console.titles()) == (7, titles)
 
         await console.show(0)
         await console.set_variables(name="older", targetColumn="kind")
