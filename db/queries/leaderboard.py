@@ -252,6 +252,7 @@ of_owner = listing.under(Run.owner_id)
 of_dataset = listing.under(Run.dataset_id)
 of_version = listing.under(Run.dataset_version_id)
 of_parent = listing.under(Run.parent_run_id)
+of_original = listing.under(Run.original_run_id)
 
 
 def _of_model_versions(viewer: Viewer) -> Rows:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Row, bindparam, func, literal, select
+from sqlalchemy import BigInteger, Row, bindparam, func, select
 
 from db.core.batch import rows_by_key
 from db.core.criteria import Equals, Filters
 from db.core.listing import Listing
 from db.core.page import Sort, decode_cursor, encode_cursor
 from db.core.policy import visible
+from db.core.prepared_rows import PreparedRows
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -52,10 +53,19 @@ listing = Listing(
 )
 
 
+def _unread(viewer: Viewer) -> Rows:
+    some = select(Notification.id).where(
+        Notification.recipient_id == viewer.id, visible(Notification, viewer), Notification.read_at.is_(None)
+    )
+    return select(func.count().label("unread")).select_from(some.limit(MAX_UNREAD).subquery())
+
+
+_UNREAD = PreparedRows(_unread)
+
+
 async def unread(database: Database, viewer: Viewer) -> int:
     """How many of the viewer's notifications are not read, up to `MAX_UNREAD`."""
-    some = select(literal(1)).where(Notification.recipient_id == viewer.id, visible(Notification, viewer), Notification.read_at.is_(None))
-    (row,) = await database.rows(select(func.count().label("unread")).select_from(some.limit(MAX_UNREAD).subquery()))
+    (row,) = await _UNREAD(database, viewer)
     return row.unread
 
 
@@ -90,9 +100,15 @@ def preference_of(user_id: UUID, event_type: EventType) -> Rows:
     )
 
 
+def _preferences(viewer: Viewer) -> Rows:
+    """The viewer's own, for admins too."""
+    columns = (NotificationPreference.event_type, NotificationPreference.in_app, NotificationPreference.webhook)
+    return select(*columns).where(NotificationPreference.user_id == viewer.id, visible(NotificationPreference, viewer))
+
+
+_PREFERENCES = PreparedRows(_preferences)
+
+
 async def preferences(database: Database, viewer: Viewer) -> dict[EventType, Preference]:
     """What the viewer chose, by type of event, where they did."""
-    columns = (NotificationPreference.event_type, NotificationPreference.in_app, NotificationPreference.webhook)
-    is_own = (NotificationPreference.user_id == viewer.id, visible(NotificationPreference, viewer))
-    rows = await database.rows(select(*columns).where(*is_own))
-    return {row.event_type: Preference(row.in_app, webhook=row.webhook) for row in rows}
+    return {row.event_type: Preference(row.in_app, webhook=row.webhook) for row in await _PREFERENCES(database, viewer)}

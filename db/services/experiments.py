@@ -54,6 +54,7 @@ class NewRun:
     notes: str | None = None
     source: RunSource = RunSource.JOB
     parent_run_id: UUID | None = None
+    original_run_id: UUID | None = None
     started_at: datetime | None = None
     annotations: dict[str, str] | None = None
 
@@ -175,6 +176,7 @@ async def add_run(work: Work, new: NewRun) -> UUID:
         notes=new.notes,
         source=new.source,
         parent_run_id=new.parent_run_id,
+        original_run_id=new.original_run_id,
         annotations=new.annotations or {},
     )
     if new.source is RunSource.EXTERNAL:
@@ -215,5 +217,6 @@ async def copy_run(work: Work, old: Row[Any], new: Row[Any]) -> None:
             hyperparameters=run.hyperparameters,
             config=run.config,
             name=run.name,
+            original_run_id=run.original_run_id,
         ),
     )

@@ -98,6 +98,7 @@ class Run(Table, policy=Owned()):
 
     `architecture` is {definition, hash, parameterCount, flops, sizeBytes} of a neural network, once it is trained.
     `dataset_id` is that of the version: no index on the version would have the runs of a dataset in their order; `pipeline_id` that of the job likewise.
+    `original_run_id` is the run that it is to reproduce.
     """
 
     __tablename__ = "runs"
@@ -114,6 +115,7 @@ class Run(Table, policy=Owned()):
         filter_index("runs", "study_id"),
         filter_index("runs", "source"),
         filter_index("runs", "parent_run_id"),
+        filter_index("runs", "original_run_id"),
         Index("ix_runs_live_external", "id", postgresql_where=text("source = 'external' AND status IN ('pending', 'running')")),
         filter_index("runs", "status"),
         Index("ix_runs_number", "number", "id"),
@@ -159,6 +161,7 @@ class Run(Table, policy=Owned()):
     study_id: Mapped[UUID | None] = mapped_column(ForeignKey("studies.id", ondelete="RESTRICT"))
     source: Mapped[RunSource] = enum_column("source", RunSource, server_default="job")
     parent_run_id: Mapped[UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
+    original_run_id: Mapped[UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="SET NULL"))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     last_batch: Mapped[int] = bigint_column(server_default="0")
     last_written_at: Mapped[datetime | None]

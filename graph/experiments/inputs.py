@@ -167,6 +167,15 @@ class UpdateRunInput:
         return {name: change.value for name, change in fields.items() if change is not None}
 
 
+@strawberry.input(description="A run to make again.")
+class ReproduceRunInput:
+    id: ID = strawberry.field(description="The run, which must have completed.")
+    idempotency_key: str | None = strawberry.field(
+        default=None,
+        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day.",
+    )
+
+
 @strawberry.input(description="Runs, and the experiment to move them to.")
 class MoveRunsInput:
     ids: list[ID] = strawberry.field(description="The runs, at most 100, of any experiments of one account.")

@@ -9,16 +9,18 @@ from uuid import UUID
 import strawberry
 
 from db.queries import experiments as experiment_queries
+from db.queries import jobs as job_queries
 from db.queries import runs as run_queries
-from db.services import experiments, moves
+from db.services import experiments, moves, reproducing
 from graph.core.context import Info
-from graph.core.costs import costs
+from graph.core.costs import JOB, costs
 from graph.core.edges import one
 from graph.core.ids import decode, owner_key
 from graph.core.permissions import Scope, mutation
-from graph.core.problems import InvalidInput, NameTaken, NotFound
-from graph.experiments.inputs import CreateExperimentInput, MoveRunsInput, UpdateExperimentInput, UpdateRunInput
+from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NameTaken, NotFound, QuotaExceeded, WrongState
+from graph.experiments.inputs import CreateExperimentInput, MoveRunsInput, ReproduceRunInput, UpdateExperimentInput, UpdateRunInput
 from graph.experiments.types import Experiment, Run
+from graph.jobs.types import Job
 
 
 @strawberry.type(description="The experiment was created.")
@@ -50,6 +52,17 @@ class MoveRunsPayload:
         return list(await info.context.loaders.one(run_queries.by_id, Run.of).load_many(self.run_ids))
 
 
+@strawberry.type(description="A new job makes the run again.")
+class ReproduceRunPayload:
+    job_id: strawberry.Private[UUID]
+    job: Job = one(job_queries.by_id, key="job_id", description="The new job, with the same definition, data and seed.")
+    run: Run = one(
+        run_queries.of_job,
+        key="job_id",
+        description="The new run. Once it has completed, its `reproduction` tells whether it is identical.",
+    )
+
+
 CreateExperimentResult = Annotated[
     CreateExperimentPayload | NameTaken | InvalidInput,
     strawberry.union("CreateExperimentResult", description="The possible results of `createExperiment`."),
@@ -64,6 +77,11 @@ UpdateRunResult = Annotated[
 ]
 MoveRunsResult = Annotated[
     MoveRunsPayload | NotFound | InvalidInput, strawberry.union("MoveRunsResult", description="The possible results of `moveRuns`.")
+]
+
+ReproduceRunResult = Annotated[
+    ReproduceRunPayload | NotFound | InvalidInput | WrongState | Conflict | QuotaExceeded | InsufficientCredits,
+    strawberry.union("ReproduceRunResult", description="The possible results of `reproduceRun`."),
 ]
 
 
@@ -106,3 +124,16 @@ class ExperimentMutations:
         async with info.context.work() as work:
             moved = await moves.move_runs(work, run_ids, decode("experiment", input.experiment_id))
         return MoveRunsPayload(experiment_id=decode("experiment", input.experiment_id), run_ids=moved)
+
+    @mutation(
+        scope=Scope.RUN,
+        metadata=costs(JOB),
+        description="Make a completed run again: the same definition of its pipeline, the same data and the same seed, in a new run of the same experiment"
+        " whose model becomes the next version of the same model. Trials of studies cannot: run their pipeline with their parameters.",
+    )
+    async def reproduce_run(
+        self, info: Info, input: Annotated[ReproduceRunInput, strawberry.argument(description="The run to make again.")]
+    ) -> ReproduceRunResult:
+        async with info.context.work() as work:
+            job_id = await reproducing.reproduce(work, decode("run", input.id), input.idempotency_key)
+        return ReproduceRunPayload(job_id=job_id)

@@ -9,7 +9,20 @@ from uuid import UUID
 
 import strawberry
 
-from db.queries import accounts, artifacts, datasets, experiments, jobs, leaderboard, metrics, pipelines, runs, tags, versions
+from db.queries import (
+    accounts,
+    artifacts,
+    datasets,
+    experiments,
+    jobs,
+    leaderboard,
+    metrics,
+    pipelines,
+    reproductions,
+    runs,
+    tags,
+    versions,
+)
 from db.queries.goals import goal_of
 from graph.accounts.types import Profile, User
 from graph.core.annotations import annotations_field
@@ -28,6 +41,7 @@ from graph.experiments.architectures import Architecture
 from graph.experiments.enums import Goal, RunSource, RunStatus
 from graph.experiments.inputs import ExperimentFilter, ExperimentOrder, RunFilter, RunOrder
 from graph.experiments.metrics import MetricSeries, MetricSummary
+from graph.experiments.reproduction import Reproduction
 from graph.jobs.parts import JobError
 from graph.jobs.types import Job, duration
 from graph.pipelines.types import Pipeline
@@ -93,6 +107,7 @@ class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.RE
     pipeline_id: strawberry.Private[UUID | None]
     study_id: strawberry.Private[UUID | None]
     parent_run_id: strawberry.Private[UUID | None]
+    original_run_id: strawberry.Private[UUID | None]
     failure: strawberry.Private[Mapping[str, Any] | None]
     source: RunSource = strawberry.field(description="Whether a job makes it, or code elsewhere.")
     number: int = strawberry.field(
@@ -141,6 +156,12 @@ class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.RE
         ordered_by=RunOrder,
         description="The runs that are parts of it, newest first by default.",
     )
+    reproductions: Connection[Run] = connection(
+        leaderboard.of_original,
+        filtered_by=RunFilter,
+        ordered_by=RunOrder,
+        description="The runs that `reproduceRun` made of it, newest first by default.",
+    )
     metrics: list[MetricSummary] = many(
         metrics.summaries, metadata=costs(entries=10), description="A summary of each metric so far, ordered by key."
     )
@@ -150,6 +171,14 @@ class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.RE
         narrowed_by={"path": "Return only the file at this path, or the files in the folder at it, such as `checkpoints`."},
         description="The files that its training left, such as the model, its plots and checkpoints, by their paths.",
     )
+
+    @strawberry.field(
+        description="If `reproduceRun` made it: the run that it reproduces, and what differs. Null for other runs, and if the original is gone for good."
+    )
+    async def reproduction(self, info: Info) -> Reproduction | None:
+        if self.original_run_id is None:
+            return None
+        return await info.context.loaders.one(reproductions.of_run, Reproduction.of).load(self.uuid)
 
     @strawberry.field(description="The summary of one of its metrics so far; null if it has no point of it.")
     async def metric(

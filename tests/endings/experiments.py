@@ -6,7 +6,9 @@ from sqlalchemy import insert, select
 
 from db.core.viewer import SYSTEM
 from db.tables import Experiment, Run
-from tests.endings import UNKNOWN, Endings, World, endings_of, key_of
+from tests.endings import BAD_KEY, UNKNOWN, Endings, World, endings_of, key_of
+
+CSV = "a,b\n" + "".join(f"{row},{row * 7 % 11}\n" for row in range(60))
 
 
 @endings_of("createExperiment")
@@ -42,6 +44,28 @@ async def move_runs(world: World) -> Endings:
     yield "MoveRunsPayload", {"ids": [run], "experimentId": other}
     yield "NotFound", {"ids": [f"run_{UNKNOWN}"], "experimentId": other}
     yield "InvalidInput", {"ids": [], "experimentId": other}
+
+
+@endings_of("reproduceRun")
+async def reproduce_run(world: World) -> Endings:
+    version = await world.ada.ingest("d", CSV)
+    pipeline = (await world.ada.create_pipeline("p", ("data", "dataset", {}), ("train", "train_ridge_regression", {"target": "b"})))[
+        "pipeline"
+    ]
+    started = await world.ada.run_pipeline(pipeline["id"], version)
+    assert (await world.ada.wait(started["job"]["id"]))["status"] == "COMPLETED"
+    experiment, _ = await _experiments(world)
+    other = await _run(world, experiment)
+    yield "ReproduceRunPayload", {"id": started["run"]["id"], "idempotencyKey": "k"}
+    yield "Conflict", {"id": other, "idempotencyKey": "k"}
+    yield "NotFound", {"id": f"run_{UNKNOWN}"}
+    yield "InvalidInput", {"id": other, "idempotencyKey": BAD_KEY}
+    yield "WrongState", {"id": other}
+    world.set_quota(1)
+    yield "QuotaExceeded", {"id": started["run"]["id"]}
+    world.set_quota(None)
+    world.set_prices({"TRAIN": 10})
+    yield "InsufficientCredits", {"id": started["run"]["id"]}
 
 
 async def _experiments(world: World) -> tuple[str, str]:

@@ -25,7 +25,7 @@ FROM numbered_jobs j JOIN numbered_experiments e USING (i);
 
 WITH numbered AS (
   SELECT r.id, row_number() OVER (ORDER BY r.id) AS i, count(*) OVER () AS n FROM runs r JOIN users u ON u.id = r.owner_id WHERE u.username = :owner)
-UPDATE runs r SET parent_run_id = p.id FROM numbered c JOIN numbered p ON p.i = CASE c.i WHEN c.n THEN c.n ELSE 1 END WHERE r.id = c.id;
+UPDATE runs r SET parent_run_id = p.id, original_run_id = p.id FROM numbered c JOIN numbered p ON p.i = CASE c.i WHEN c.n THEN c.n ELSE 1 END WHERE r.id = c.id;
 
 INSERT INTO run_parameters (run_id, key, number, text)
 SELECT r.id, l.key, l.number, l.text FROM runs r JOIN users u ON u.id = r.owner_id, trellis_json_leaves(r.hyperparameters) l

@@ -168,6 +168,7 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "Mutation.cancelJob": Scope.RUN,
     "Mutation.cancelJobs": Scope.RUN,
     "Mutation.retryJob": Scope.RUN,
+    "Mutation.reproduceRun": Scope.RUN,
     "Mutation.createExperiment": Scope.TRACK,
     "Mutation.createRun": Scope.TRACK,
     "Mutation.logMetrics": Scope.TRACK,

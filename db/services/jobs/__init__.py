@@ -10,7 +10,7 @@ from db.services.jobs.metrics import Point
 from db.services.jobs.nodes import NodeChange
 from db.services.jobs.reaping import poll, reap, retire_silent_workers
 from db.services.jobs.requeueing import requeue
-from db.services.jobs.retrying import retry
+from db.services.jobs.retrying import retry, submit_again
 from db.services.jobs.settling import Backoff, Failure, complete, fail, give_back, postpone, record_loss, settle_cancelled
 from db.services.jobs.submitting import NewJob, submit
 from db.services.jobs.transitions import Claim
@@ -51,6 +51,7 @@ __all__ = [
     "settle_cancelled",
     "spec_of",
     "submit",
+    "submit_again",
     "target_of",
     "uses_dataset",
 ]

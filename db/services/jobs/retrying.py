@@ -32,6 +32,14 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
     stored_answer = await idempotency.recall(work, "retryJob", idempotency_key, {"job_id": str(job_id)})
     if stored_answer is not None:
         return UUID(stored_answer["job"])
+    new = await submit_again(work, job_id)
+    await idempotency.remember(work, idempotency_key, {"job": str(new.id)})
+    work.record("retry_job", "job", new.id, new.owner_id, after={"kind": new.kind, "retry_of": ref("job", job_id)})
+    return new.id
+
+
+async def submit_again(work: Work, job_id: UUID) -> Row[Any]:
+    """Submit a copy of a job that has ended, and return the new row. The caller records why. It raises what `retry` does."""
     owner_tier = select(User.tier).where(User.id == Job.owner_id).scalar_subquery().label("owner_tier")
     old = await work.first(
         select(*Job.__table__.c, owner_tier).where(Job.id == job_id, visible(Job, work.viewer)).with_for_update(key_share=True)
@@ -92,9 +100,7 @@ async def retry(work: Work, job_id: UUID, idempotency_key: str | None = None) ->
     on_retry = spec_of(old.kind).on_retry
     if on_retry is not None:
         await on_retry(work, old, new)
-    await idempotency.remember(work, idempotency_key, {"job": str(new.id)})
-    work.record("retry_job", "job", new.id, new.owner_id, after={"kind": new.kind, "retry_of": ref("job", old.id)})
-    return new.id
+    return new
 
 
 async def lock_dataset(work: Work, old: Row[Any], dataset_id: UUID) -> None:
