@@ -124,11 +124,15 @@ async def history_url(settings: StateSettings, database: Database) -> AsyncGener
     base, name = settings.database_url.rsplit("/", 1)
     name += "_history"
     async with database.read() as connection:
+        await connection.exec_driver_sql("SET statement_timeout = 0")  # whatever else the machine does
         await connection.exec_driver_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         await connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
+        await connection.exec_driver_sql("RESET statement_timeout")
     yield f"{base}/{name}"
     async with database.read() as connection:
+        await connection.exec_driver_sql("SET statement_timeout = 0")
         await connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+        await connection.exec_driver_sql("RESET statement_timeout")
 
 
 async def _migrate(way: Callable[[str, str], None], url: str, revision: str) -> None:
