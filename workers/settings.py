@@ -36,9 +36,8 @@ class WorkerSettings(TrellisSettings):
         description="Lease in seconds: after this time without a heartbeat of its worker, a job goes to another. Set the same for all workers.",
     )
     heartbeat_interval: float = Field(default=2.0, gt=0, description="Seconds between a worker's heartbeats; set it well below the lease.")
-    poll_interval: float = Field(default=1.0, gt=0, description="Seconds between polls for waiting jobs and expired leases.")
-    event_interval: float = Field(
-        default=1.0, gt=0, description="Seconds between looks for events to tell people of; the end of a job is told at once."
+    poll_interval: float = Field(
+        default=1.0, gt=0, description="Seconds between polls for waiting jobs, expired leases, and events to tell and to send."
     )
     dispatch_retry_interval: float = Field(
         default=5.0, gt=0, description="Seconds after which the dispatch notice of a job that nobody claimed is sent again."

@@ -15,7 +15,7 @@ from db.core.work import Database
 from db.services import events, notifications, webhooks
 from db.services.webhooks import sending
 from db.settings import StateSettings
-from db.tables import WebhookDelivery, WebhookEndpoint
+from db.tables import User, WebhookDelivery, WebhookEndpoint
 from db.tables.notifications import EventType
 from tests.accounts.test_teams import create_team, join
 from tests.client import Client
@@ -322,3 +322,14 @@ async def test_many_events_of_one_subject_arrive_in_their_order(
         names = [int(request.body["data"]["name"]) for request in receiver.received if request.body["data"]["id"] == f"user_{subject}"]
         assert names == sorted(names)
         assert len(names) == 50
+
+
+async def test_nothing_is_sent_for_who_is_disabled(ada: Client, receiver: Receiver, database: Database, settings: StateSettings) -> None:
+    await created(ada, receiver.url())
+    account = await account_of(ada)
+    await tell(database, account, "user_1")
+    for disabled_at, received in ((func.now(), 0), (None, 1)):
+        async with database.work(SYSTEM) as work:
+            await work.run(update(User).where(User.id == account).values(disabled_at=disabled_at))
+        await sent(database, settings)
+        assert len(receiver.received) == received

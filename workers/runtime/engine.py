@@ -67,7 +67,7 @@ class Engine:
         self._skip_grace = asyncio.Event()
         self._poll_now = asyncio.Event()
         self._heartbeat_now = asyncio.Event()
-        self._events_now = asyncio.Event()
+        self._outbox_now = asyncio.Event()
         self._has_waiting_jobs = False  # as of the last poll; concurrency limits may hold all of them back
         self._dispatch_listener = DispatchListener(
             redis_url,
@@ -231,7 +231,7 @@ class Engine:
             if (name := notice.removeprefix(DISPATCHED_PREFIX)) in self._queues:
                 self._dispatch_listener.wake(name)
         elif notice == ENDED or notice.startswith((REQUEUED_PREFIX, CANCELLED_PREFIX)):
-            self._events_now.set()
+            self._outbox_now.set()
             if self._has_waiting_jobs:  # the end of a job on any worker may have made room under a concurrency limit
                 self._poll_now.set()
             name, _, job = notice.removeprefix(CANCELLED_PREFIX).partition(":")
@@ -242,9 +242,12 @@ class Engine:
         """Reap expired leases and dispatch waiting jobs; claim them directly without Redis. One statement if there is nothing to do."""
         has_waiting_jobs, has_expired_leases = notified, False
         if not notified:
-            self._has_waiting_jobs, has_expired_leases = has_waiting_jobs, _ = await jobs.poll(
+            found = await jobs.poll(
                 self._database, self._queues, self._settings.dispatch_retry_interval if self._dispatch_listener.is_connected else 0.0
             )
+            self._has_waiting_jobs, has_waiting_jobs, has_expired_leases = found.has_waiting, found.has_waiting, found.has_expired
+            if found.has_outbox:
+                self._outbox_now.set()
         if has_expired_leases:
             await self._reap_expired()
         if has_waiting_jobs and self._free_slots > 0 and not await self._dispatch():
@@ -352,11 +355,14 @@ class Engine:
             self._poll_now.set()
 
     async def _outbox_loop(self) -> None:
-        """Tell of events and send webhooks; those of jobs at once, as their notices wake this loop."""
+        """Tell of events and send webhooks when a poll has found some, or at once when a job has ended."""
         async with self._database.dedicated_pool(OUTBOX_CONNECTIONS) as database:
             outbox = Outbox(database, state_settings())
             try:
-                await self._run_every(outbox.run_due, self._settings.event_interval, self._events_now)
+                while True:
+                    await self._outbox_now.wait()
+                    self._outbox_now.clear()
+                    await self._run_iteration(outbox.run_due)
             finally:
                 await outbox.close()
 

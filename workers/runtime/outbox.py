@@ -8,18 +8,17 @@ from uuid import UUID
 import structlog
 
 from db.core.work import Database
-from db.queries.outbox import due
 from db.services import notifications, webhooks
 from db.settings import StateSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 ENDPOINTS_AT_ONCE = 32  # that one worker serves
-PAUSE = 0.2  # seconds between two looks, however many jobs end
+PAUSE = 0.2  # seconds between two times, however many jobs end
 
 
 class Outbox:
-    """`run_due` looks once, in one statement if there is nothing to do."""
+    """`run_due` tells and sends once what is there."""
 
     def __init__(self, database: Database, settings: StateSettings) -> None:
         self._database = database
@@ -28,11 +27,9 @@ class Outbox:
 
     async def run_due(self) -> None:
         """Dispatch the events of the outbox, and begin to serve the endpoints that are due."""
-        waiting = await due(self._database)
-        if waiting.has_events:
-            await notifications.dispatch(self._database)
+        await notifications.dispatch(self._database)
         free = ENDPOINTS_AT_ONCE - len(self._serving)
-        if free > 0 and (waiting.has_events or waiting.has_webhooks):
+        if free > 0:
             for endpoint_id in await webhooks.claim(self._database, free):
                 task = self._serving[endpoint_id] = asyncio.create_task(self._serve(endpoint_id), name=f"webhook {endpoint_id}")
                 task.add_done_callback(lambda _, endpoint_id=endpoint_id: self._serving.pop(endpoint_id, None))

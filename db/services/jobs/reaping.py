@@ -8,11 +8,12 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Select, Text, bindparam, or_, select, update
+from sqlalchemy import Row, Select, Text, bindparam, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from db.core.work import Database, Work
 from db.queries import scheduling
+from db.queries.outbox import HAS_EVENTS, HAS_WEBHOOKS
 from db.services.jobs import attempts, uptime
 from db.services.jobs.settling import Failure
 from db.services.jobs.transitions import JOBS_BY_ID, TransitionStatement, clock, interval
@@ -31,13 +32,14 @@ WORKER_LOST = Failure(
 )
 
 
-def _poll_statement() -> Select[bool, bool]:
+def _poll_statement() -> Select[bool, bool, bool]:
     needs_dispatch = or_(Job.dispatched_at.is_(None), Job.dispatched_at <= clock() - interval("p_redispatch_after"))
     has_waiting = (
         select(Job.id).where(scheduling.due(), scheduling.waits_in(bindparam("p_queues", type_=ARRAY(Text))), needs_dispatch).exists()
     )
     has_expired = select(Job.id).where(scheduling.in_states(ACTIVE), Job.lease_until < clock()).exists()
-    return select(has_waiting.label("has_waiting"), has_expired.label("has_expired"))
+    has_outbox = or_(HAS_EVENTS, HAS_WEBHOOKS)
+    return select(has_waiting.label("has_waiting"), has_expired.label("has_expired"), has_outbox.label("has_outbox"))
 
 
 def _expired_leases() -> Select[UUID]:
@@ -65,11 +67,13 @@ _FAIL_EXPIRED = TransitionStatement(
 _REQUEUE_EXPIRED = TransitionStatement(JobStatus.PENDING, "give back", JobEventType.RETRYING, _LEASE_EXPIRED, run_after=None, **_COUNT_LOSS)
 
 
-async def poll(database: Database, queues: Sequence[str], redispatch_after: float) -> tuple[bool, bool]:
-    """Whether there is a job to dispatch in these queues, and whether there is an expired lease. Runs every second."""
+async def poll(database: Database, queues: Sequence[str], redispatch_after: float) -> Row[Any]:
+    """Whether there is a job to dispatch in these queues (`has_waiting`), an expired lease (`has_expired`), and something to tell or to send
+    (`has_outbox`). Runs every second: one statement for all that a worker looks for.
+    """
     parameters = {"p_queues": list(queues), "p_redispatch_after": timedelta(seconds=redispatch_after)}
     (row,) = await database.rows(_POLL, parameters)
-    return row.has_waiting, row.has_expired
+    return row
 
 
 async def reap(work: Work, lease: float, max_losses: int) -> list[UUID]:

@@ -5,12 +5,12 @@ One process at a time does it, in the order of the events.
 
 from __future__ import annotations
 
-from sqlalchemy import ARRAY, BigInteger, Text, Uuid, bindparam, column, exists, func, literal, select, text
+from sqlalchemy import ARRAY, BigInteger, Text, Uuid, bindparam, column, func, literal, select, text
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database, Notice
+from db.queries.outbox import HAS_EVENTS
 from db.services.notifications.preferences import ALWAYS, ON_BY_DEFAULT
-from db.tables import OutboxEvent
 from db.tables.notifications import EventType
 
 EVENTS_AT_ONCE = 500
@@ -19,7 +19,7 @@ _TO_ADMINS = frozenset(
 )
 """Of a team, its ADMINs are told of these, besides who made the subject; of other events they are where nobody is known to have made it."""
 
-_HAS_EVENTS = select(exists(select(literal(1)).select_from(OutboxEvent)).label("has_events"))
+_HAS_EVENTS = select(HAS_EVENTS.label("has_events"))
 _LOCK = select(func.pg_try_advisory_xact_lock(func.hashtextextended(literal("outbox", Text), 0)))
 _DISPATCH = (
     text("""

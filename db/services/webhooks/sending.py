@@ -46,7 +46,8 @@ _CLAIM = (
     text("""
     UPDATE webhook_endpoints SET claimed_until = now() + :claim WHERE id IN (
         SELECT w.id FROM webhook_endpoints w WHERE w.disabled_at IS NULL AND w.due_at <= now()
-        AND (w.claimed_until IS NULL OR w.claimed_until < now()) AND EXISTS (SELECT FROM users u WHERE u.id = w.owner_id AND u.deleted_at IS NULL)
+        AND (w.claimed_until IS NULL OR w.claimed_until < now()) AND EXISTS (
+            SELECT FROM users u WHERE u.id = w.owner_id AND u.deleted_at IS NULL AND u.disabled_at IS NULL)
         ORDER BY w.due_at LIMIT :most FOR UPDATE SKIP LOCKED
     ) RETURNING id
     """)
