@@ -127,7 +127,7 @@ class StateSettings(TrellisSettings):
     deletion_retention: float = Field(
         default=2_592_000.0,
         gt=0,
-        description="Seconds for which what was deleted can be restored, from its deletion: 30 days. A change holds for what is deleted later.",
+        description="Seconds for which what was deleted can be restored, from its deletion: 30 days. Then it is purged. A change holds for what is deleted later.",
     )
     api_request_retention: float = Field(
         default=2_592_000.0,
@@ -281,6 +281,10 @@ class StateSettings(TrellisSettings):
         default=3_600.0,
         description="Seconds between runs that purge accounts deleted longer ago than `TRELLIS_DELETED_ACCOUNT_RETENTION`, their objects first."
         " 0: never.",
+    )
+    maintenance_purge_deleted: Interval = Field(
+        default=60.0,
+        description="Seconds between runs that purge what was deleted longer ago than `TRELLIS_DELETION_RETENTION`, or given up by `purge`. 0: never.",
     )
     maintenance_forget_api_usage: Interval = Field(
         default=3_600.0,

@@ -15,7 +15,19 @@ from db.core.policy import visible
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.tables import Artifact, Dataset, DatasetItem, DatasetVersion, Explanation, Export, Model, ModelVersion, StoredObject
+from db.tables import (
+    Artifact,
+    Dataset,
+    DatasetItem,
+    DatasetVersion,
+    Experiment,
+    Explanation,
+    Export,
+    Model,
+    ModelVersion,
+    Run,
+    StoredObject,
+)
 
 RAW = "RAW"
 PROCESSED = "PROCESSED"
@@ -56,8 +68,12 @@ COLUMNS = (
 )
 
 
+IS_OF_RUN = func.num_nonnulls(Artifact.dataset_version_id, Artifact.model_version_id, Artifact.export_id, Artifact.explanation_id) == 0
+"""Whether an artifact that has a run is a part of that, a file of an external run, and of nothing else."""
+
+
 def artifacts(viewer: Viewer) -> Rows:
-    """The artifacts a viewer may see. The files of a deleted dataset or model, and of an expired export, are not served, by lookups or by edges."""
+    """The artifacts a viewer may see. The files of a deleted dataset, model or external run, and of an expired export, are not served, by lookups or by edges."""
     version_id = func.coalesce(Artifact.dataset_version_id, Export.dataset_version_id, Explanation.dataset_version_id)
     model_version_id = func.coalesce(Artifact.model_version_id, Export.model_version_id, Explanation.model_version_id)
     return (
@@ -69,8 +85,12 @@ def artifacts(viewer: Viewer) -> Rows:
         .outerjoin(Dataset, Dataset.id == DatasetVersion.dataset_id)
         .outerjoin(ModelVersion, ModelVersion.id == model_version_id)
         .outerjoin(Model, Model.id == ModelVersion.model_id)
+        .outerjoin(Run, (Run.id == Artifact.run_id) & IS_OF_RUN)
+        .outerjoin(Experiment, Experiment.id == Run.experiment_id)
         .where(
             visible(Artifact, viewer),
+            Run.deleted_at.is_(None),
+            Experiment.deleted_at.is_(None),
             Dataset.deleted_at.is_(None),
             DatasetVersion.deleted_at.is_(None),
             Model.deleted_at.is_(None),

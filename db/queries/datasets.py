@@ -28,6 +28,7 @@ COLUMNS = (
     Dataset.created_at,
     Dataset.updated_at,
     Dataset.deleted_at,
+    Dataset.purged_at,
 )
 
 

@@ -15,7 +15,9 @@ from db.tables import Deletion
 
 def deletions(viewer: Viewer) -> Rows:
     """The deletions that a viewer may see and that can be undone."""
-    return select(Deletion.__table__).where(visible(Deletion, viewer), Deletion.restorable_until > func.now())
+    return select(Deletion.__table__).where(
+        visible(Deletion, viewer), Deletion.restorable_until > func.now(), Deletion.purge_started_at.is_(None)
+    )
 
 
 by_id = rows_by_key(deletions, Deletion.id)

@@ -34,7 +34,14 @@ def explanations(viewer: Viewer) -> Rows:
     return select(*COLUMNS).join(Job, Job.id == Explanation.job_id).where(visible(Explanation, viewer))
 
 
+def live(viewer: Viewer) -> Rows:
+    """The explanations that lookups by id find: those of model versions that are not deleted, nor their model."""
+    statement = explanations(viewer).join(ModelVersion, ModelVersion.id == Explanation.model_version_id)
+    return statement.join(Model, Model.id == ModelVersion.model_id).where(ModelVersion.deleted_at.is_(None), Model.deleted_at.is_(None))
+
+
 by_id = rows_by_key(explanations, Explanation.id)
+live_by_id = rows_by_key(live, Explanation.id)
 _listing = Listing(explanations, Orders(Explanation))
 of_model_version = _listing.under(Explanation.model_version_id)
 of_run = _listing.under(Explanation.run_id)

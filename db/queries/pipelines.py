@@ -35,6 +35,7 @@ COLUMNS = (
     Pipeline.updated_at,
     Pipeline.validated_at,
     Pipeline.deleted_at,
+    Pipeline.purged_at,
 )
 
 

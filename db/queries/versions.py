@@ -38,6 +38,7 @@ COLUMNS = (
     DatasetVersion.created_at,
     DatasetVersion.ready_at,
     DatasetVersion.deleted_at,
+    DatasetVersion.purged_at,
 )
 NEWEST = Sort("number", DatasetVersion.number, DatasetVersion.id, kind="int")
 

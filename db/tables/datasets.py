@@ -171,6 +171,7 @@ class Dataset(Table, policy=Owned()):
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()
     deleted_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]
 
 
 class DatasetVersion(Table, policy=Through("dataset_id")):
@@ -212,6 +213,7 @@ class DatasetVersion(Table, policy=Through("dataset_id")):
     updated_at: Mapped[datetime] = now_column()
     ready_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]
 
 
 class Upload(Table, policy=Owned()):

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.core.base import Table, bigint_column, created_by_column, enum_column, filter_index, now_column
@@ -29,14 +29,16 @@ class DeletedKind(StrEnum):
 class Deletion(Table, policy=Owned()):
     """One thing that was deleted by itself, not with its account; `id` is that of the thing. The row goes when the thing is restored or purged.
 
-    `size_bytes` is what only this thing stored when it was deleted. A change of the setting of the retention holds for later deletions.
+    Once `purge_started_at` is set, nothing restores it. `size_bytes` is what only this thing stored when it was deleted.
+    A change of the setting of the retention holds for later deletions.
     """
 
     __tablename__ = "deletions"
     __table_args__ = (
         filter_index("deletions", "owner_id"),
         filter_index("deletions"),
-        Index("ix_deletions_restorable_until", "restorable_until", "id"),
+        Index("ix_deletions_restorable_until", "restorable_until", "id", postgresql_where=text("purge_started_at IS NULL")),
+        Index("ix_deletions_purging", "purge_started_at", "id", postgresql_where=text("purge_started_at IS NOT NULL")),
         CheckConstraint("size_bytes >= 0", name="size_not_negative"),
     )
 
@@ -46,5 +48,6 @@ class Deletion(Table, policy=Owned()):
     name: Mapped[str]
     size_bytes: Mapped[int] = bigint_column(server_default="0")
     restorable_until: Mapped[datetime]
+    purge_started_at: Mapped[datetime | None]
     created_by_id: Mapped[UUID | None] = created_by_column()
     created_at: Mapped[datetime] = now_column()

@@ -87,6 +87,7 @@ class Experiment(Table, policy=Owned()):
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()
     deleted_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]
 
 
 class Run(Table, policy=Owned()):
@@ -170,6 +171,7 @@ class Run(Table, policy=Owned()):
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]
     duration: Mapped[float | None] = mapped_column(Computed("EXTRACT(epoch FROM completed_at - started_at)::float8", persisted=True))
 
 

@@ -53,6 +53,7 @@ class Model(Table, policy=Owned()):
     created_at: Mapped[datetime] = now_column()
     updated_at: Mapped[datetime] = now_column()
     deleted_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]
 
 
 class ModelVersion(Table, policy=Through("model_id")):
@@ -91,6 +92,7 @@ class ModelVersion(Table, policy=Through("model_id")):
     dataset_version_id: Mapped[UUID | None] = mapped_column(ForeignKey("dataset_versions.id", ondelete="RESTRICT"), index=True)
     created_at: Mapped[datetime] = now_column()
     deleted_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]
 
 
 class ModelDataset(Table, policy=Through("model_id")):

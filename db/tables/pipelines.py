@@ -83,6 +83,7 @@ class Pipeline(Table, policy=Owned()):
     updated_at: Mapped[datetime] = now_column()
     validated_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]
 
 
 class PipelineSnapshot(Table, policy=Owned()):

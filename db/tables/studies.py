@@ -172,6 +172,7 @@ class Study(Table, policy=Owned()):
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]
 
 
 class Trial(Table, policy=Through("study_id")):

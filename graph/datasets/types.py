@@ -50,6 +50,9 @@ class Dataset(Node, Taggable, prefix="dataset", found_by=datasets.live_by_id, sc
     deleted_at: datetime | None = strawberry.field(
         description="When it was deleted. A deleted one is absent from lists and lookups, but still reachable through edges."
     )
+    purged_at: datetime | None = strawberry.field(
+        description="When its contents were removed for good; this row is what lineage needs of it."
+    )
     owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
     created_by: Profile | None = one(
         accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
@@ -87,6 +90,9 @@ class DatasetVersion(Node, prefix="version", found_by=versions.live_by_id, scope
     ready_at: datetime | None = strawberry.field(description="When it became READY.")
     deleted_at: datetime | None = strawberry.field(
         description="When it was deleted by itself; edges still lead to it, but no longer to its files and rows. `dataset.deletedAt` tells when all were."
+    )
+    purged_at: datetime | None = strawberry.field(
+        description="When its contents were removed for good; this row is what lineage needs of it."
     )
     dataset: Dataset = one(datasets.by_id, key="dataset_id", description="The dataset that it belongs to, even if that is deleted.")
     produced_by: Annotated[Job, strawberry.lazy("graph.jobs.types")] | None = one(

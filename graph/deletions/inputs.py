@@ -49,6 +49,11 @@ class DeleteManyInput:
     )
 
 
+@strawberry.input(description="What to purge.")
+class PurgeInput:
+    id: ID = strawberry.field(description="The id of what was deleted, such as `dataset_…`; see `Deleted.subject`.")
+
+
 @strawberry.input(description="What to restore.")
 class RestoreInput:
     id: ID = strawberry.field(description="The id of what was deleted, such as `dataset_…`; see `Deleted.subject`.")

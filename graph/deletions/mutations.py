@@ -16,6 +16,7 @@ from graph.core.costs import costs
 from graph.core.ids import Node, decode, parse
 from graph.core.permissions import mutation
 from graph.core.problems import Blocked, InvalidInput, NotFound, Problem, WrongState, problem_of
+from graph.core.scalars import BigInt
 from graph.deletions.enums import DeletedKind
 from graph.deletions.inputs import (
     DeleteDatasetVersionInput,
@@ -26,6 +27,7 @@ from graph.deletions.inputs import (
     DeletePipelineInput,
     DeleteRunInput,
     DeleteStudyInput,
+    PurgeInput,
     RestoreInput,
 )
 from graph.deletions.types import load_subject
@@ -111,6 +113,16 @@ class RestorePayload:
         return await load_subject(info, self.kind, self.key)
 
 
+@strawberry.type(
+    description="Nothing restores it any more. Within minutes its files and rows are removed; what lineage needs of it stays as a row without contents."
+)
+class PurgePayload:
+    purged_id: ID = strawberry.field(description="The id of what is purged.")
+    bytes: BigInt = strawberry.field(
+        description="How many bytes only it stored when it was deleted; they are given back to the storage quota once they are removed."
+    )
+
+
 DeletePipelineResult = Annotated[
     DeletePipelinePayload | NotFound | Blocked,
     strawberry.union("DeletePipelineResult", description="The possible results of `deletePipeline`."),
@@ -142,6 +154,10 @@ DeleteRunResult = Annotated[
 DeleteManyResult = Annotated[
     DeleteManyPayload | InvalidInput,
     strawberry.union("DeleteManyResult", description="The possible results of `deleteMany`."),
+]
+PurgeResult = Annotated[
+    PurgePayload | NotFound | WrongState,
+    strawberry.union("PurgeResult", description="The possible results of `purge`."),
 ]
 RestoreResult = Annotated[
     RestorePayload | NotFound | WrongState,
@@ -234,6 +250,18 @@ class DeletionMutations:
         async with info.context.work() as work:
             restored = await deletions.restore(work, *parsed)
         return RestorePayload(kind=restored.kind, key=restored.id, name=restored.name, is_renamed=restored.is_renamed)
+
+    @mutation(
+        description="Give up what was deleted before `Deleted.restorableUntil`, to get its storage back: nothing restores it any more. `WrongState` for what is"
+        " not deleted, or was deleted with what it is a part of. Repeated, it changes nothing; what is removed already is `NotFound`."
+    )
+    async def purge(self, info: Info, input: Annotated[PurgeInput, strawberry.argument(description="What to purge.")]) -> PurgeResult:
+        parsed = parse(input.id)
+        if parsed is None:
+            raise errors.NotFound(input.id)
+        async with info.context.work() as work:
+            size = await deletions.purge(work, *parsed)
+        return PurgePayload(purged_id=input.id, bytes=BigInt(size))
 
 
 async def _delete(info: Info, prefix: str, id_: ID) -> datetime:

@@ -61,6 +61,9 @@ class Experiment(Node, Taggable, prefix="experiment", found_by=experiments.live_
     created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was last changed; a new run is a change too.")
     deleted_at: datetime | None = strawberry.field(description="When it was deleted, with its runs; edges still lead to them.")
+    purged_at: datetime | None = strawberry.field(
+        description="When its contents were removed for good; this row is what lineage needs of it."
+    )
     owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
     created_by: Profile | None = one(
         accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
@@ -130,6 +133,9 @@ class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.RE
     created_at: datetime = strawberry.field(description="When it was requested.")
     deleted_at: datetime | None = strawberry.field(
         description="When it was deleted by itself; edges still lead to it. `experiment.deletedAt` tells when all were."
+    )
+    purged_at: datetime | None = strawberry.field(
+        description="When its contents were removed for good; this row is what lineage needs of it."
     )
     updated_at: datetime = strawberry.field(description="When it was last changed; a recorded metric is no change.")
     started_at: datetime | None = strawberry.field(description="When a worker first claimed its job, or its code began.")

@@ -67,7 +67,7 @@ class FeatureAttribution:
 
 @job_output(explanations.by_id)
 @strawberry.type(description="What the predictions of a model version depend on, as numbers, data and plots.")
-class Explanation(Node, prefix="explanation", found_by=explanations.by_id, scope=Scope.READ):
+class Explanation(Node, prefix="explanation", found_by=explanations.live_by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     created_by_id: strawberry.Private[UUID | None]
     job_id: strawberry.Private[UUID]

@@ -69,6 +69,9 @@ class Model(Node, Taggable, prefix="model", found_by=models.live_by_id, scope=Sc
     created_at: datetime = strawberry.field(description="When it was made: with its first version, or by MLflow's client before it.")
     updated_at: datetime = strawberry.field(description="When it was last changed; a new version is a change too.")
     deleted_at: datetime | None = strawberry.field(description="When it was deleted; edges still lead to it, but no longer to its files.")
+    purged_at: datetime | None = strawberry.field(
+        description="When its contents were removed for good; this row is what lineage needs of it."
+    )
     owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
     created_by: Profile | None = one(
         accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
@@ -160,6 +163,9 @@ class ModelVersion(Node, prefix="mversion", found_by=models.live_version_by_id, 
     created_at: datetime = strawberry.field(description="When its training completed, or when it was registered.")
     deleted_at: datetime | None = strawberry.field(
         description="When it was deleted by itself; edges still lead to it, but no longer to its files. `model.deletedAt` tells when all were."
+    )
+    purged_at: datetime | None = strawberry.field(
+        description="When its contents were removed for good; this row is what lineage needs of it."
     )
     model: Model = one(models.by_id, key="model_id", description="The model that it is a version of, even if that is deleted.")
     job: Job | None = one(jobs.by_id, key="job_id", description="The job that trained it; null if it was imported.")

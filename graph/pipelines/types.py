@@ -127,6 +127,9 @@ class Pipeline(Node, Taggable, prefix="pipeline", found_by=pipelines.live_by_id,
     updated_at: datetime = strawberry.field(description="When it was last changed.")
     validated_at: datetime | None = strawberry.field(description="When its definition passed validation; null for a DRAFT.")
     deleted_at: datetime | None = strawberry.field(description="When it was deleted; edges still lead to it.")
+    purged_at: datetime | None = strawberry.field(
+        description="When its contents were removed for good; this row is what lineage needs of it."
+    )
 
     @strawberry.field(description="The task that it is for: that of a template that ships, which copies keep; null for any other.")
     def task(self) -> MlTask | None:

@@ -160,6 +160,9 @@ class Study(Node, Taggable, prefix="study", found_by=studies.live_by_id, scope=S
     started_at: datetime | None = strawberry.field(description="When its first trial began.")
     completed_at: datetime | None = strawberry.field(description="When it ended, after its last trial.")
     deleted_at: datetime | None = strawberry.field(description="When it was deleted; edges still lead to it.")
+    purged_at: datetime | None = strawberry.field(
+        description="When its contents were removed for good; this row is what lineage needs of it."
+    )
     tags: list[Tag] = tags_of(tags.of_study)
     best_trial: Trial | None = one(
         studies.trial_by_id, key="best_trial_id", description="The completed trial with the best value, the first of equal ones."

@@ -12,6 +12,7 @@ DELETED = "kind name deletedAt restorableUntil bytes deletedBy { username } owne
 RESTORE = (
     f"mutation($id: ID!) {{ restore(input: {{id: $id}}) {{ ... on RestorePayload {{ name isRenamed restored {{ id }} }} {PROBLEM} }} }}"
 )
+PURGE = f"mutation($id: ID!) {{ purge(input: {{id: $id}}) {{ ... on PurgePayload {{ purgedId bytes }} {PROBLEM} }} }}"
 DELETE_MANY = """mutation($ids: [ID!]!) { deleteMany(input: {ids: $ids}) { ... on Problem { code message }
   ... on DeleteManyPayload { deletedCount results { subjectId isDeleted restorableUntil problem { __typename code message } } } } }"""
 TYPES = {

@@ -10,13 +10,17 @@ from sqlalchemy import select, text
 from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services.jobs import NewJob, submit
+from db.services.maintenance import MaintenanceContext
+from db.services.maintenance.objects import PREFIXES
 from db.tables import User
 from db.tables.jobs import JobKind
 from tests.client import Client
-from tests.deletions.deleting import delete, deleted, restore
+from tests.deletions.deleting import PURGE, delete, deleted, listed, restore
 from tests.deletions.test_deleting import REMOVE_ALIAS, execute, first_of_each
 from tests.endings import key_of
 from tests.search.searching import titles
+from tests.tracking.conftest import COMPLETE_FILE, LOG, PARAMETERS, REQUEST_FILE, create_run, finish, log, send_file
+from tests.workers.worker_harness import run_maintenance
 
 PARTS = """{ datasets { edges { node { currentVersion { id } version(number: 1) { id } versions { edges { node { id } } } } } }
   models { edges { node { latestVersion { id } versions { edges { node { id } } } } } }
@@ -137,3 +141,31 @@ async def test_nothing_begins_on_a_deleted_version(ada: Client, worker: object) 
     assert (await ada.create_export(version, "CSV"))["code"] == "NOT_FOUND"
     await restore(ada, version)
     assert "job" in await ada.run_pipeline(train["pipeline"]["id"], version)
+
+
+async def test_a_deleted_external_run_takes_nothing_more(ada: Client, context: MaintenanceContext) -> None:
+    run = await create_run(ada)
+    await ada.one(COMPLETE_FILE, id=await send_file(ada, run, "a.txt", b"abc"))
+    sent = await send_file(ada, run, "b.txt", b"abcd")
+    (experiment,) = (await listed(ada))["experiments"]
+    for id_ in (run, experiment):
+        await delete(ada, id_)
+        file = {"runId": run, "path": "c.txt", "sizeBytes": 1}
+        answers = [
+            await ada.one(LOG, run=run, points=[{"key": "loss", "step": 1, "value": 1.0}]),
+            await ada.one(PARAMETERS, run=run, parameters={"lr": 1}),
+            await finish(ada, run),
+            await ada.one(REQUEST_FILE, input=file),
+            await ada.one(COMPLETE_FILE, id=sent),
+        ]
+        assert [answer["__typename"] for answer in answers] == ["NotFound"] * len(answers)
+        assert (await ada.one("{ viewer { storage { usedBytes pendingBytes } } }"))["storage"] == {"usedBytes": 3, "pendingBytes": 4}
+        await restore(ada, id_)
+    assert await log(ada, run, ("loss", 1, 1.0, None)) == 1
+    await delete(ada, run)
+    await ada.one(PURGE, id=run)
+    result = await run_maintenance(context, "purge_deleted")
+    assert result.error is None
+    assert (await ada.one("{ viewer { storage { usedBytes pendingBytes } } }"))["storage"] == {"usedBytes": 0, "pendingBytes": 0}
+    owner = (await context.database.rows(select(User.id).where(User.username == "ada")))[0].id
+    assert [each.key for prefix in PREFIXES async for each in context.objects.list(f"{prefix}{owner}/")] == []

@@ -118,3 +118,13 @@ async def restore(world: World) -> Endings:
     parent = await world.dataset_of(version)
     await world.ada.one("mutation($ids: [ID!]!) { deleteMany(input: {ids: $ids}) { __typename } }", ids=[version, parent])
     yield "WrongState", {"id": version}
+
+
+@endings_of("purge")
+async def purge(world: World) -> Endings:
+    dataset, live = await world.ada.create_dataset("d"), await world.ada.create_dataset("live")
+    await world.ada.one("mutation($id: ID!) { deleteDataset(input: {id: $id}) { __typename } }", id=dataset)
+    yield "PurgePayload", {"id": dataset}
+    yield "PurgePayload", {"id": dataset}
+    yield "WrongState", {"id": live}
+    yield "NotFound", {"id": f"dataset_{UNKNOWN}"}

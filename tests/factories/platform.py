@@ -47,6 +47,7 @@ async def ids_by_prefix(database: Database, owner: str) -> dict[str, list[str]]:
 
 async def _execute(database: Database, scripts: list[str], values: dict[str, object]) -> None:
     async with database.engine.begin() as connection:
+        await connection.execute(text("SET LOCAL transaction_timeout = 0"))  # on a busy machine, so many statements take longer
         for script in scripts:
             for statement in script.split(";\n"):
                 if statement.strip():

@@ -14,7 +14,7 @@ from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Work
 from db.errors import Blocked
-from db.queries import artifacts, items, models, proposals, runs, schedules, studies, versions
+from db.queries import artifacts, explanations, items, models, proposals, runs, schedules, studies, versions
 from db.services.deletions.deleting import live_rows
 from db.services.deletions.kinds import BY_PREFIX
 from db.services.deletions.sizes import stored_bytes
@@ -35,6 +35,10 @@ def _of_version(column: Any) -> Parts:
     }
 
 
+def _of_model_version(column: Any) -> Parts:
+    return {"Explanation": (explanations.live, column), "Artifact": (artifacts.artifacts, column)}
+
+
 _PARTS: Mapping[DeletedKind, Parts] = {
     DeletedKind.DATASET: {
         "DatasetVersion": (versions.versions, DatasetVersion.dataset_id),
@@ -47,11 +51,11 @@ _PARTS: Mapping[DeletedKind, Parts] = {
     DeletedKind.MODEL: {
         "ModelVersion": (models.live_versions, ModelVersion.model_id),
         "ModelAliasEvent": (models.live_alias_events, ModelAliasEvent.model_id),
-        "Artifact": (artifacts.artifacts, ModelVersion.model_id),
+        **_of_model_version(ModelVersion.model_id),
     },
-    DeletedKind.MODEL_VERSION: {"Artifact": (artifacts.artifacts, ModelVersion.id)},
-    DeletedKind.EXPERIMENT: {"Run": (runs.runs, Run.experiment_id)},
-    DeletedKind.RUN: {},
+    DeletedKind.MODEL_VERSION: _of_model_version(ModelVersion.id),
+    DeletedKind.EXPERIMENT: {"Run": (runs.runs, Run.experiment_id), "Artifact": (artifacts.artifacts, Run.experiment_id)},
+    DeletedKind.RUN: {"Artifact": (artifacts.artifacts, Run.id)},
     DeletedKind.STUDY: {"Trial": (studies.live_trials, Trial.study_id)},
 }
 

@@ -31,7 +31,7 @@ class Restored:
 async def restore(work: Work, prefix: str, key: UUID) -> Restored:
     """Bring back what was deleted, under its name or, if that is taken, with a number behind it. Idempotent.
 
-    Raises `NotFound` for what was never deleted by itself, is past its time, or belongs to a deleted account, and `WrongState` for a part of something
+    Raises `NotFound` for what was never deleted by itself, is past its time or being purged, or belongs to a deleted account, and `WrongState` for a part of something
     that is deleted.
     """
     work.viewer.require_write()
@@ -39,8 +39,9 @@ async def restore(work: Work, prefix: str, key: UUID) -> Restored:
         raise NotFound(str(key))
     deletable = BY_PREFIX[prefix]
     has_owner = select(User.id).where(User.id == Deletion.owner_id, User.deleted_at.is_(None)).exists()
-    is_it = (Deletion.id == key, Deletion.kind == deletable.kind, Deletion.restorable_until > func.now(), has_owner)
-    deletion = await work.first(select(Deletion).where(*is_it, visible(Deletion, work.viewer)).with_for_update(of=Deletion))
+    is_it = (Deletion.id == key, Deletion.kind == deletable.kind, has_owner)
+    is_kept = (Deletion.restorable_until > func.now(), Deletion.purge_started_at.is_(None))
+    deletion = await work.first(select(Deletion).where(*is_it, *is_kept, visible(Deletion, work.viewer)).with_for_update(of=Deletion))
     row = await work.first(deletable.rows(work.viewer).where(deletable.table.id == key))
     if row is None or (deletion is None and row.deleted_at is not None):
         raise NotFound(str(key))

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, cast, func, or_, select, union_all
 
 from db.core.sql import Rows
 from db.core.work import Work
+from db.queries.artifacts import IS_OF_RUN
 from db.tables import Artifact, DatasetProfile, DatasetVersion, Explanation, Export, ModelVersion, Run, StoredObject
 
 
@@ -21,7 +22,7 @@ async def stored_bytes(work: Work, references: Rows) -> int:
 
 
 def of_dataset(dataset_id: UUID) -> Rows:
-    """The files of its versions, the reports of their profiles, and their exports."""
+    """The files of its versions, of their exports and of explanations on their rows, and the reports of their profiles."""
     return _of_versions(select(DatasetVersion.id).where(DatasetVersion.dataset_id == dataset_id))
 
 
@@ -31,8 +32,11 @@ def of_dataset_version(version_id: UUID) -> Rows:
 
 
 def _of_versions(versions: Rows) -> Rows:
-    exports = select(Export.id).where(Export.dataset_version_id.in_(versions))
-    files = select(Artifact.object_id).where(or_(Artifact.dataset_version_id.in_(versions), Artifact.export_id.in_(exports)))
+    made = (
+        Artifact.export_id.in_(select(Export.id).where(Export.dataset_version_id.in_(versions))),
+        Artifact.explanation_id.in_(select(Explanation.id).where(Explanation.dataset_version_id.in_(versions))),
+    )
+    files = select(Artifact.object_id).where(or_(Artifact.dataset_version_id.in_(versions), *made))
     reports = select(DatasetProfile.report_object_id).where(DatasetProfile.version_id.in_(versions))
     return select(union_all(files, reports.where(DatasetProfile.report_object_id.is_not(None))).subquery("files").c.object_id)
 
@@ -66,5 +70,4 @@ def of_run(run_id: UUID) -> Rows:
 
 
 def _of_runs(runs: Rows) -> Rows:
-    parents = func.num_nonnulls(Artifact.dataset_version_id, Artifact.model_version_id, Artifact.export_id, Artifact.explanation_id)
-    return select(Artifact.object_id).where(Artifact.run_id.in_(runs), parents == 0)
+    return select(Artifact.object_id).where(Artifact.run_id.in_(runs), IS_OF_RUN)

@@ -23,16 +23,16 @@ from db.core.base import Table
 from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services.accounts.owned import pays_for
+from db.services.maintenance import parts
 from db.services.maintenance.context import MaintenanceContext
 from db.services.maintenance.objects import PREFIXES
-from db.services.maintenance.rows import BATCH_SIZE, delete_in_batches
+from db.services.maintenance.rows import PURGE_BATCH_SIZE, delete_in_batches
+from db.services.maintenance.tombstones import PURGED
 from db.tables import (
     Artifact,
     ArtifactUpload,
     CreditTransaction,
     Dataset,
-    DatasetItem,
-    DatasetProfile,
     DatasetVersion,
     Experiment,
     Explanation,
@@ -45,21 +45,16 @@ from db.tables import (
     JobInput,
     JobNode,
     JobOutput,
-    MetricPoint,
     Model,
     ModelAliasEvent,
     ModelVersion,
     Pipeline,
     PipelineSnapshot,
     Run,
-    SchemaProposal,
     StoredObject,
     Study,
-    StudyEvent,
     Tag,
     Tagging,
-    Trial,
-    Upload,
     User,
 )
 from db.tables.jobstates import PURGED_ERROR, TERMINAL
@@ -67,7 +62,6 @@ from db.tables.jobstates import PURGED_ERROR, TERMINAL
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 ATTEMPTS, LOCK_WAIT = 20, 0.1  # seconds between attempts to delete rows that others hold; then the next run goes on
-PURGED = "purged"  # what the names of a purged user read
 _PERSONAL: dict[str, Any] = {
     "email": PURGED,
     "username": PURGED,
@@ -145,8 +139,8 @@ async def _purge(context: MaintenanceContext, user_id: UUID) -> int:
 
 async def _end(database: Database, user_id: UUID) -> bool:
     """Mark the account as purged, unless a row is left: one that another transaction held was left out."""
-    parts = [*_parts(user_id), *_owned(user_id), *_personal(user_id)]
-    is_empty = [~exists(select(literal(1)).select_from(table).where(condition)) for table, condition in parts]
+    owned = [*_parts(user_id), *_owned(user_id), *_personal(user_id)]
+    is_empty = [~exists(select(literal(1)).select_from(table).where(condition)) for table, condition in owned]
     async with database.work(SYSTEM) as work:
         return await work.run(update(User).where(User.id == user_id, *is_empty).values(purged_at=func.now())) > 0
 
@@ -155,12 +149,12 @@ async def _delete_rows(database: Database, user_id: UUID) -> int:
     # Jobs refer to the models that they predicted with, and models to the jobs that trained them.
     changed = await _empty_jobs(database, user_id, Job.model_version_id.is_not(None))
     for table, condition in _parts(user_id):
-        changed += await delete_in_batches(database, table, condition)
+        changed += await delete_in_batches(database, table, condition, PURGE_BATCH_SIZE)
     changed += await _empty_jobs(database, user_id, true())
     for table, condition in _owned(user_id):
-        changed += await delete_in_batches(database, table, condition)
+        changed += await delete_in_batches(database, table, condition, PURGE_BATCH_SIZE)
     for table, condition in _personal(user_id):
-        changed += await delete_in_batches(database, table, condition)
+        changed += await delete_in_batches(database, table, condition, PURGE_BATCH_SIZE)
     return changed
 
 
@@ -177,9 +171,8 @@ def _parts(user_id: UUID) -> Iterator[tuple[Any, ColumnElement[bool]]]:
     yield ModelAliasEvent, ModelAliasEvent.model_id.in_(models)
     yield ModelVersion, ModelVersion.model_id.in_(models)
     yield Model, Model.owner_id == user_id
-    yield MetricPoint, MetricPoint.run_id.in_(runs)
-    yield StudyEvent, StudyEvent.study_id.in_(studies)
-    yield Trial, Trial.study_id.in_(studies)
+    yield from parts.of_runs(runs)
+    yield from parts.of_studies(studies)
     yield Run, Run.owner_id == user_id
     yield Study, Study.owner_id == user_id
     yield Experiment, Experiment.owner_id == user_id
@@ -191,10 +184,7 @@ def _owned(user_id: UUID) -> Iterator[tuple[Any, ColumnElement[bool]]]:
     """What jobs refer to until they are emptied, and the jobs, without those that the ledger refers to."""
     versions, datasets = select(DatasetVersion.id).where(DatasetVersion.dataset_id.in_(_ids(Dataset, user_id))), _ids(Dataset, user_id)
     yield Job, (Job.owner_id == user_id) & ~exists().where(CreditTransaction.job_id == Job.id)
-    yield DatasetItem, DatasetItem.version_id.in_(versions)
-    yield DatasetProfile, DatasetProfile.version_id.in_(versions)
-    yield SchemaProposal, SchemaProposal.version_id.in_(versions)
-    yield Upload, Upload.owner_id == user_id
+    yield from parts.of_dataset_versions(versions)
     yield DatasetVersion, DatasetVersion.dataset_id.in_(datasets)
     yield Dataset, Dataset.owner_id == user_id
     yield PipelineSnapshot, PipelineSnapshot.owner_id == user_id
@@ -219,12 +209,12 @@ async def _empty_jobs(database: Database, user_id: UUID, condition: ColumnElemen
     is_purged = Job.error["code"].astext == _EMPTIED["error"]["code"]
     references = func.num_nonnulls(*(getattr(Job, name) for name, value in _EMPTIED.items() if value is None))
     is_full = or_(Job.parameters != {}, references > 0, Job.error.is_not(None) & ~is_purged)
-    batch = select(Job.id).where(Job.owner_id == user_id, condition, is_full).limit(BATCH_SIZE).with_for_update(skip_locked=True)
+    batch = select(Job.id).where(Job.owner_id == user_id, condition, is_full).limit(PURGE_BATCH_SIZE).with_for_update(skip_locked=True)
     values = _EMPTIED | {"error": case((Job.error.is_not(None), literal(_EMPTIED["error"], JSONB)))}
     emptied = 0
     while True:
         async with database.work(SYSTEM) as work:
             count = await work.run(update(Job).where(Job.id.in_(batch)).values(values))
         emptied += count
-        if count < BATCH_SIZE:
+        if count < PURGE_BATCH_SIZE:
             return emptied
