@@ -29,7 +29,9 @@ from server.mlflow.values import artifact_uri, milliseconds, tags_of
 
 NAME_LENGTH = 200
 MAX_RESULTS, DEFAULT_RESULTS = 1_000, 100
-_SOURCE = re.compile(r"(?:mlflow-artifacts:/{1,3}|https?://.*/mlflow-artifacts/artifacts/|runs:/)(run_[0-9a-f]{32})(?:/artifacts)?/(.+)")
+_SOURCE = re.compile(
+    r"(?:(?:mlflow-artifacts:/{1,3}|https?://.*/mlflow-artifacts/artifacts/)(?P<run>run_[0-9a-f]{32})/artifacts|runs:/(?P<of_run>run_[0-9a-f]{32}))/(?P<path>.+)"
+)
 _LOGGED = re.compile(r"models:/(loggedmodel_[0-9a-f]{32})(?:/(.+))?")
 _IS_PROMPT = "mlflow.prompt.is_prompt"
 _ORDERS: Mapping[str, str] = {
@@ -168,7 +170,7 @@ async def _source(call: Call) -> tuple[UUID, str]:
             f"Invalid model version source: '{source[:200]}'. It is a folder of the artifacts of a run of yours, or models:/ and the id of a logged model;"
             " log the files to a run first."
         )
-    return key_of("run", "Run", match[1]), match[2].rstrip("/")
+    return key_of("run", "Run", match["run"] or match["of_run"]), match["path"].rstrip("/")
 
 
 async def get_version(call: Call) -> Mapping[str, Any]:

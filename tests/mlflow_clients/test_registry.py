@@ -56,6 +56,23 @@ async def test_a_version_has_files_of_its_own(ada: Client, registry: tuple[Regis
     assert (await files.get("m.lgb")).content == BOOSTER
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "runs:/{run}/artifacts",
+        "mlflow-artifacts:/{run}/artifacts/artifacts/",
+        "https://x/api/2.0/mlflow-artifacts/artifacts/{run}/artifacts/artifacts",
+    ],
+)
+async def test_a_source_names_a_folder_of_a_run_in_each_of_the_forms_that_clients_use(
+    ada: Client, registry: tuple[Registry, str], source: str
+) -> None:
+    call, run = registry
+    await Files(ada, run).put("artifacts/other.lgb", BOOSTER)
+    made = (await call("POST", "model-versions/create", name="m", source=source.format(run=run))).json()["model_version"]
+    assert await Files(ada, made["source"].split("/")[1]).list() == [{"path": "other.lgb", "is_dir": False, "file_size": len(BOOSTER)}]
+
+
 async def test_what_the_registry_does_not_have_or_keep_is_told(registry: tuple[Registry, str]) -> None:
     call, run = registry
     version = {"name": "m", "version": "1"}
