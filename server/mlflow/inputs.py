@@ -30,14 +30,17 @@ async def log(call: Call) -> Mapping[str, Any]:
 
 
 def _input(entry: Mapping[str, Any]) -> NamedInput:
-    dataset = cast("dict[str, Any]", entry.get("dataset") or {})
-    values = {name: dataset.get(name) for name in ("name", "digest", "source")}
-    if not all(value is None or isinstance(value, str) for value in values.values()):
+    dataset: Any = entry.get("dataset")
+    tags: Any = entry.get("tags") or []
+    values = cast("dict[str, Any]", dataset) if isinstance(dataset, dict) else {}
+    name, digest, source = (values.get(each) or "" for each in ("name", "digest", "source"))
+    if not all(isinstance(value, str) for value in (name, digest, source)):
         raise invalid("A dataset is described by texts: name, digest, source_type and source.")
-    tags = tags_of(cast("list[dict[str, Any]]", entry.get("tags") or []))
-    name, digest, source = (str(values[each] or "") for each in ("name", "digest", "source"))
+    if not isinstance(tags, list) or not all(isinstance(tag, dict) for tag in cast("list[Any]", tags)):
+        raise invalid("The tags of a dataset are a list of objects with key and value.")
     named = _address(source) or name or digest
-    return NamedInput(named[:SOURCE_LENGTH], digest[:DIGEST_LENGTH] or None, name[:TEXT_LENGTH] or None, tags.get(CONTEXT))
+    context = tags_of(cast("list[dict[str, Any]]", tags)).get(CONTEXT)
+    return NamedInput(named[:SOURCE_LENGTH], digest[:DIGEST_LENGTH] or None, name[:TEXT_LENGTH] or None, context)
 
 
 def _address(source: str) -> str:

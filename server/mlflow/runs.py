@@ -143,26 +143,31 @@ async def delete_tag(call: Call) -> Mapping[str, Any]:
 async def log_model(call: Call) -> Mapping[str, Any]:
     """Note that files of the run are a model, as version 2 of the client says; it finds the models of a run by this tag."""
     run_id = call.run_id()
-    try:
-        document: Any = orjson.loads(call.text("model_json", length=4_000_000))
-    except orjson.JSONDecodeError:
-        document = None
-    if not isinstance(document, dict):
+    told = _parsed(call.text("model_json", length=4_000_000))
+    if not isinstance(told, dict):
         raise invalid("Malformed model info: 'model_json' is no JSON object.")
-    told = cast("dict[str, Any]", document)
-    flavors = cast("dict[str, Any]", told.get("flavors") or {})
-    entry: dict[str, Any] = {name: told.get(name) for name in ("run_id", "artifact_path", "utc_time_created", "model_uuid")} | {
-        "flavors": {str(key): {} for key in flavors}
-    }
+    model = cast("dict[str, Any]", told)
+    flavors: Any = model.get("flavors")
+    entry: dict[str, Any] = {name: model.get(name) for name in ("run_id", "artifact_path", "utc_time_created", "model_uuid")}
+    entry["flavors"] = {str(key): {} for key in cast("dict[str, Any]", flavors)} if isinstance(flavors, dict) else {}
     row = (await runs.live_by_id(call.database, call.viewer, [run_id])).get(run_id)
     if row is None:
         raise not_found("Run", call.fields.get("run_id"))
-    history: list[dict[str, Any]] = [*orjson.loads(row.annotations.get(HISTORY, "[]")), entry]
+    earlier: Any = _parsed(row.annotations.get(HISTORY, "[]"))
+    history: list[Any] = [*cast("list[Any]", earlier if isinstance(earlier, list) else []), entry]
     while len(history) > 1 and len(orjson.dumps(history)) > TAG_LENGTH:
         del history[0]
     async with call.database.work(call.viewer) as work:
         await _set_tags(work, run_id, tags_of([{"key": HISTORY, "value": orjson.dumps(history).decode()}]))
     return {}
+
+
+def _parsed(text: str) -> Any:
+    """The value of a JSON text; None for a text that is none."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
 
 
 async def search_runs(call: Call) -> Mapping[str, Any]:
