@@ -40,6 +40,6 @@ async def test_generated_operations_have_the_same_responses_with_and_without_a_p
             )
             executed += b'"data":' in planned
             with_data += b'"data":{' in planned
-    assert crashes <= 0.02 * count
+    assert crashes <= max(1, 0.02 * count)
     assert executed > 0.7 * count, "most generated operations are valid"
     assert with_data > 0.5 * count, "and most have data"
