@@ -214,6 +214,8 @@ async def parents_of(url: str) -> dict[str, Parents]:
             ids["modelVersion"] = f"mversion_{(await connection.fetchval(model_version, owner)).hex}"
             snapshot = await connection.fetchval("SELECT id FROM pipeline_snapshots WHERE owner_id = $1 ORDER BY id LIMIT 1", owner)
             ids["pipelineSnapshot"] = f"snapshot_{snapshot.hex}"
+            endpoint = await connection.fetchval("SELECT id FROM webhook_endpoints WHERE owner_id = $1", owner)
+            ids["webhookEndpoint"] = f"webhook_{endpoint.hex}"
             key = await connection.fetchval("SELECT id FROM api_keys WHERE user_id = $1 ORDER BY id LIMIT 1", owner)
             rare = await connection.fetchval("SELECT id FROM tags WHERE owner_id = $1 AND name = 'rare'", owner)
             ids["rareTag"] = f"tag_{rare.hex}"

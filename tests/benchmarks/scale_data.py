@@ -193,6 +193,13 @@ _ROWS = (
       SELECT pg_temp.id(11, i, :jobs), CASE WHEN i % 1000 = 3 THEN NULL ELSE owner END, owner, CASE WHEN i % 100 = 1 THEN 'login' ELSE 'create_dataset' END,
         'dataset_' || replace(pg_temp.id(2, CASE WHEN i % 50 = 0 THEN 0 ELSE i % :datasets END, :datasets)::text, '-', ''), 'api', pg_temp.at(i, :jobs)
       FROM generate_series(0, :jobs - 1) i, LATERAL (SELECT pg_temp.owner(i, :owners) AS owner) derived""",
+    """INSERT INTO webhook_endpoints (id, owner_id, name, url, provider, events, secret, created_at)
+      SELECT pg_temp.id(23, i, :owners), pg_temp.id(1, i, :owners), 'receiver', 'https://example.org', 'generic', ARRAY['job_failed'], '', pg_temp.at(i, :owners)
+      FROM generate_series(0, :owners - 1) i""",
+    """INSERT INTO webhook_deliveries (endpoint_id, event_id, event_type, subject_id, status, created_at)
+      SELECT w.id, j.id, 'job_failed', 'job_' || replace(j.id::text, '-', ''), CASE WHEN row_number() OVER (ORDER BY j.id) % 100 = 1 THEN 'failed' ELSE 'delivered' END,
+        j.created_at
+      FROM jobs j JOIN webhook_endpoints w ON w.owner_id = j.owner_id""",
 )
 _REQUESTS = """INSERT INTO api_requests (id, created_at, user_id, api_key_id, operation_kind, cost, duration, request_bytes, response_bytes)
   SELECT pg_temp.id(12, i, :jobs), pg_temp.at(i, :jobs), owner, k.id, 'query', 1, 0.01, 100, 1000

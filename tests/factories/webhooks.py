@@ -24,7 +24,7 @@ FROM users u, unnest(ARRAY['slack', 'discord', 'teams']) provider WHERE u.userna
 
 INSERT INTO webhook_deliveries (endpoint_id, event_id, event_type, name, status)
 SELECT w.id, uuidv7(), 'credits_low', 'd', status FROM webhook_endpoints w JOIN users u ON u.id = w.owner_id,
-  unnest(ARRAY['pending', 'delivered', 'abandoned']) status WHERE u.username = :owner;
+  unnest(ARRAY['pending', 'delivered', 'failed', 'abandoned']) status WHERE u.username = :owner;
 """
 
 FACTORY = Factory(ids={"webhook": WebhookEndpoint, "delivery": WebhookDelivery}, after=("accounts",), rows=_ROWS, states=_STATES)

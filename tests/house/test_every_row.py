@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from graphql import GraphQLEnumType, get_named_type
 
 from db.core.work import Database
@@ -36,6 +37,7 @@ def test_a_status_without_a_row_is_reported() -> None:
     ]
 
 
+@pytest.mark.timeout(600)
 async def test_every_field_of_every_kind_of_row_can_be_asked_for(
     ada: Client, bob: Client, admin: Client, database: Database, worker: object
 ) -> None:

@@ -42,6 +42,7 @@ LARGE = (
         "tags",
         "taggings",
         "credit_transactions",
+        "webhook_deliveries",
     ),
 )
 TOKENS = {**VIEWERS, "member": "the-token-of-a-member-of-both-owners"}
