@@ -8,9 +8,12 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import orjson
+from sqlalchemy import text
 
+from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services import webhooks
 from db.settings import StateSettings
@@ -89,11 +92,30 @@ async def created(client: Client, url: str, *events: str, **fields: Any) -> tupl
     return answer["endpoint"]["id"], answer["secret"]
 
 
+_IS_BUSY = text("""
+    SELECT EXISTS (SELECT FROM webhook_endpoints w JOIN users u ON u.id = w.owner_id WHERE w.disabled_at IS NULL AND u.disabled_at IS NULL
+        AND (w.due_at <= now() OR w.claimed_until > now())) AS is_busy
+""")
+
+
 async def sent(database: Database, settings: StateSettings) -> None:
-    """Dispatch all events, and send all that is due."""
-    await dispatched(database)
-    while endpoints := await webhooks.claim(database, 100):
-        await asyncio.gather(*(webhooks.serve(database, settings, endpoint_id) for endpoint_id in endpoints))
+    """Dispatch all events, and send all that is due; a worker may do a part of it."""
+    async with asyncio.timeout(120):
+        while True:
+            await dispatched(database)
+            for endpoint_id in await webhooks.claim(database, 100):
+                await webhooks.serve(database, settings, endpoint_id)
+            (row,) = await database.rows(_IS_BUSY)
+            if not row.is_busy:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def claim_all(database: Database) -> list[UUID]:
+    """Claim all endpoints, so that no worker serves them."""
+    async with database.work(SYSTEM) as work:
+        rows = await work.all(text("UPDATE webhook_endpoints SET claimed_until = now() + interval '1 hour' RETURNING id"))
+    return [row.id for row in rows]
 
 
 async def deliveries(client: Client, endpoint: str, **criteria: Any) -> list[dict[str, Any]]:

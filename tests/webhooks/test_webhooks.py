@@ -21,7 +21,7 @@ from tests.accounts.test_teams import create_team, join
 from tests.client import Client
 from tests.endings import key_of
 from tests.notifications.telling import dispatched, told
-from tests.webhooks.receiving import DELIVERIES, UPDATE, Receiver, created, deliveries, receiving, sent
+from tests.webhooks.receiving import DELIVERIES, UPDATE, Receiver, claim_all, created, deliveries, receiving, sent
 
 SignIn = Callable[[str], Awaitable[Client]]
 ROTATE = "mutation($id: ID!) { rotateWebhookSecret(input: {id: $id}) { ... on RotateWebhookSecretPayload { secret } } }"
@@ -207,12 +207,11 @@ async def test_a_slow_receiver_delays_no_other(
         slow.delay = 30.0  # longer than anything waits for
         await created(bob, slow.url())
         await created(ada, receiver.url())
+        claimed = await claim_all(database)
         for number in range(4):
             await tell(database, await account_of(bob), f"user_{number}")
         await tell(database, await account_of(ada), "user_1")
         await dispatched(database)
-        claimed = await webhooks.claim(database, 100)
-        assert len(claimed) == 2
         serving = [asyncio.create_task(webhooks.serve(database, settings, endpoint_id)) for endpoint_id in claimed]
         done, waiting = await asyncio.wait(serving, return_when=asyncio.FIRST_COMPLETED)
         assert (len(done), len(waiting), len(receiver.received)) == (1, 1, 1), "the other one still waits for its receiver"
@@ -227,10 +226,10 @@ async def test_what_a_killed_worker_was_sending_is_sent_again_under_the_same_id(
     ada: Client, receiver: Receiver, database: Database, settings: StateSettings
 ) -> None:
     await created(ada, receiver.url())
+    (endpoint_id,) = await claim_all(database)
     await tell(database, await account_of(ada), "user_1")
     await dispatched(database)
     receiver.delay = 0.2
-    (endpoint_id,) = await webhooks.claim(database, 10)
     serving = asyncio.create_task(webhooks.serve(database, settings, endpoint_id))
     while not receiver.open_requests:
         await asyncio.sleep(0.01)
