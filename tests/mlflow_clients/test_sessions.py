@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from tests.client import Client
-from tests.exhaustive import exhaustive
 from tests.mlflow_clients.conftest import run_script
+
+pytestmark = pytest.mark.exhaustive
 
 SEEN = """query($id: ID!) { run: node(id: $id) { ... on Run { name status source hyperparameters notes experiment { name annotations } parentRun { id }
   metrics { key last min max count } metricHistory { key points { step value } } } } }"""
 
 
-@pytest.mark.parametrize("major", [3, exhaustive(2)])
+@pytest.mark.parametrize("major", [3, 2])
 async def test_what_a_client_logs_it_reads_back_and_the_graph_shows(ada: Client, bob: Client, major: int) -> None:
     told = await run_script(ada, "session.py", major=major)
     params = {"alpha": "0.1", "depth": "3", "kind": "tree", "text": "1e-3", "flag": "True", "nothing": "None", "ratio": "1.0"}

@@ -15,6 +15,8 @@ import pytest
 from tests.exhaustive import exhaustive
 from tests.lazy_module import LazyModule
 
+pytestmark = pytest.mark.exhaustive
+
 MODEL_FILE: Any = LazyModule("workers.ml.artifacts.model_file")
 LINEAR: Any = LazyModule("sklearn.linear_model")
 COMPOSE: Any = LazyModule("sklearn.compose")
@@ -24,8 +26,6 @@ NAMES = [f"x{number}" for number in range(10)]
 BODY = """
 import json, sys
 from workers.ml.prediction.body import predict_dataset
-
-pytestmark = pytest.mark.exhaustive
 
 class Reporter:
     steps, peak = [], 0
