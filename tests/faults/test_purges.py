@@ -13,6 +13,8 @@ from tests.faults.cluster import Cluster
 from tests.faults.invariants import assert_invariants
 from tests.faults.workload import Workload
 
+pytestmark = pytest.mark.exhaustive
+
 VERSIONS, KILLS, SEED = 4_000, 6, 7
 _ROWS = """
 WITH versions AS (
@@ -27,7 +29,6 @@ SELECT owner_id, id, sha256::uuid, 'RAW', 'a.csv', 'text/csv' FROM objects
 """
 
 
-@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 async def test_a_purge_whose_workers_are_killed_ends(cluster: Cluster, workload: Workload) -> None:
     client = workload.viewers[0].client(0)

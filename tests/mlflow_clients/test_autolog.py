@@ -7,8 +7,9 @@ import pytest
 from tests.client import Client
 from tests.mlflow_clients.conftest import run_script
 
+pytestmark = pytest.mark.exhaustive
 
-@pytest.mark.exhaustive
+
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("major", [3, 2])
 async def test_what_frameworks_log_by_themselves_is_read_back(ada: Client, major: int, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,11 +7,12 @@ import pytest
 from tests.client import Client
 from tests.mlflow_clients.conftest import run_script
 
+pytestmark = pytest.mark.exhaustive
+
 MODELS = """{ models { edges { node { name problemType versions { edges { node { number description format isTrusted algorithm framework run { id }
   aliases { name } metrics { key last } hyperparameters artifacts { path role } } } } } } } }"""
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("major", [3, 2])
 async def test_a_logged_model_is_registered_aliased_and_loaded_back(ada: Client, bob: Client, major: int) -> None:
     told = await run_script(ada, "models.py", major=major)
