@@ -53,3 +53,5 @@ async def _execute(database: Database, scripts: list[str], values: dict[str, obj
                 if statement.strip():
                     used = {name: value for name, value in values.items() if f":{name}" in statement}
                     await connection.execute(text(statement), used or None)
+        # What triggers would tell of these rows comes at any time, and the factories have notifications of their own.
+        await connection.execute(text("DELETE FROM outbox_events"))

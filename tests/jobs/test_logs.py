@@ -123,10 +123,10 @@ async def test_a_cancelled_job_and_one_killed_for_its_time_keep_their_logs(harne
         await jobs.cancel(work, cancelled)
     await harness_with_worker.wait_for_status(cancelled, JobStatus.CANCELLED)
     await harness_with_worker.wait_for_status(late, JobStatus.FAILED)
-    (log,) = await attempt_logs(owner, cancelled)
-    assert log_lines(log) == ["start 1"]
-    (log,) = await attempt_logs(owner, late)
-    assert log_lines(log) == ["start 1", "TIMEOUT: The job exceeded its timeout of 1 s. Give it less to do or a higher timeout."]
+    # On a busy machine an attempt may be lost before it says anything.
+    assert [log_lines(log) for log in await attempt_logs(owner, cancelled) if log is not None] == [["start 1"]]
+    told = [log_lines(log) for log in await attempt_logs(owner, late) if log is not None]
+    assert told == [["start 1", "TIMEOUT: The job exceeded its timeout of 1 s. Give it less to do or a higher timeout."]]
 
 
 @pytest.mark.exhaustive

@@ -34,7 +34,7 @@ def test_help_names_every_command() -> None:
     assert (answer.returncode, answer.stderr) == (0, "")
     commands = answer.stdout.split("Commands:")[1].split("\n")
     assert [line.split()[0] for line in commands if line.strip()] == [
-        *("up", "api", "worker", "migrate", "schema", "demo", "workers"),
+        *("up", "api", "worker", "migrate", "schema", "demo", "workers", "retention"),
         *("user", "token", "jobs", "credits", "mail", "audit"),
     ]
 

@@ -177,7 +177,7 @@ async def test_a_scrape_costs_as_many_statements_with_many_jobs_as_with_none(
     with capture_statements() as sent:
         await read_db_metrics(collector, database)
         await collector.metrics(database)  # the first result is cached for a second
-    assert len([statement for statement in sent if statement.lstrip().upper().startswith("SELECT")]) == 9
+    assert len([statement for statement in sent if statement.lstrip().upper().startswith("SELECT")]) == 10
 
 
 async def test_metrics_cover_maintenance_tasks_and_default_partitions(dedicated_queue: DedicatedQueue, database: Database) -> None:

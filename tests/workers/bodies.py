@@ -76,7 +76,7 @@ def ask(spec: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
         thread = threading.Thread(target=reporter.ask, args=("wait", {}), daemon=True)
         thread.name = FLUSH_THREAD  # disguised as ours
         thread.start()
-        time.sleep(0.2)
+        time.sleep(2)  # until it has asked
     elif how is not None:
         reporter.ask(how, {})
     for number in range(spec.get("times", 0)):
