@@ -31,6 +31,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 
+from db.core import connection_watchdog
 from db.core.viewer import SYSTEM, UserRole
 from db.core.work import Database
 from db.services import accounts
@@ -81,6 +82,9 @@ gc.disable()
 # httpcore tries to import sniffio with each of its locks, and Python would search for it each time: a twentieth of the CPU time of tests.
 if find_spec("sniffio") is None:
     sys.modules["sniffio"] = None  # pyright: ignore[reportArgumentType] - "not installed", as the import system remembers it
+
+# On a busy machine PostgreSQL takes longer to answer, and is there nevertheless. Servers that tests stop are asked by processes of their own.
+connection_watchdog.PROBE_TIMEOUT = 6.0
 
 # Disable rate limits: the tests of a file together exceed them. Tests of rate limits set their own.
 os.environ.update({f"TRELLIS_RATE_LIMIT_{who}": "0" for who in ("ANONYMOUS", "FREE", "PRO", "ENTERPRISE")})

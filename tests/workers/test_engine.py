@@ -46,6 +46,7 @@ async def test_a_killed_worker_loses_its_job_to_another(harness: WorkerHarness) 
     assert await harness.effects(job_id) == ["2"]
 
 
+@pytest.mark.exhaustive
 async def test_a_killed_body_uses_a_try_and_starts_again(harness_with_worker: WorkerHarness) -> None:
     job_id = await harness_with_worker.submit("long")
     ((body, _),) = await harness_with_worker.wait_for_starts(job_id)
@@ -210,6 +211,7 @@ async def test_jobs_are_done_without_redis(harness: WorkerHarness) -> None:
         assert await harness.effects(job_id) == ["1"]
 
 
+@pytest.mark.exhaustive
 async def test_jobs_are_done_when_redis_forgets_everything(harness: WorkerHarness, settings: StateSettings) -> None:
     submitted = [await harness.submit("quick") for _ in range(8)]
     await harness.start_worker(DISPATCH_RETRY_INTERVAL="0.5")

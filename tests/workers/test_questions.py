@@ -14,6 +14,7 @@ from tests.exhaustive import exhaustive
 from tests.workers.worker_harness import WorkerHarness
 
 
+@pytest.mark.exhaustive
 async def test_each_question_has_its_answer_and_bodies_that_share_a_process_do_not_mix_them(harness: WorkerHarness) -> None:
     await harness.start_worker(SLOTS="1")
     job_ids = [await harness.submit("ask", salt=salt, times=200, is_shared=True) for salt in (0, 1_000)]
@@ -25,6 +26,7 @@ async def test_each_question_has_its_answer_and_bodies_that_share_a_process_do_n
     assert len(pids) == 1
 
 
+@pytest.mark.exhaustive
 async def test_a_body_that_ended_before_its_answer_leaves_none_to_the_next(harness: WorkerHarness, tmp_path: Path) -> None:
     await harness.start_worker(SLOTS="1")
     never = str(tmp_path / "never")
