@@ -7,6 +7,7 @@ from strawberry import ID
 
 from graph.billing.enums import GrantType, TransactionType
 from graph.core.filters import DateTimeFilter, Filter, reference
+from graph.core.idempotency import IDEMPOTENCY_KEY
 from graph.core.scalars import BigInt
 
 
@@ -26,7 +27,7 @@ class GrantCreditsInput:
     type: GrantType = strawberry.field(default=GrantType.ADJUSTMENT, description="What the entry is.")
     idempotency_key: str | None = strawberry.field(
         default=None,
-        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day.",
+        description=IDEMPOTENCY_KEY,
     )
 
 

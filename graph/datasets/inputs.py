@@ -9,6 +9,7 @@ from strawberry import ID, Maybe
 
 from db.services.reading_options import ReadingOptions
 from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input, reference
+from graph.core.idempotency import IDEMPOTENCY_KEY
 from graph.core.scalars import JSON, BigInt
 from graph.datasets.enums import ColumnType, DatasetSource, Modality, ProblemType, SchemaPolicy
 from graph.tags.filters import tagged_with
@@ -142,9 +143,7 @@ class RequestUploadInput:
         description="Send the file in parts, each to a URL of its own, in any order and again after a break: required above 5 GiB, and good for"
         " large files.",
     )
-    idempotency_key: str | None = strawberry.field(
-        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day."
-    )
+    idempotency_key: str | None = strawberry.field(description=IDEMPOTENCY_KEY)
 
 
 @strawberry.input(description="A part that has been sent.")
@@ -165,6 +164,4 @@ class CompleteUploadInput:
         default=None,
         description="All parts of an upload in parts, in order, to be compared with those that have arrived. Not needed: the store knows them.",
     )
-    idempotency_key: str | None = strawberry.field(
-        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day."
-    )
+    idempotency_key: str | None = strawberry.field(description=IDEMPOTENCY_KEY)

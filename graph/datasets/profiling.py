@@ -13,10 +13,10 @@ from db.services import profiling
 from graph.core.context import Info
 from graph.core.costs import JOB, costs
 from graph.core.edges import one
+from graph.core.idempotency import IDEMPOTENCY_KEY
 from graph.core.ids import decode
 from graph.core.permissions import Scope, mutation
 from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NotFound, WrongState
-from graph.datasets.sources import IDEMPOTENCY
 
 if TYPE_CHECKING:
     from graph.jobs.types import Job
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @strawberry.input(description="The version to profile.")
 class ProfileVersionInput:
     dataset_version_id: ID = strawberry.field(description="The version; it must be READY.")
-    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY)
+    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
 @strawberry.type(description="A job was submitted that profiles the version.")

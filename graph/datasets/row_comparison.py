@@ -13,10 +13,10 @@ from db.services import row_comparisons
 from graph.core.context import Info
 from graph.core.costs import JOB, costs
 from graph.core.edges import one
+from graph.core.idempotency import IDEMPOTENCY_KEY
 from graph.core.ids import decode
 from graph.core.permissions import Scope, mutation
 from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NotFound, WrongState
-from graph.datasets.sources import IDEMPOTENCY
 
 if TYPE_CHECKING:
     from graph.jobs.types import Job
@@ -30,7 +30,7 @@ class CompareRowsInput:
         description="The columns by which a row of one version is that of the other, 1 to 10. Both versions have them with one type, and no two"
         " rows of a version have equal keys."
     )
-    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY)
+    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
 @strawberry.type(description="A job was submitted that compares the rows.")

@@ -13,6 +13,7 @@ from db.services import generating, importing, ingested_rows
 from graph.core.context import Info
 from graph.core.costs import JOB, costs
 from graph.core.edges import one
+from graph.core.idempotency import IDEMPOTENCY_KEY
 from graph.core.ids import decode, decode_optional, owner_key
 from graph.core.permissions import mutation
 from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NameTaken, NotFound, QuotaExceeded
@@ -22,8 +23,6 @@ from graph.datasets.types import DatasetVersion
 
 if TYPE_CHECKING:
     from graph.jobs.types import Job
-
-IDEMPOTENCY = "Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day."
 
 
 @strawberry.input(
@@ -36,7 +35,7 @@ class IngestRowsInput:
         " file of JSON lines. A request has at most 1 MiB: upload a file for more."
     )
     label: str | None = strawberry.field(default=None, description="A name for the version, such as `sensors of Monday`.")
-    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY)
+    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
 @strawberry.input(description="A file to fetch as the next version of a dataset.")
@@ -53,7 +52,7 @@ class ImportDatasetInput:
     reading: ReadingOptionsInput | None = strawberry.field(
         default=None, description="How to read the file, where detection would fail; a retry keeps it."
     )
-    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY)
+    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
 @strawberry.input(description="Data to generate, into a dataset that exists or into a new one.")
@@ -75,7 +74,7 @@ class GenerateDatasetInput:
         " `parameters` has it.",
     )
     label: str | None = strawberry.field(default=None, description="A name for the version.")
-    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY)
+    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
 
 
 @strawberry.type(description="The rows are stored, and a job was submitted to read them.")

@@ -12,6 +12,7 @@ from db.queries import run_orders, runs
 from graph.core.annotations import CHANGED_ANNOTATIONS, AnnotationFilter
 from graph.core.errors import BadUserInput
 from graph.core.filters import DateTimeFilter, DurationFilter, Filter, OrderDirection, OrderInput, StringFilter, order_input, reference
+from graph.core.idempotency import IDEMPOTENCY_KEY
 from graph.core.metric_filter import MAX_CONDITIONS, MetricFilter, check_key
 from graph.core.scalars import JSON
 from graph.experiments.enums import RunOrderField, RunSource, RunStatus
@@ -172,7 +173,7 @@ class ReproduceRunInput:
     id: ID = strawberry.field(description="The run, which must have completed.")
     idempotency_key: str | None = strawberry.field(
         default=None,
-        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day.",
+        description=IDEMPOTENCY_KEY,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import strawberry
 from strawberry import ID
 
+from graph.core.idempotency import IDEMPOTENCY_KEY
 from graph.core.scalars import JSON, BigInt
 from graph.explanations.enums import ExplanationMethod
 
@@ -48,7 +49,7 @@ class CreateExplanationInput:
     )
     idempotency_key: str | None = strawberry.field(
         default=None,
-        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day.",
+        description=IDEMPOTENCY_KEY,
     )
 
 

@@ -6,6 +6,7 @@ import strawberry
 from strawberry import ID
 
 from graph.core.filters import DateTimeFilter, Filter, order_input, reference
+from graph.core.idempotency import IDEMPOTENCY_KEY
 from graph.core.scalars import JSON
 from graph.exports.enums import ExportFormat, ExportTarget
 
@@ -43,9 +44,7 @@ class CreateExportInput:
         " CSV, JSON and JSONL, durations `hours:minutes:seconds`, binary"
         " values Base64. In PYTORCH they are numbers, as `columns.json` tells; TFRecord keeps 32 bits of floating-point numbers."
     )
-    idempotency_key: str | None = strawberry.field(
-        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day."
-    )
+    idempotency_key: str | None = strawberry.field(description=IDEMPOTENCY_KEY)
 
 
 @strawberry.input(description="Which rows of which list to export, and how.")
@@ -74,7 +73,7 @@ class ExportTableInput:
     )
     idempotency_key: str | None = strawberry.field(
         default=None,
-        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day.",
+        description=IDEMPOTENCY_KEY,
     )
 
 

@@ -6,6 +6,7 @@ import strawberry
 from strawberry import ID
 
 from graph.core.filters import DateTimeFilter, Filter, order_input, reference
+from graph.core.idempotency import IDEMPOTENCY_KEY
 from graph.jobs.enums import JobKind, JobStatus
 
 
@@ -44,6 +45,4 @@ class CancelJobsInput:
 @strawberry.input(description="The job to run again.")
 class RetryJobInput:
     id: ID = strawberry.field(description="The job, which must have ended.")
-    idempotency_key: str | None = strawberry.field(
-        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day."
-    )
+    idempotency_key: str | None = strawberry.field(description=IDEMPOTENCY_KEY)

@@ -9,6 +9,7 @@ from strawberry import ID, Maybe
 
 from db.services.pipelines import RunRequest
 from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input, reference
+from graph.core.idempotency import IDEMPOTENCY_KEY
 from graph.core.ids import decode, decode_optional
 from graph.core.scalars import JSON, BigInt
 from graph.datasets.enums import Modality
@@ -112,7 +113,7 @@ class CopyPipelineInput:
     )
     idempotency_key: str | None = strawberry.field(
         default=None,
-        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day.",
+        description=IDEMPOTENCY_KEY,
     )
 
 
@@ -140,9 +141,7 @@ class RunPipelineInput:
         description="The time limit of each attempt, at least 1 s; a job that exceeds it is FAILED with the code TIMEOUT. By default, the"
         " workers' own limit applies."
     )
-    idempotency_key: str | None = strawberry.field(
-        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day."
-    )
+    idempotency_key: str | None = strawberry.field(description=IDEMPOTENCY_KEY)
 
     def to_request(self) -> RunRequest:
         """Return it as plain values. Raises `NotFound` for an id of another type."""

@@ -5,12 +5,8 @@ from __future__ import annotations
 import strawberry
 from strawberry import ID
 
+from graph.core.idempotency import IDEMPOTENCY_KEY
 from graph.core.scalars import JSON
-
-_IDEMPOTENCY_KEY = (
-    "Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for"
-    " a day."
-)
 
 
 @strawberry.input(description="A model version and the rows to predict with it.")
@@ -21,7 +17,7 @@ class PredictInput:
         " as 1 and 0), texts, and dates in ISO 8601. A value that is null or left out is filled in where the model can do so, and"
         " InvalidInput where it cannot; other columns are ignored. `issues` in the result tell of all this."
     )
-    idempotency_key: str | None = strawberry.field(description=_IDEMPOTENCY_KEY)
+    idempotency_key: str | None = strawberry.field(description=IDEMPOTENCY_KEY)
 
 
 @strawberry.input(description="A model version and the dataset version to predict with it.")
@@ -31,4 +27,4 @@ class PredictDatasetInput:
     output_dataset_id: ID | None = strawberry.field(
         description="The dataset that gets the version with the predictions; a new dataset by default."
     )
-    idempotency_key: str | None = strawberry.field(description=_IDEMPOTENCY_KEY)
+    idempotency_key: str | None = strawberry.field(description=IDEMPOTENCY_KEY)

@@ -8,6 +8,7 @@ import strawberry
 from strawberry import ID, Maybe
 
 from db.services.proposals import Changes, ColumnChange
+from graph.core.idempotency import IDEMPOTENCY_KEY
 from graph.datasets.enums import ColumnType, ProblemType
 from graph.proposals.enums import ColumnRole
 
@@ -15,9 +16,7 @@ from graph.proposals.enums import ColumnRole
 @strawberry.input(description="The version to propose a schema for.")
 class ProposeSchemaInput:
     dataset_version_id: ID = strawberry.field(description="The version; it must be READY.")
-    idempotency_key: str | None = strawberry.field(
-        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day."
-    )
+    idempotency_key: str | None = strawberry.field(description=IDEMPOTENCY_KEY)
 
 
 @strawberry.input(description="Changes to a proposed column. Omitted fields stay as proposed; null clears a field.")

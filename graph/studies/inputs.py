@@ -8,6 +8,7 @@ from strawberry import ID
 from db.core import search_space
 from db.services.studies.budgets import BudgetChange
 from graph.core.filters import DateTimeFilter, Filter, StringFilter, order_input, reference
+from graph.core.idempotency import IDEMPOTENCY_KEY
 from graph.core.scalars import JSON, BigInt
 from graph.experiments.enums import Goal
 from graph.studies.enums import SearchParameterType, StudyKind, StudyMethod, StudyStatus, TrialStatus
@@ -166,7 +167,7 @@ class CreateStudyInput:
     )
     idempotency_key: str | None = strawberry.field(
         default=None,
-        description="Makes retries safe: the same key with the same input returns the result of the first call; with another input it is a Conflict. Kept for a day.",
+        description=IDEMPOTENCY_KEY,
     )
 
 
