@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,18 +84,19 @@ async def assemble(objects: ObjectStore, upload: Row[Any], sent: Sequence[SentPa
     arrived = await objects.multipart.arrived(upload.object_key, upload.multipart_id)
     if arrived is None:
         return
-    numbers = range(1, part_count(upload) + 1)
-    absent = [number for number in numbers if number not in arrived]
+    advice = "`upload` lists their URLs under `parts`; send them, then complete the upload."
+    await objects.multipart.complete(upload.object_key, upload.multipart_id, all_parts(arrived, part_count(upload), sent, advice))
+
+
+def all_parts(arrived: Mapping[int, ArrivedPart], count: int, sent: Sequence[SentPart] | None, advice: str) -> list[ArrivedPart]:
+    """Return the parts from 1 to `count`. Raises `WrongState`, with the advice, if one has not arrived, `InvalidInput` if `sent` are not these."""
+    absent = [number for number in range(1, count + 1) if number not in arrived]
     if absent:
-        raise WrongState(
-            "UPLOADING",
-            f"{len(absent)} of {len(numbers)} parts have not arrived, the first is number {absent[0]}. `upload` lists their URLs under `parts`;"
-            " send them, then complete the upload.",
-        )
-    parts = [arrived[number] for number in numbers]
+        raise WrongState("UPLOADING", f"{len(absent)} of {count} parts have not arrived, the first is number {absent[0]}. {advice}")
+    parts = [arrived[number] for number in range(1, count + 1)]
     if sent is not None:
         _compare(parts, sent)
-    await objects.multipart.complete(upload.object_key, upload.multipart_id, parts)
+    return parts
 
 
 def _compare(parts: Sequence[ArrivedPart], sent: Sequence[SentPart]) -> None:

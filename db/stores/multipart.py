@@ -47,9 +47,11 @@ class MultipartUploads:
             created = await self._client.create_multipart_upload(Bucket=self._bucket, Key=key, ContentType=content_type)
         return created["UploadId"]
 
-    async def presign(self, key: str, upload_id: str, number: int, size: int, expires: int) -> str:
-        """Return a URL that accepts one part of exactly `size` bytes for `expires` seconds."""
-        part = {"Bucket": self._bucket, "Key": key, "UploadId": upload_id, "PartNumber": number, "ContentLength": size}
+    async def presign(self, key: str, upload_id: str, number: int, size: int | None, expires: int) -> str:
+        """Return a URL that accepts one part of exactly `size` bytes, or of any size with None, for `expires` seconds."""
+        part: dict[str, Any] = {"Bucket": self._bucket, "Key": key, "UploadId": upload_id, "PartNumber": number}
+        if size is not None:
+            part["ContentLength"] = size
         with translate_errors():
             return await self._signer.generate_presigned_url("upload_part", Params=part, ExpiresIn=expires, HttpMethod="PUT")
 

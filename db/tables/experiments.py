@@ -194,12 +194,14 @@ class ArtifactUploadState(StrEnum):
     COMPLETED = "completed"
     MISMATCHED = "mismatched"
     EXPIRED = "expired"
+    ABORTED = "aborted"
 
 
 class ArtifactUpload(Table, policy=Owned()):
-    """A file of an external run that is announced, and sent by one presigned PUT to `object_key`, which nothing else refers to. `path` is its name.
+    """A file of an external run that is announced, and sent to `object_key`, which nothing else refers to: by one presigned PUT, or in `part_count` parts.
 
-    `due_at` is when a maintenance task looks at it: first when its URL expires, or at once if that is left to the task.
+    `path` is its name. `size_bytes` of one in parts is what has arrived as it was last measured. `multipart_id` is the store's id of these parts, null until
+    they are begun. `due_at` is when a maintenance task looks at it: first when its URL expires, or at once if that is left to the task.
     """
 
     __tablename__ = "artifact_uploads"
@@ -219,6 +221,8 @@ class ArtifactUpload(Table, policy=Owned()):
     content_type: Mapped[str]
     size_bytes: Mapped[int] = bigint_column()
     sha256: Mapped[str | None]
+    part_count: Mapped[int | None]
+    multipart_id: Mapped[str | None]
     state: Mapped[ArtifactUploadState] = enum_column("state", ArtifactUploadState, server_default="open")
     created_at: Mapped[datetime] = now_column()
     due_at: Mapped[datetime]

@@ -132,7 +132,7 @@ async def _remove_objects(context: MaintenanceContext, table: Any, condition: Co
     """Remove the objects of these uploads, and what has arrived of those in parts. The rows follow with the other parts."""
     removed, after = 0, UUID(int=0)
     while True:
-        in_parts = (table.part_bytes.is_not(None) if table is Upload else literal(value=False)).label("in_parts")
+        in_parts = (Upload.part_bytes if table is Upload else ArtifactUpload.part_count).is_not(None).label("in_parts")
         page = select(table.id, table.object_key, in_parts).where(condition, table.id > after).order_by(table.id)
         rows = await context.database.rows(page.limit(BATCH_SIZE))
         for row in rows:

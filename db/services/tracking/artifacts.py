@@ -1,27 +1,30 @@
-"""Files of external runs: sent to a presigned URL, then checked, copied to a key that no URL names, and shown under their paths; small ones at once."""
+"""Files of external runs: sent to presigned URLs, then checked, copied to a key that no URL names, and shown under their paths; small ones at once."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import Row, case, delete, func, insert, select, update
 
 from db.core.checks import Checks
 from db.core.policy import visible
 from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database, Work
-from db.errors import Forbidden, NotFound, QuotaExceeded, UploadMismatch, WrongState
+from db.errors import Forbidden, NotFound, QuotaExceeded, UploadMismatch, WrongState, invalid
 from db.queries import accounts
 from db.queries.artifacts import ARTIFACT
 from db.services import quota
 from db.services.outputs import StoredFile, store_object
+from db.services.tracking import artifact_parts
 from db.services.tracking.runs import heartbeat, lock
+from db.services.upload_parts import SentPart
 from db.settings import MAX_PUT_BYTES, state_settings
 from db.stores.objects import ObjectMissing, ObjectStore
 from db.tables import Artifact, ArtifactUpload, Experiment, Run
@@ -38,19 +41,21 @@ _HEX = frozenset("0123456789abcdef")
 
 @dataclass(frozen=True, slots=True)
 class NewArtifact:
-    """A file that is to be sent; `sha256` is hex."""
+    """A file that is to be sent; `sha256` is hex. One in `parts` has no size until these have arrived."""
 
     run_id: UUID
     path: str
-    size_bytes: int
+    size_bytes: int = 0
     sha256: str | None = None
     content_type: str | None = None
+    parts: int | None = None
 
 
 async def request(work: Work, new: NewArtifact, *, is_sent: bool = False) -> Row[Any]:
     """Announce a file of an external run; return the upload's row. A file at the same path is replaced once this one is complete.
 
-    One that `is_sent` is stored by the caller where it stays, since nobody gets a URL of that key.
+    One that `is_sent` is stored by the caller where it stays, since nobody gets a URL of that key. One in parts is begun by `artifact_parts.begin` after the
+    commit.
 
     Raises `NotFound`, `WrongState` for the run of a job, or `InvalidInput`; the end of the unit of work raises `QuotaExceeded`.
     """
@@ -63,6 +68,8 @@ async def request(work: Work, new: NewArtifact, *, is_sent: bool = False) -> Row
     limit = min(MAX_PUT_BYTES, state_settings().upload_max_bytes)
     if not 0 <= new.size_bytes <= limit:
         checks.add("sizeBytes", message=f"A file has between 0 and {limit} bytes here.")
+    if new.parts is not None and not 1 <= new.parts <= artifact_parts.MAX_PARTS:
+        checks.add("parts", message=f"A file is sent in 1 to {artifact_parts.MAX_PARTS:,} parts; send larger ones.")
     sha256 = None if new.sha256 is None else new.sha256.lower()
     if sha256 is not None and (len(sha256) != 64 or not _HEX.issuperset(sha256)):
         checks.add("sha256", message="A SHA-256 is 64 hexadecimal digits; leave it out when you do not know it.")
@@ -79,10 +86,11 @@ async def request(work: Work, new: NewArtifact, *, is_sent: bool = False) -> Row
         content_type=content_type,
         size_bytes=new.size_bytes,
         sha256=sha256,
-        due_at=func.now() + timedelta(seconds=state_settings().upload_expires),
+        part_count=new.parts,
+        due_at=func.now() + (timedelta(seconds=state_settings().upload_expires) if new.parts is None else RETRY_DELAY),
     )
     row = await work.one(insertion.returning(*ArtifactUpload.__table__.c))
-    after = {"path": new.path, "sizeBytes": new.size_bytes, "sha256": sha256, "contentType": content_type}
+    after = {"path": new.path, "sizeBytes": new.size_bytes, "sha256": sha256, "contentType": content_type, "parts": new.parts}
     work.record("request_artifact_upload", "run", run.id, run.owner_id, after=after)
     return row
 
@@ -143,7 +151,7 @@ async def complete(
     info = await objects.head(upload.object_key)
     if info is None:
         return await _missing(database, viewer, upload_id)
-    if info.size != upload.size_bytes:
+    if upload.part_count is None and info.size != upload.size_bytes:  # the sizes of parts were never announced
         await _reject(database, objects, viewer, upload, UploadMismatch("size in bytes", str(upload.size_bytes), str(info.size)))
     if limit is not None and info.size > limit:
         async with database.work(viewer) as work:
@@ -162,6 +170,48 @@ async def complete(
     artifact_id, needless = await _add(database, viewer, upload, _file(upload, key, info.size, str(sha256)))
     await objects.delete([upload.object_key, *needless])
     return artifact_id
+
+
+async def complete_parts(
+    database: Database, objects: ObjectStore, viewer: Viewer, upload_id: UUID, sent: Sequence[SentPart]
+) -> UUID | None:
+    """Join the parts that have arrived, which must be those that were `sent`; then as `complete`.
+
+    Raises as that and `artifact_parts.join` do, and `InvalidInput` for an upload that has no parts.
+    """
+    viewer.require_write()
+    async with database.work(viewer) as work:
+        upload = await _visible(work, upload_id)
+    if upload.state is ArtifactUploadState.COMPLETED:
+        return upload.artifact_id
+    _require_open(upload)
+    if upload.part_count is None:
+        raise invalid("uploadId", message="This upload is sent by one PUT and has no parts.")
+    await artifact_parts.join(database, objects, viewer, upload, sent)
+    return await complete(database, objects, viewer, upload_id)
+
+
+async def abort(database: Database, objects: ObjectStore, viewer: Viewer, upload_id: UUID) -> None:
+    """Give an upload up, with what has arrived of it; one that was not completed and is not open any more stays as it is.
+
+    Raises `NotFound`, or `WrongState` for one that is complete.
+    """
+    viewer.require_write()
+    async with database.work(viewer) as work:
+        upload = await _visible(work, upload_id)
+        if upload.state is ArtifactUploadState.COMPLETED:
+            _require_open(upload)
+        aborted = await _give_up(work, upload)
+    if aborted:
+        await artifact_parts.remove(objects, upload)
+
+
+async def _give_up(work: Work, upload: Row[Any]) -> bool:
+    is_open = (ArtifactUpload.id == upload.id) & (ArtifactUpload.state == ArtifactUploadState.OPEN)
+    if not await work.run(update(ArtifactUpload).where(is_open).values(state=ArtifactUploadState.ABORTED)):
+        return False
+    work.record("abort_artifact_upload", "run", upload.run_id, upload.owner_id, after={"path": upload.path})
+    return True
 
 
 def _file(upload: Row[Any], key: str, size: int, sha256: str) -> StoredFile:
@@ -194,24 +244,27 @@ async def _add(database: Database, viewer: Viewer, upload: Row[Any], file: Store
 async def complete_or_expire(database: Database, objects: ObjectStore) -> int:
     """End the open uploads that are due: those that have arrived are completed as by who requested them, the others expire. Return how many.
 
-    What has not arrived is looked at again until `upload_grace` after its URL.
+    What has not arrived is looked at again until `upload_grace` after its URLs; one in parts is given up when there is no space for what has.
     """
     settings = state_settings()
-    is_late = ArtifactUpload.created_at < func.now() - timedelta(seconds=settings.upload_expires + settings.upload_grace)
+    lifetime = case((ArtifactUpload.part_count.is_(None), settings.upload_expires), else_=artifact_parts.URLS_EXPIRE)
+    is_late = ArtifactUpload.created_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, lifetime + settings.upload_grace)
     is_due = (ArtifactUpload.state == ArtifactUploadState.OPEN) & (ArtifactUpload.due_at <= func.now())
-    columns = (ArtifactUpload.id, ArtifactUpload.created_by_id, ArtifactUpload.object_key, is_late.label("is_late"))
+    due = select(*ArtifactUpload.__table__.c, is_late.label("is_late")).where(is_due).order_by(ArtifactUpload.due_at).limit(BATCH_SIZE)
     ended = 0
-    for row in await database.rows(select(*columns).where(is_due).order_by(ArtifactUpload.due_at).limit(BATCH_SIZE)):
+    for row in await database.rows(due):
         if await _complete_as_maker(database, objects, row, limit=None):
             ended += 1
-            continue
-        values = {"state": ArtifactUploadState.EXPIRED} if row.is_late else {"due_at": func.now() + RETRY_DELAY}
-        is_open = (ArtifactUpload.id == row.id) & (ArtifactUpload.state == ArtifactUploadState.OPEN)
-        async with database.work(SYSTEM) as work:
-            changed = await work.run(update(ArtifactUpload).where(is_open).values(values))
-        if changed and row.is_late:
-            await objects.delete([row.object_key])
-            ended += 1
+        elif row.is_late or not await artifact_parts.measure(database, objects, row, {"due_at": func.now() + RETRY_DELAY}):
+            async with database.work(SYSTEM) as work:
+                if row.is_late:
+                    is_open = (ArtifactUpload.id == row.id) & (ArtifactUpload.state == ArtifactUploadState.OPEN)
+                    is_ended = bool(await work.run(update(ArtifactUpload).where(is_open).values(state=ArtifactUploadState.EXPIRED)))
+                else:
+                    is_ended = await _give_up(work, row)
+            if is_ended:
+                await artifact_parts.remove(objects, row)
+                ended += 1
     return ended
 
 
