@@ -275,6 +275,10 @@ class MailVoid(StateError):
         return self.explanation
 
 
+class MailSuppressed(MailVoid):
+    """The reader of a mail is not to have it any more, so it is not sent."""
+
+
 class NoSecretKey(StateError):
     """A token or an encrypted secret cannot be made or read."""
 

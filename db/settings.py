@@ -90,6 +90,12 @@ class StateSettings(TrellisSettings):
         " `trellis mail` shows them.",
     )
     mail_from: str = Field(default="Trellis <trellis@localhost>", description="Sender of mails.")
+    digest_hour: int = Field(
+        default=7,
+        ge=0,
+        le=23,
+        description="Hour of the day, in UTC, from which the digests of events are mailed; those of the week on Monday.",
+    )
     public_url: str = Field(
         default="",
         description="Address of the pages that mails link to: `<url>/reset-password#token=…`, `/verify-email` and `/register`. The API serves them,"
@@ -272,6 +278,9 @@ class StateSettings(TrellisSettings):
         default=600.0, description="Seconds between removals of staged metric points that were never settled. 0: never."
     )
     maintenance_send_mail: Interval = Field(default=5.0, description="Seconds between runs that send the mails that wait. 0: never.")
+    maintenance_make_digests: Interval = Field(
+        default=60.0, description="Seconds between runs that make the digests of events that are due, see `TRELLIS_DIGEST_HOUR`. 0: never."
+    )
     maintenance_forget_sign_ins: Interval = Field(
         default=3_600.0,
         description="Seconds between removals of sign-ins, sessions, mails and invitations older than `TRELLIS_SIGN_IN_RETENTION`, and of"

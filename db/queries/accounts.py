@@ -7,9 +7,10 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Text, and_, bindparam, cast, func, literal_column, or_, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Row, Text, and_, bindparam, cast, func, literal_column, or_, select
 
 from db.core.batch import rows_by_key
 from db.core.criteria import Equals, Filters, Orders
@@ -207,12 +208,19 @@ async def _viewer_of_hash(database: Database, token: str, statement: Rows, *, is
 
 async def viewer_of(database: Database, user_id: UUID | None) -> Viewer | None:
     """The user as who acts, without a token: for what was asked for before and is done now. None for who may not sign in any more."""
-    statement = select(User.id, User.role, User.tier, TEAMS.label("teams")).where(
-        User.id == user_id, is_person(), User.disabled_at.is_(None)
-    )
-    for user in await database.rows(statement):
-        return Viewer(user.id, user.role, tier=user.tier, teams=memberships(user.teams))
+    for user in await database.rows(acting_user(user_id)):
+        return viewer_of_user(user)
     return None
+
+
+def acting_user(user_id: UUID | None) -> Rows:
+    """The row of `viewer_of_user`; none for who may not sign in any more."""
+    return select(User.id, User.role, User.tier, TEAMS.label("teams")).where(User.id == user_id, is_person(), User.disabled_at.is_(None))
+
+
+def viewer_of_user(user: Row[Any]) -> Viewer:
+    """The viewer of a row of `acting_user`."""
+    return Viewer(user.id, user.role, tier=user.tier, teams=memberships(user.teams))
 
 
 async def viewer_with(database: Database, user_id: UUID | None, key_id: UUID | None) -> Viewer | None:

@@ -19,21 +19,26 @@ from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
 from db.tables import Inbox, Notification, NotificationPreference
-from db.tables.notifications import EventType
+from db.tables.notifications import EmailFrequency, EventType
 
 MAX_UNREAD = 1_000  # that are counted
 AT_ONCE = 200  # that a stream reads
 _STREAM = Sort("NOTIFICATION", Notification.sequence, Notification.id, descending=False, kind="int")
 
+_CHOICES = (NotificationPreference.in_app, NotificationPreference.webhook, NotificationPreference.email_frequency)
 _COLUMNS = [column for column in Notification.__table__.c if column.name != "recipient_id"]
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Whether an event is told in the list of notifications, and sent to the user's own webhooks that are for it."""
+    """Whether an event is told in the list of notifications, and sent to the user's own webhooks that are for it; and when it is mailed.
+
+    Without a frequency, the default of the event holds.
+    """
 
     in_app: bool
     webhook: bool
+    email_frequency: EmailFrequency | None = None
 
 
 def notifications(viewer: Viewer) -> Rows:
@@ -95,15 +100,14 @@ def sequence_of(cursor: str) -> int:
 def preference_of(user_id: UUID, event_type: EventType) -> Rows:
     """The preference that a user set for a type of event, if they did."""
     is_of_type = NotificationPreference.event_type == event_type
-    return select(NotificationPreference.in_app, NotificationPreference.webhook).where(
-        NotificationPreference.user_id == user_id, is_of_type
-    )
+    return select(*_CHOICES).where(NotificationPreference.user_id == user_id, is_of_type)
 
 
 def _preferences(viewer: Viewer) -> Rows:
     """The viewer's own, for admins too."""
-    columns = (NotificationPreference.event_type, NotificationPreference.in_app, NotificationPreference.webhook)
-    return select(*columns).where(NotificationPreference.user_id == viewer.id, visible(NotificationPreference, viewer))
+    return select(NotificationPreference.event_type, *_CHOICES).where(
+        NotificationPreference.user_id == viewer.id, visible(NotificationPreference, viewer)
+    )
 
 
 _PREFERENCES = PreparedRows(_preferences)
@@ -111,4 +115,4 @@ _PREFERENCES = PreparedRows(_preferences)
 
 async def preferences(database: Database, viewer: Viewer) -> dict[EventType, Preference]:
     """What the viewer chose, by type of event, where they did."""
-    return {row.event_type: Preference(row.in_app, webhook=row.webhook) for row in await _PREFERENCES(database, viewer)}
+    return {row.event_type: Preference(row.in_app, row.webhook, row.email_frequency) for row in await _PREFERENCES(database, viewer)}

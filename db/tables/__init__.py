@@ -39,7 +39,7 @@ from db.tables.jobs import (
     Uptime,
     Worker,
 )
-from db.tables.mail import EmailMessage
+from db.tables.mail import DigestItem, EmailMessage, SuppressedAddress
 from db.tables.models import Artifact, Model, ModelAliasEvent, ModelDataset, ModelVersion
 from db.tables.notifications import Inbox, Notification, NotificationPreference, OutboxEvent
 from db.tables.oauth import OAuthFlow, OAuthIdentity
@@ -70,6 +70,7 @@ __all__ = [
     "DatasetProfile",
     "DatasetVersion",
     "Deletion",
+    "DigestItem",
     "DroppedPartition",
     "EmailMessage",
     "Experiment",
@@ -121,6 +122,7 @@ __all__ = [
     "StoredObject",
     "Study",
     "StudyEvent",
+    "SuppressedAddress",
     "Table",
     "Tag",
     "Tagging",

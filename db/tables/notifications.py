@@ -41,6 +41,15 @@ class EventType(StrEnum):
     WEBHOOK_DISABLED = "webhook_disabled"
 
 
+class EmailFrequency(StrEnum):
+    """When an event is mailed: at once, with others in a digest, or not."""
+
+    INSTANT = "instant"
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    OFF = "off"
+
+
 class OutboxEvent(Table, policy=Internal("It is dispatched to notifications within a second; nobody reads the rows.")):
     """An event of an account that is not dispatched yet. Triggers and services insert it in the transaction of what it tells.
 
@@ -102,7 +111,7 @@ class Inbox(Table, policy=Personal("user_id")):
 
 
 class NotificationPreference(Table, policy=Personal("user_id")):
-    """What a user chose for a type of event; without a row, the default of the type holds."""
+    """What a user chose for a type of event; without a row, or a frequency, the default of the type holds."""
 
     __tablename__ = "notification_preferences"
 
@@ -110,3 +119,4 @@ class NotificationPreference(Table, policy=Personal("user_id")):
     event_type: Mapped[EventType] = enum_column("event_type", EventType, primary_key=True)
     in_app: Mapped[bool]
     webhook: Mapped[bool] = mapped_column(server_default=text("true"))
+    email_frequency: Mapped[EmailFrequency | None] = enum_column("email_frequency", EmailFrequency)

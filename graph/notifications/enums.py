@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from db.tables.notifications import EventType
+from db.tables.notifications import EmailFrequency, EventType
 from graph.core.enums import describe
 
-__all__ = ["EventType"]
+__all__ = ["EmailFrequency", "EventType"]
 
 describe(
     EventType,
@@ -33,4 +33,13 @@ describe(
     PASSWORD_CHANGED="The password of your account was changed. Cannot be switched off.",  # noqa: S106 - a description
     TEAM_INVITED="You were invited to a team; the link is in a mail.",
     WEBHOOK_DISABLED="A webhook was switched off after five days of failures. The ADMINs of a team are told.",
+)
+
+describe(
+    EmailFrequency,
+    "When you are mailed of an event.",
+    INSTANT="At once, in a mail of its own.",
+    DAILY="With others in a mail each day, if there are any.",
+    WEEKLY="With others in a mail each Monday, if there are any.",
+    OFF="Not at all.",
 )

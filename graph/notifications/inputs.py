@@ -8,7 +8,7 @@ import strawberry
 from strawberry import ID
 
 from graph.core.filters import DateTimeFilter, Filter, reference, reference_to_any
-from graph.notifications.enums import EventType
+from graph.notifications.enums import EmailFrequency, EventType
 
 
 @strawberry.input(description="Conditions on notifications, all of which must hold. A list of values means any of them.")
@@ -34,4 +34,11 @@ class SetNotificationPreferenceInput:
     )
     webhook: bool | None = strawberry.field(
         default=None, description="Whether it is to be sent to your own webhooks that are for it; left out, that stays as it is."
+    )
+    email: bool | None = strawberry.field(
+        default=None, description="False for no mails, as by OFF; true for mails at once, or in the digest that it is in already."
+    )
+    email_frequency: EmailFrequency | None = strawberry.field(
+        default=None,
+        description="When it is to be mailed; left out, that stays as it is. LOGIN_NEW_DEVICE, PASSWORD_CHANGED and TEAM_INVITED are always INSTANT.",
     )

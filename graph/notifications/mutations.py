@@ -53,10 +53,12 @@ class NotificationMutations:
         unread = await queries.unread(context.database, context.signed_in_viewer)
         return MarkNotificationsReadPayload(marked=marked, unread_notifications=unread)
 
-    @mutation(scope=Scope.ACCOUNT, description="Choose whether you are told of an event.")
+    @mutation(scope=Scope.ACCOUNT, description="Choose whether and how you are told of an event.")
     async def set_notification_preference(
         self, info: Info, input: Annotated[SetNotificationPreferenceInput, strawberry.argument(description="The event and the choice.")]
     ) -> SetNotificationPreferenceResult:
         async with info.context.work() as work:
-            chosen = await notifications.set_preference(work, input.event_type, in_app=input.in_app, webhook=input.webhook)
+            chosen = await notifications.set_preference(
+                work, input.event_type, in_app=input.in_app, webhook=input.webhook, email=input.email, frequency=input.email_frequency
+            )
         return SetNotificationPreferencePayload(preference=NotificationPreference.of(input.event_type, chosen))

@@ -20,7 +20,7 @@ from graph.core.edges import one
 from graph.core.ids import Node
 from graph.core.permissions import Scope
 from graph.core.scalars import BigInt
-from graph.notifications.enums import EventType
+from graph.notifications.enums import EmailFrequency, EventType
 
 
 @strawberry.type(
@@ -66,10 +66,20 @@ class Notification(Node, prefix="notification", found_by=queries.by_id, scope=Sc
 class NotificationPreference:
     event_type: EventType = strawberry.field(description="The event.")
     in_app: bool = strawberry.field(description="Whether it is among your notifications.")
+    email: bool = strawberry.field(description="Whether you are mailed of it, at once or in a digest.")
+    email_frequency: EmailFrequency = strawberry.field(description="When you are mailed of it.")
     webhook: bool = strawberry.field(description="Whether it is sent to your own webhooks that are for it; a team's are not concerned.")
     is_default: bool = strawberry.field(description="Whether you left it as it is by default.")
 
     @classmethod
     def of(cls, event_type: EventType, chosen: queries.Preference | None) -> NotificationPreference:
         shown = chosen or queries.Preference(event_type in notifications.ON_BY_DEFAULT, webhook=True)
-        return cls(event_type=event_type, in_app=shown.in_app, webhook=shown.webhook, is_default=chosen is None)
+        frequency = notifications.email_frequency(event_type, shown.email_frequency)
+        return cls(
+            event_type=event_type,
+            in_app=shown.in_app,
+            email=frequency is not EmailFrequency.OFF,
+            email_frequency=frequency,
+            webhook=shown.webhook,
+            is_default=chosen is None,
+        )

@@ -18,7 +18,10 @@ from tests.workers.worker_harness import run_maintenance
 
 
 def body(mail: Mail) -> str:
-    return mail.get_content().replace("\r\n", "\n")
+    """The plain text of a mail."""
+    part = mail.get_body(("plain",))
+    assert part is not None
+    return part.get_content().replace("\r\n", "\n")
 
 
 def token_of(mail: Mail) -> str:

@@ -19,4 +19,6 @@ async def mark_notifications_read(world: World) -> Endings:
 @endings_of("setNotificationPreference")
 async def set_notification_preference(world: World) -> Endings:
     yield "SetNotificationPreferencePayload", {"eventType": "JOB_COMPLETED", "inApp": True}
+    yield "SetNotificationPreferencePayload", {"eventType": "JOB_FAILED", "emailFrequency": "DAILY"}
     yield "InvalidInput", {"eventType": "PASSWORD_CHANGED", "inApp": False}
+    yield "InvalidInput", {"eventType": "JOB_FAILED", "email": True, "emailFrequency": "OFF"}

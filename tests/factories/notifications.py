@@ -27,8 +27,13 @@ _ROWS = f"""
 SELECT r.id, r.account_id, r.last + i, 'quota_near', {_SUBJECT}, r.username, '{{}}', now() - i * interval '1 minute', now()
 FROM numbered r, generate_series(1, :count) i;
 {_INBOX}
-INSERT INTO notification_preferences (user_id, event_type, in_app) SELECT id, 'job_completed', true FROM users WHERE username = :owner AND kind = 'person'
+INSERT INTO notification_preferences (user_id, event_type, in_app, email_frequency)
+SELECT id, 'job_completed', true, 'daily' FROM users WHERE username = :owner AND kind = 'person'
 ON CONFLICT DO NOTHING;
+{_RECIPIENTS}
+INSERT INTO digest_items (user_id, account_id, event_id, event_type, subject_id, name, created_at, frequency, due_at)
+SELECT r.id, r.account_id, uuidv7(), 'quota_near', {_SUBJECT}, r.username, now(), 'daily', now() + interval '1 day'
+FROM numbered r, generate_series(1, :count);
 """
 
 _STATES = f"""

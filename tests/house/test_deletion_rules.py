@@ -17,6 +17,7 @@ from tests.ownership import owner_condition
 PARTS: dict[str, str] = {
     "dataset_versions": "artifacts.dataset_version_id dataset_items.version_id dataset_profiles.version_id schema_proposals.version_id uploads.version_id",
     "datasets": "import_schedules.dataset_id model_datasets.dataset_id pipeline_inputs.dataset_id schema_proposals.dataset_id taggings.dataset_id",
+    "email_messages": "digest_items.message_id",
     "experiments": "taggings.experiment_id",
     "explanations": "artifacts.explanation_id",
     "exports": "artifacts.export_id",

@@ -197,8 +197,10 @@ async def test_a_stream_sends_each_notification_once_and_goes_on_where_it_ended(
 async def test_two_dispatchers_tell_each_event_once_in_order(ada: Client, database: Database) -> None:
     account = await account_of(ada)
     async with database.work(SYSTEM) as work:
-        for number in range(1_200):
-            await events.add(work, EventType.QUOTA_NEAR, account, name=str(number))
+        await work.run(
+            text("INSERT INTO outbox_events (type, account_id, name) SELECT 'quota_near', :account, i FROM generate_series(0, 1199) i"),
+            {"account": account},
+        )
     await asyncio.gather(*(notifications.dispatch(database) for _ in range(5)))
     await dispatched(database)
     rows = await database.rows(text("SELECT sequence, name FROM notifications ORDER BY sequence"))

@@ -155,7 +155,7 @@ class Registrations:
         with translate_unique_violation("uq_users_email", has_account):
             user_id = await insert_user(work, {**values, "email_verified_at": func.now()})
         of_registration = EmailMessage.registration_id == registration_id
-        await work.run(update(EmailMessage).where(of_registration).values(user_id=user_id, registration_id=None))
+        await work.run(update(EmailMessage).where(of_registration).values(user_id=user_id, account_id=user_id, registration_id=None))
         await work.run(delete_rows(Registration).where(Registration.id == registration_id))
         work.record("verify_email", "user", user_id, user_id, after=values)
         return VerifiedAddress(row.email, name)

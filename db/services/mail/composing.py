@@ -1,9 +1,8 @@
-"""What mails say. They are plain text, made when a mail is sent."""
+"""What mails say. They are made when a mail is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +14,8 @@ from db.queries.accounts import is_valid_key
 from db.services import account_tokens
 from db.services.mail import registering, signing_in
 from db.services.mail.links import how_to_use
+from db.services.mail.notifying import compose_notification
+from db.services.mail.rendering import ComposedMail, blocks_of, render
 from db.settings import StateSettings
 from db.tables import ApiKey, EmailMessage, OAuthIdentity, User
 from db.tables.accounts import TokenPurpose
@@ -38,19 +39,10 @@ _FIXED: Mapping[EmailTemplate, tuple[str, Callable[[], list[str]]]] = {
 """The subjects and texts of mails that are the same for everybody."""
 
 
-@dataclass(frozen=True, slots=True)
-class ComposedMail:
-    """A mail as it is sent."""
-
-    address: str
-    subject: str
-    text: str
-
-
 async def compose(work: Work, settings: StateSettings, message_id: UUID) -> ComposedMail:
     """Compose a mail; the time of its token begins.
 
-    Raises `NotFound`, `MailVoid` if what it is about has ended, or `NoSecretKey` if it has a token.
+    Raises `NotFound`, `MailVoid` if what it is about has ended, `MailSuppressed` if its reader is not to have it, or `NoSecretKey` if it has a token.
     """
     row = await work.first(
         select(*EmailMessage.__table__.c, User.username)
@@ -60,6 +52,8 @@ async def compose(work: Work, settings: StateSettings, message_id: UUID) -> Comp
     if row is None:
         raise NotFound(str(message_id))
     work.record("show_mail", "mail", message_id, row.user_id, after={"template": row.template})  # unless a worker sends it
+    if row.is_notification:
+        return await compose_notification(work, settings, row)
     match row.template:
         case EmailTemplate.PASSWORD_RESET:
             subject, paragraphs = "Reset your password", await _password_reset(work, settings, row)
@@ -81,8 +75,13 @@ async def compose(work: Work, settings: StateSettings, message_id: UUID) -> Comp
     # At an address that may be a stranger's, a username could be an advertisement.
     is_strangers = row.username is None or row.template is EmailTemplate.VERIFY_NEW_EMAIL
     greeting = "Hello," if is_strangers else f"Hello {row.username},"
-    text = "\n\n".join([greeting, *paragraphs, settings.public_url]).rstrip() + "\n"
-    return ComposedMail(row.address, f"Trellis: {subject}", text)
+    return account_mail(settings, row.address, subject, greeting, paragraphs)
+
+
+def account_mail(settings: StateSettings, address: str, subject: str, greeting: str, paragraphs: Sequence[str]) -> ComposedMail:
+    """A mail about an account, of paragraphs of plain text."""
+    values = {"greeting": greeting, "paragraphs": paragraphs, "blocks": blocks_of(paragraphs), "public_url": settings.public_url}
+    return render("account", address, subject, values)
 
 
 async def _password_reset(work: Work, settings: StateSettings, row: Row[Any]) -> list[str]:

@@ -12,14 +12,18 @@ from sqlalchemy import Double, Interval, func, insert, literal_column, select, u
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database, Work
-from db.errors import MailVoid
+from db.errors import MailSuppressed, MailVoid
 from db.services.mail import smtp
-from db.services.mail.composing import ComposedMail, compose
+from db.services.mail.composing import compose
+from db.services.mail.rendering import ComposedMail
 from db.settings import StateSettings
 from db.tables import EmailMessage
 from db.tables.mail import EmailStatus, EmailTemplate
+from db.tables.notifications import EventType
 
 MAX_PER_RUN = 500
+_EVENTS = {EmailTemplate.PASSWORD_CHANGED: EventType.PASSWORD_CHANGED, EmailTemplate.NEW_DEVICE: EventType.LOGIN_NEW_DEVICE}
+"""The events that are told by mails of accounts."""
 MAX_AGE = timedelta(days=3)  # after which a mail that could not be sent has failed
 MAX_SENDING = timedelta(minutes=5)  # after which the process that sent a mail is known to have died
 FIRST_BACKOFF = 15  # seconds
@@ -39,12 +43,14 @@ async def queue_mail(
 ) -> None:
     """Add a mail, which is sent after the commit. It is to a user, or about a registration or an invitation."""
     values = {"template": template, "address": address, "user_id": user_id, "token_id": token_id, "session_id": session_id}
+    values |= {"account_id": user_id, "event_type": _EVENTS.get(template)}
     await work.run(insert(EmailMessage).values(**values, registration_id=registration_id, invitation_id=invitation_id))
 
 
 async def send_pending(database: Database, settings: StateSettings) -> int:
     """Send the mails that are due, one after the other; return how many were sent. Stops at the first that the server cannot take now.
 
+    Those of accounts go first: who waits to reset a password does not wait for a thousand events.
     A mail is marked as SENDING before it is sent: whatever happens then, it is never sent twice.
     """
     async with database.work(SYSTEM) as work:
@@ -58,7 +64,8 @@ async def send_pending(database: Database, settings: StateSettings) -> int:
             try:
                 mail = await compose(work, settings, message_id)
             except MailVoid as error:
-                is_void = {"status": EmailStatus.FAILED, "error": error.message}
+                status = EmailStatus.SUPPRESSED if isinstance(error, MailSuppressed) else EmailStatus.FAILED
+                is_void = {"status": status, "error": error.message}
                 await work.run(update(EmailMessage).where(EmailMessage.id == message_id).values(is_void))
                 continue
         if not await _deliver(database, settings, message_id, mail):
@@ -80,7 +87,7 @@ async def _claim(work: Work) -> UUID | None:
     due = (
         select(EmailMessage.id)
         .where(EmailMessage.status == EmailStatus.PENDING, EmailMessage.run_after <= func.now())
-        .order_by(EmailMessage.run_after, EmailMessage.id)
+        .order_by(EmailMessage.is_notification, EmailMessage.run_after, EmailMessage.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )

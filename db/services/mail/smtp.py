@@ -13,9 +13,10 @@ from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
 from urllib.parse import unquote, urlsplit
 
-from db.services.mail.composing import ComposedMail
+from db.services.mail.rendering import ComposedMail
 
 TIMEOUT = 10.0  # seconds for each reply
+_POLICY = SMTP.clone(max_line_length=998)  # shorter, and a long link in a header becomes an encoded word
 
 
 class NotSent(Exception):
@@ -53,8 +54,11 @@ def _message(sender: str, message_id: str, mail: ComposedMail) -> bytes:
     message["Date"] = format_datetime(datetime.now(UTC))
     message["Message-ID"] = message_id
     message["Auto-Submitted"] = "auto-generated"
+    for name, value in mail.headers.items():
+        message[name] = value
     message.set_content(mail.text)
-    return message.as_bytes(policy=SMTP)
+    message.add_alternative(mail.html, subtype="html")
+    return message.as_bytes(policy=_POLICY)
 
 
 def _connect(url: str) -> smtplib.SMTP:

@@ -1,9 +1,9 @@
-"""The maintenance task that sends mails."""
+"""The maintenance tasks on mails."""
 
 from __future__ import annotations
 
 from db.errors import NoSecretKey
-from db.services.mail import send_pending
+from db.services.mail import make_digests, send_pending
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
 
 
@@ -15,3 +15,8 @@ async def send_mail(context: MaintenanceContext) -> int:
         return await send_pending(context.database, context.settings)
     except NoSecretKey as error:
         raise MaintenanceTaskFailed(error.message) from None
+
+
+async def make_due_digests(context: MaintenanceContext) -> int:
+    """Make the digests that are due; return how many."""
+    return await make_digests(context.database)

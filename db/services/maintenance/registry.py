@@ -46,6 +46,7 @@ MAINTENANCE_TASKS: dict[str, MaintenanceTask] = {
         MaintenanceTask("forget_keys", rows.forget_keys, lambda settings: settings.maintenance_forget_keys),
         MaintenanceTask("forget_staged_points", rows.forget_staged_points, lambda settings: settings.maintenance_forget_staged_points),
         MaintenanceTask("send_mail", mail.send_mail, lambda settings: settings.maintenance_send_mail),
+        MaintenanceTask("make_digests", mail.make_due_digests, lambda settings: settings.maintenance_make_digests),
         MaintenanceTask("forget_sign_ins", rows.forget_sign_ins, lambda settings: settings.maintenance_forget_sign_ins),
         MaintenanceTask("purge_accounts", accounts.purge_accounts, lambda settings: settings.maintenance_purge_accounts),
         MaintenanceTask("purge_deleted", deletions.purge_deleted, lambda settings: settings.maintenance_purge_deleted),

@@ -39,6 +39,30 @@ _TEXTS: Mapping[EventType, tuple[str, str]] = {
     ),
     EventType.TEAM_INVITED: ("You are invited to the team {name}", "Open the link in the mail to join it."),
 }
+_HEADINGS: Mapping[EventType, str] = {
+    EventType.JOB_COMPLETED: "Jobs that have completed",
+    EventType.JOB_FAILED: "Jobs that have failed",
+    EventType.JOB_CANCELLED: "Jobs that were cancelled",
+    EventType.VERSION_READY: "Dataset versions that are ready",
+    EventType.VERSION_FAILED: "Dataset versions that have failed",
+    EventType.SCHEMA_PROPOSED: "Schemas that are proposed",
+    EventType.MODEL_VERSION_CREATED: "New versions of models",
+    EventType.ALIAS_CHANGED: "Aliases that were set or removed",
+    EventType.STUDY_COMPLETED: "Studies that have completed",
+    EventType.STUDY_FAILED: "Studies that have failed",
+    EventType.STUDY_PAUSED: "Studies that are paused",
+    EventType.RUN_COMPLETED: "Runs that have completed",
+    EventType.RUN_FAILED: "Runs that have failed",
+    EventType.EXPORT_READY: "Exports that are ready",
+    EventType.EXPORT_FAILED: "Exports that have failed",
+    EventType.CREDITS_LOW: "Credits that are low",
+    EventType.CREDITS_PURCHASED: "Credits that were bought",
+    EventType.QUOTA_NEAR: "Storage that is nearly full",
+    EventType.LOGIN_NEW_DEVICE: "Sign-ins from new devices",
+    EventType.PASSWORD_CHANGED: "Changes of your password",
+    EventType.WEBHOOK_DISABLED: "Webhooks that were switched off",
+    EventType.TEAM_INVITED: "Invitations to teams",
+}
 _ALIAS_REMOVED = ("{alias}{of} was removed", "The alias {alias} of the model {id} names no version any more.")
 
 
@@ -50,6 +74,11 @@ def title_of(event_type: EventType, name: str | None, data: Mapping[str, Any]) -
 def body_of(event_type: EventType, subject_id: str | None, data: Mapping[str, Any]) -> str:
     """What is said below the title, with the subject's id."""
     return _filled(_texts(event_type, data)[1], subject_id, None, data)
+
+
+def heading_of(event_type: EventType) -> str:
+    """What stands above several events of a type."""
+    return _HEADINGS[event_type]
 
 
 def _texts(event_type: EventType, data: Mapping[str, Any]) -> tuple[str, str]:

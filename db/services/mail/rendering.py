@@ -1,0 +1,64 @@
+"""Mails from templates: HTML, in which names are escaped, with plain text beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+MAX_SUBJECT = 200  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class ComposedMail:
+    """A mail as it is sent. `headers` are those besides sender, recipient, subject and date."""
+
+    address: str
+    subject: str
+    text: str
+    html: str
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a mail: words, a link, or what stands as it is, such as a token."""
+
+    text: str
+    is_link: bool = False
+    is_literal: bool = False
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=select_autoescape(("html",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: str, address: str, subject: str, values: dict[str, Any], headers: dict[str, str] | None = None) -> ComposedMail:
+    """A mail of the two files of a template. Of names, white space and what cannot be printed becomes a space in the subject."""
+    subject = "Trellis: " + " ".join("".join(letter if letter.isprintable() else " " for letter in subject).split())[:MAX_SUBJECT]
+    environment, values = _environment(), {"subject": subject, **values}
+    text = environment.get_template(f"{template}.txt").render(values).rstrip() + "\n"
+    return ComposedMail(address, subject, text, environment.get_template(f"{template}.html").render(values), headers or {})
+
+
+def blocks_of(paragraphs: Sequence[str]) -> list[Block]:
+    """The parts of paragraphs of plain text, in which what is indented is a link or stands as it is."""
+    return [_block(part) for part in "\n\n".join(paragraphs).split("\n\n") if part.strip()]
+
+
+def _block(part: str) -> Block:
+    if not part.startswith("  "):
+        return Block(part.strip())
+    text = "\n".join(line.removeprefix("  ") for line in part.splitlines())
+    return Block(text, is_link=text.startswith(("http://", "https://")), is_literal=True)
