@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, NonNegativeInt, SecretStr, field_validator
+from pydantic import Field, NonNegativeInt, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from db.core.base_settings import TrellisSettings
@@ -250,6 +250,20 @@ class StateSettings(TrellisSettings):
         description="An account that can spend fewer credits than this is low on them, as `credits { lowSince }` tells from the next change of them on."
         " 0: never.",
     )
+    payment_provider: Literal["manual", "stripe"] = Field(
+        default="manual",
+        description="How packages of credits are bought: not by people themselves, an admin grants them (`manual`), or by a checkout at Stripe (`stripe`),"
+        " which needs `TRELLIS_STRIPE_SECRET_KEY`, `TRELLIS_STRIPE_WEBHOOK_SECRET` and `TRELLIS_PUBLIC_URL`.",
+    )
+    stripe_secret_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Secret key of the account at Stripe, with which checkouts are made: `sk_…`, or a restricted `rk_…`.",
+    )
+    stripe_webhook_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="Signing secret, `whsec_…`, of the endpoint `<TRELLIS_PUBLIC_URL>/hooks/stripe` at Stripe. Empty: there is no such address.",
+    )
+    stripe_api_url: str = Field(default="https://api.stripe.com", description="Address of Stripe's API, such as a proxy on the way to it.")
     worker_heartbeat_timeout: float = Field(
         default=60.0,
         gt=0,
@@ -376,6 +390,14 @@ class StateSettings(TrellisSettings):
         if 0 < len(key.get_secret_value()) < MIN_KEY_LENGTH:
             raise ValueError(f"the key must have {MIN_KEY_LENGTH} characters or more")
         return key
+
+    @model_validator(mode="after")
+    def _check_payment(self) -> Self:
+        names = ("stripe_secret_key", "stripe_webhook_secret", "public_url")
+        missing = [f"TRELLIS_{name.upper()}" for name in names if not getattr(self, name)]
+        if self.payment_provider == "stripe" and missing:
+            raise ValueError(f"TRELLIS_PAYMENT_PROVIDER=stripe needs {', '.join(missing)} too.")
+        return self
 
     @field_validator("smtp_url")
     @classmethod

@@ -9,7 +9,6 @@ from __future__ import annotations
 from secrets import compare_digest
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote_plus
-from uuid import uuid4
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -19,15 +18,14 @@ from starlette.routing import Route
 
 from db.errors import DatabaseNotMigrated, Unavailable
 from db.services import uploads
-from server.observability import record_rejection
-from server.protocol.http_errors import HttpError, error_body
+from server.protocol.callbacks import read_body, refused
+from server.protocol.http_errors import HttpError
 
 if TYPE_CHECKING:
     from db.settings import StateSettings
     from server.settings import ServerSettings
 
 PATH = "/hooks/s3"
-MAX_BYTES = 1024**2
 PREFIX = "uploads/"
 
 
@@ -40,11 +38,11 @@ def route(settings: ServerSettings, state: StateSettings) -> Route:
             raise HTTPException(404)
         try:
             _require_token(request, token)
-            await uploads.notice(request.app.state.database, created_keys(await _body(request), state.s3_bucket))
+            await uploads.notice(request.app.state.database, created_keys(await read_body(request), state.s3_bucket))
         except HttpError as error:
-            return _refused(error)
+            return refused(error)
         except (Unavailable, DatabaseNotMigrated) as error:
-            return _refused(HttpError(503, "UNAVAILABLE", error.message, {"Retry-After": "1"}))
+            return refused(HttpError(503, "UNAVAILABLE", error.message, {"Retry-After": "1"}))
         return Response(status_code=204)
 
     return Route(PATH, respond, methods=["POST"])
@@ -56,15 +54,6 @@ def _require_token(request: Request, token: str) -> None:
         raise HttpError(
             401, "UNAUTHENTICATED", "The token of the notice is wrong. The store sends `TRELLIS_S3_EVENTS_TOKEN` as its bearer token."
         )
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise HttpError(413, "BAD_REQUEST", f"A notice has at most {MAX_BYTES:,} bytes.")
-    return bytes(body)
 
 
 def created_keys(body: bytes, bucket: str) -> list[str]:
@@ -88,10 +77,3 @@ def created_keys(body: bytes, bucket: str) -> list[str]:
         if isinstance(event, str) and event.removeprefix("s3:").startswith("ObjectCreated:") and place == bucket and isinstance(key, str):
             keys.append(unquote_plus(key))  # keys are written as in a form
     return [key for key in keys if key.startswith(PREFIX) and "\0" not in key]
-
-
-def _refused(error: HttpError) -> Response:
-    request_id = uuid4().hex
-    record_rejection(request_id, error.status, error.code)
-    headers = {"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store", "X-Request-Id": request_id, **error.headers}
-    return Response(error_body(error.code, str(error), request_id), error.status, headers)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, Text, literal, select, true
 
 from db.core.batch import rows_by_key
 from db.core.criteria import Filters, Orders
@@ -15,8 +15,10 @@ from db.core.policy import visible, visible_or_shipped
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.tables import CreditTransaction, Job, User
+from db.tables import CreditPackage, CreditTransaction, Job, User
 from db.tables.billing import TransactionType
+
+MAX_PACKAGES = 100
 
 _COLUMNS = (
     CreditTransaction.id,
@@ -30,6 +32,8 @@ _COLUMNS = (
     CreditTransaction.job_id,
     CreditTransaction.actor_id,
     CreditTransaction.note,
+    CreditTransaction.package_id,
+    CreditTransaction.external_reference,
     CreditTransaction.created_at,
 )
 
@@ -56,6 +60,22 @@ def _accounts(viewer: Viewer) -> Rows:
 
 account_by_user = rows_by_key(_accounts, User.id)
 """By user: `balance`, of which `held` is kept for unfinished jobs and `available` can be spent, and `low_since`."""
+
+
+def _packages(viewer: Viewer) -> Rows:
+    external_price_id = CreditPackage.external_price_id if viewer.sees_all else literal(None, Text)
+    columns = [column for column in CreditPackage.__table__.c if column.name != "external_price_id"]
+    return select(*columns, external_price_id.label("external_price_id")).where(visible_or_shipped(CreditPackage, viewer))
+
+
+package_by_id = rows_by_key(_packages, CreditPackage.id)
+"""By id: a package, also one that is sold no more. Its `external_price_id` is shown to admins alone."""
+
+
+async def packages(database: Database, viewer: Viewer) -> Sequence[Row[Any]]:
+    """The packages that are sold, the cheapest first; for admins, the others too."""
+    statement = _packages(viewer).where(true() if viewer.sees_all else CreditPackage.is_active)
+    return await database.rows(statement.order_by(CreditPackage.price_cents, CreditPackage.id).limit(MAX_PACKAGES))
 
 
 def _refunds(viewer: Viewer) -> Rows:

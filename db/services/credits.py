@@ -57,6 +57,8 @@ def _entry_statement() -> Select[Any, Any]:
         "job_id": bindparam("p_job_id", type_=Uuid()),
         "actor_id": bindparam("p_actor_id", type_=Uuid()),
         "note": bindparam("p_note", type_=Text()),
+        "package_id": bindparam("p_package_id", type_=Uuid()),
+        "external_reference": bindparam("p_external_reference", type_=Text()),
         "created_at": func.clock_timestamp(),  # under the lock: in the order of the sequence
     }
     inserted = insert(CreditTransaction).from_select(list(entry), select(*entry.values())).returning(CreditTransaction.id)
@@ -67,14 +69,25 @@ def _entry_statement() -> Select[Any, Any]:
 _ENTRY_STATEMENT = _entry_statement()
 
 
-async def _write_entry(
-    work: Work, owner_id: UUID, kind: TransactionType, amount: int, held: int = 0, job_id: UUID | None = None, note: str | None = None
+async def write_entry(
+    work: Work,
+    owner_id: UUID,
+    kind: TransactionType,
+    amount: int,
+    held: int = 0,
+    job_id: UUID | None = None,
+    note: str | None = None,
+    payment: tuple[UUID, str] | None = None,
 ) -> Row[Any]:
-    """Write one ledger entry; return its id and the new balance. Raises `InsufficientCredits` if that would be negative, or `NotFound`."""
+    """Write one ledger entry; return its id and the new balance. `payment` is the package that was paid for, and the provider's id of the payment.
+
+    Raises `InsufficientCredits` if the balance would be negative, or `NotFound`.
+    """
     entry = {"p_owner_id": owner_id, "p_kind": kind, "p_amount": amount, "p_held": held, "p_job_id": job_id, "p_note": note}
+    package_id, reference = payment or (None, None)
     actor = None if work.viewer is SYSTEM else work.viewer.id
-    low = state_settings().low_credits
-    written = await work.first(_ENTRY_STATEMENT, {**entry, "p_actor_id": actor, "p_low": low})
+    settings = {"p_actor_id": actor, "p_low": state_settings().low_credits}
+    written = await work.first(_ENTRY_STATEMENT, {**entry, **settings, "p_package_id": package_id, "p_external_reference": reference})
     if written is not None:
         return written
     available = await work.scalar(select(User.credit_balance).where(User.id == owner_id))
@@ -98,17 +111,17 @@ async def require(work: Work, payer_id: UUID, cost: int) -> None:
 
 async def hold(work: Work, owner_id: UUID, cost: int, job_id: UUID) -> None:
     """Hold a job's cost until `charge` or `release`. Raises `InsufficientCredits`."""
-    await _write_entry(work, owner_id, TransactionType.HOLD, -cost, cost, job_id)
+    await write_entry(work, owner_id, TransactionType.HOLD, -cost, cost, job_id)
 
 
 async def charge(work: Work, owner_id: UUID, cost: int, job_id: UUID) -> None:
     """Consume held credits."""
-    await _write_entry(work, owner_id, TransactionType.CONSUMPTION, 0, -cost, job_id)
+    await write_entry(work, owner_id, TransactionType.CONSUMPTION, 0, -cost, job_id)
 
 
 async def release(work: Work, owner_id: UUID, cost: int, job_id: UUID) -> None:
     """Return held credits to the balance."""
-    await _write_entry(work, owner_id, TransactionType.RELEASE, cost, -cost, job_id)
+    await write_entry(work, owner_id, TransactionType.RELEASE, cost, -cost, job_id)
 
 
 async def available_to(work: Work, owner_id: UUID) -> int:
@@ -179,7 +192,7 @@ async def grant(work: Work, new: Grant) -> Granted:
     checks.raise_if_invalid()
     if not await work.scalar(select(exists().where(User.id == new.owner_id, User.kind != AccountKind.SYSTEM, User.deleted_at.is_(None)))):
         raise NotFound(str(new.owner_id))
-    written = await _write_entry(work, new.owner_id, new.kind, new.amount, note=new.note)
+    written = await write_entry(work, new.owner_id, new.kind, new.amount, note=new.note)
     balance: int = written.credit_balance
     await idempotency.remember(work, new.idempotency_key, {"transaction": str(written.id), "balance": balance})
     granted = {"kind": new.kind, "amount": new.amount, "note": new.note, "credit_balance": balance}
@@ -210,7 +223,7 @@ async def refund_job(work: Work, job_id: UUID, reason: str, amount: int | None =
     if not 1 <= refund <= charge.charged:
         raise invalid("amount", message=f"The job was charged {charge.charged} credits; give back from 1 to {charge.charged} of them.")
     with translate_unique_violation("uq_credit_transactions_refund", WrongState(job.status.name, "The job was refunded already.")):
-        written = await _write_entry(work, charge.owner_id, TransactionType.REFUND, refund, job_id=job_id, note=reason)
+        written = await write_entry(work, charge.owner_id, TransactionType.REFUND, refund, job_id=job_id, note=reason)
     work.record("refund_job", "job", job_id, job.owner_id, after={"amount": refund, "note": reason})
     return written.id
 

@@ -134,7 +134,7 @@ async def _resolve(host: str, port: int) -> list[str]:
 
 
 @cache
-def _ssl_context() -> ssl.SSLContext:
+def ssl_context() -> ssl.SSLContext:
     """The context of the process: certificates are loaded once, those of SSL_CERT_FILE if it is set."""
     return ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or certifi.where())
 
@@ -152,7 +152,7 @@ async def _request(
         headers.append((b"Content-Length", str(len(content)).encode()))
     timeouts = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": READ_TIMEOUT, "pool": CONNECT_TIMEOUT}
     async with AsyncExitStack() as stack:
-        pool = httpcore.AsyncConnectionPool(ssl_context=_ssl_context(), max_connections=1, network_backend=backend)
+        pool = httpcore.AsyncConnectionPool(ssl_context=ssl_context(), max_connections=1, network_backend=backend)
         await stack.enter_async_context(pool)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):

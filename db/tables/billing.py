@@ -1,4 +1,4 @@
-"""The ledger of users' credits."""
+"""Credits: the ledger, the packages that are sold, and purchases."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.core.base import Table, bigint_column, enum_column, filter_index, listing_indexes, now_column, uuid_primary_key
-from db.core.policy import Owned
+from db.core.base import (
+    Table,
+    bigint_column,
+    created_by_column,
+    enum_column,
+    filter_index,
+    listing_indexes,
+    now_column,
+    uuid_primary_key,
+)
+from db.core.policy import Internal, Owned
 
 
 class TransactionType(StrEnum):
@@ -28,7 +37,8 @@ class CreditTransaction(Table, policy=Owned()):
     """One entry of an account's ledger, numbered from 1 without a gap. A trigger refuses every UPDATE, DELETE and TRUNCATE, and deferred ones
     refuse at the commit a change of an account's credits without the entry that tells of it, and an entry without the change.
 
-    `amount` changes the balance and `held` the held credits; the columns `*_after` have the results. A job is refunded at most once.
+    `amount` changes the balance and `held` the held credits; the columns `*_after` have the results. A job is refunded at most once, and a
+    payment, which is named by `external_reference`, is credited at most once.
     """
 
     __tablename__ = "credit_transactions"
@@ -41,6 +51,7 @@ class CreditTransaction(Table, policy=Owned()):
         Index("uq_credit_transactions_hold", "job_id", unique=True, postgresql_where=text("kind = 'hold'")),
         Index("uq_credit_transactions_end", "job_id", unique=True, postgresql_where=text("kind IN ('consumption', 'release')")),
         Index("uq_credit_transactions_refund", "job_id", unique=True, postgresql_where=text("kind = 'refund'")),
+        Index("uq_credit_transactions_purchase", "external_reference", unique=True, postgresql_where=text("kind = 'purchase'")),
         CheckConstraint("sequence > 0 AND balance_after >= 0 AND held_after >= 0", name="never_negative"),
         CheckConstraint("job_id IS NOT NULL OR kind NOT IN ('hold', 'consumption', 'release')", name="a_hold_is_of_a_job"),
         CheckConstraint(
@@ -61,4 +72,92 @@ class CreditTransaction(Table, policy=Owned()):
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="RESTRICT"))
     actor_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"), index=True)
     note: Mapped[str | None]
+    package_id: Mapped[UUID | None] = mapped_column(ForeignKey("credit_packages.id", ondelete="RESTRICT"), index=True)
+    external_reference: Mapped[str | None]
+    created_at: Mapped[datetime] = now_column()
+
+
+class TierRestriction(StrEnum):
+    """Accounts of which tier may buy a package."""
+
+    NONE = "none"
+    PRO_ONLY = "pro_only"
+    ENTERPRISE_ONLY = "enterprise_only"
+
+
+class CreditPackage(Table, policy=Owned()):
+    """Credits that are sold at a price. It belongs to the SYSTEM account, as what ships does, so that everybody sees it.
+
+    `external_price_id` is the provider's id of the price; without one, a checkout names amount and currency.
+    """
+
+    __tablename__ = "credit_packages"
+    __table_args__ = (
+        Index("uq_credit_packages_owner_id_name", "owner_id", text("lower(name)"), unique=True),
+        CheckConstraint("credits > 0", name="credits_positive"),
+        CheckConstraint("price_cents > 0", name="price_cents_positive"),
+        CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_is_a_code"),
+    )
+
+    id: Mapped[UUID] = uuid_primary_key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
+    name: Mapped[str]
+    credits: Mapped[int] = bigint_column()
+    price_cents: Mapped[int] = mapped_column(Integer)
+    currency: Mapped[str]
+    is_active: Mapped[bool] = mapped_column(server_default=text("true"))
+    tier_restriction: Mapped[TierRestriction] = enum_column("tier_restriction", TierRestriction)
+    external_price_id: Mapped[str | None]
+    created_at: Mapped[datetime] = now_column()
+
+
+class PurchaseStatus(StrEnum):
+    """OPEN until the provider tells that it is paid, or that it will not be."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+
+
+class CreditPurchase(Table, policy=Owned()):
+    """A package as it was when an account began to buy it. What is paid is credited from here; a callback of the provider only says that it is paid.
+
+    `external_reference` is the provider's id of the checkout. `refunded` are the credits whose payment was given back, `taken_back` those of them that
+    the account still had.
+    """
+
+    __tablename__ = "credit_purchases"
+    __table_args__ = (
+        filter_index("credit_purchases", "owner_id"),
+        Index("uq_credit_purchases_external_reference", "external_reference", unique=True),
+        CheckConstraint("(status = 'completed') = (transaction_id IS NOT NULL)", name="a_completed_one_has_its_entry"),
+        CheckConstraint("taken_back >= 0 AND taken_back <= refunded AND refunded <= credits", name="taken_back_of_what_was_refunded"),
+    )
+
+    id: Mapped[UUID] = uuid_primary_key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    package_id: Mapped[UUID] = mapped_column(ForeignKey("credit_packages.id", ondelete="RESTRICT"), index=True)
+    name: Mapped[str]
+    credits: Mapped[int] = bigint_column()
+    price_cents: Mapped[int] = mapped_column(Integer)
+    currency: Mapped[str]
+    external_price_id: Mapped[str | None]
+    status: Mapped[PurchaseStatus] = enum_column("status", PurchaseStatus, server_default="open")
+    checkout_url: Mapped[str | None]
+    external_reference: Mapped[str | None]
+    transaction_id: Mapped[UUID | None] = mapped_column(ForeignKey("credit_transactions.id", ondelete="RESTRICT"), index=True)
+    refunded: Mapped[int] = bigint_column(server_default="0")
+    taken_back: Mapped[int] = bigint_column(server_default="0")
+    created_by_id: Mapped[UUID | None] = created_by_column()
+    created_at: Mapped[datetime] = now_column()
+
+
+class PaymentEvent(Table, policy=Internal("The provider sends each event several times; its id here says that it took effect.")):
+    """An event of the payment provider that took effect, written in the transaction of its effects."""
+
+    __tablename__ = "payment_events"
+
+    event_id: Mapped[str] = mapped_column(primary_key=True)
+    type: Mapped[str]
+    purchase_id: Mapped[UUID] = mapped_column(ForeignKey("credit_purchases.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = now_column()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from db.tables.billing import TransactionType
+from db.tables.billing import TierRestriction, TransactionType
 from graph.core.enums import describe
 
-__all__ = ["GrantType", "TransactionType"]
+__all__ = ["GrantType", "TierRestriction", "TransactionType"]
 
 
 class GrantType(StrEnum):
@@ -23,7 +23,7 @@ describe(
     PURCHASE="Credits were bought.",
     CONSUMPTION="A job completed: what was held for it is spent.",
     REFUND="An admin gave back what a job was charged.",
-    ADJUSTMENT="An admin gave or took credits.",
+    ADJUSTMENT="An admin gave or took credits, or they were taken because their payment was refunded.",
     HOLD="A job was submitted: its cost cannot be spent otherwise until it ends.",
     RELEASE="A job failed or was cancelled: what was held for it can be spent again.",
 )
@@ -32,4 +32,11 @@ describe(
     "Why credits are granted.",
     PURCHASE="They were paid for outside of Trellis, as by an invoice.",
     ADJUSTMENT="A gift or a correction; a negative amount takes credits away.",
+)
+describe(
+    TierRestriction,
+    "Accounts of which tier may buy a package.",
+    NONE="All.",
+    PRO_ONLY="Those of the tier PRO.",
+    ENTERPRISE_ONLY="Those of the tier ENTERPRISE.",
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import strawberry
-from strawberry import ID
+from typing import Any
 
-from graph.billing.enums import GrantType, TransactionType
+import strawberry
+from strawberry import ID, Maybe
+
+from graph.billing.enums import GrantType, TierRestriction, TransactionType
 from graph.core.filters import DateTimeFilter, Filter, reference
 from graph.core.idempotency import IDEMPOTENCY_KEY
 from graph.core.scalars import BigInt
@@ -38,3 +40,44 @@ class RefundJobInput:
     amount: BigInt | None = strawberry.field(
         default=None, description="How many credits, at most what the job was charged, which is given back if this is left out."
     )
+
+
+_PRICE_ID = "The payment provider's id of the price, such as `price_…` of Stripe, which then has to be the same price."
+
+
+@strawberry.input(description="The package of credits to sell.")
+class CreateCreditPackageInput:
+    name: str = strawberry.field(description="Unique among packages, ignoring case; 1 to 200 characters.")
+    credits: BigInt = strawberry.field(description="The credits that one gets, 1 or more.")
+    price_cents: int = strawberry.field(description="What they cost, in the smallest unit of the currency, 1 or more.")
+    currency: str = strawberry.field(description="The currency's code of three letters, such as EUR (ISO 4217).")
+    tier_restriction: TierRestriction = strawberry.field(default=TierRestriction.NONE, description="Which accounts may buy it.")
+    external_price_id: str | None = strawberry.field(default=None, description=f"{_PRICE_ID} Without it, a checkout names the amount.")
+
+
+@strawberry.input(description="Changes to a package. Omitted fields stay unchanged. Purchases that have begun keep the package as it was.")
+class UpdateCreditPackageInput:
+    id: ID = strawberry.field(description="The package.")
+    name: Maybe[str | None] = strawberry.field(description="A new name; it cannot be cleared.")
+    credits: Maybe[BigInt | None] = strawberry.field(description="The credits that one gets; they cannot be cleared.")
+    price_cents: Maybe[int | None] = strawberry.field(
+        description="What they cost, in the smallest unit of the currency; it cannot be cleared."
+    )
+    currency: Maybe[str | None] = strawberry.field(description="The currency's code of three letters; it cannot be cleared.")
+    is_active: Maybe[bool | None] = strawberry.field(description="False to sell it no more; it cannot be cleared.")
+    tier_restriction: Maybe[TierRestriction | None] = strawberry.field(description="Which accounts may buy it; it cannot be cleared.")
+    external_price_id: Maybe[str | None] = strawberry.field(description=f"{_PRICE_ID} Null for none.")
+
+    def changes(self) -> dict[str, Any]:
+        """Return the given fields; None clears one."""
+        names = ("name", "credits", "price_cents", "currency", "is_active", "tier_restriction", "external_price_id")
+        return {name: change.value for name in names if (change := getattr(self, name)) is not None}
+
+
+@strawberry.input(description="The package to buy, and for whom.")
+class PurchaseCreditsInput:
+    package_id: ID = strawberry.field(description="A package that is sold.")
+    account_id: ID | None = strawberry.field(
+        default=None, description="Whose credits they are to be: of a team of which you are an ADMIN; yours if left out."
+    )
+    idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)

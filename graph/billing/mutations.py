@@ -1,4 +1,4 @@
-"""What admins change of credits."""
+"""Purchases of credits, and what admins change of credits and packages."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from uuid import UUID
 import strawberry
 
 from db.queries import accounts, billing, jobs
-from db.services import credits
+from db.services import credits, packages, purchases
 from graph.accounts.types import User
 from graph.billing.enums import TransactionType
-from graph.billing.inputs import GrantCreditsInput, RefundJobInput
-from graph.billing.types import CreditTransaction
+from graph.billing.inputs import CreateCreditPackageInput, GrantCreditsInput, PurchaseCreditsInput, RefundJobInput, UpdateCreditPackageInput
+from graph.billing.types import CreditPackage, CreditTransaction
 from graph.core.context import Info
+from graph.core.costs import costs
 from graph.core.edges import one
-from graph.core.ids import decode
+from graph.core.ids import decode, owner_key
 from graph.core.permissions import Scope, mutation
-from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NotFound, WrongState
+from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NameTaken, NotFound, QuotaExceeded, Unsupported, WrongState
 from graph.jobs.types import Job
+
+PURCHASE = 50  # a request to the payment provider
 
 
 @strawberry.type(description="The credits were granted.")
@@ -39,6 +42,45 @@ class RefundJobPayload:
     job: Job = one(jobs.by_id, key="job_id", description="The job; what it was charged stays in its `credits`, beside what was refunded.")
 
 
+@strawberry.type(description="The package can be bought.")
+class CreateCreditPackagePayload:
+    package_id: strawberry.Private[UUID]
+    package: CreditPackage = one(billing.package_by_id, key="package_id", description="The new package.")
+
+
+@strawberry.type(description="The package was changed.")
+class UpdateCreditPackagePayload:
+    package_id: strawberry.Private[UUID]
+    package: CreditPackage = one(billing.package_by_id, key="package_id", description="The package as it is now.")
+
+
+@strawberry.type(
+    description="The purchase has begun. The credits are in the ledger once it is paid; the event CREDITS_PURCHASED tells of it."
+)
+class PurchaseCreditsPayload:
+    transaction_id: strawberry.Private[UUID | None]
+    checkout_url: str | None = strawberry.field(
+        description="The page of the payment provider on which to pay, for about a day; null once it is paid."
+    )
+    transaction: CreditTransaction | None = one(
+        billing.transaction_by_id,
+        key="transaction_id",
+        description="The entry of the ledger, if it is paid already: when the mutation is sent again with its `idempotencyKey`.",
+    )
+
+
+CreateCreditPackageResult = Annotated[
+    CreateCreditPackagePayload | InvalidInput | NameTaken | QuotaExceeded,
+    strawberry.union("CreateCreditPackageResult", description="The possible results of `createCreditPackage`."),
+]
+UpdateCreditPackageResult = Annotated[
+    UpdateCreditPackagePayload | NotFound | InvalidInput | NameTaken,
+    strawberry.union("UpdateCreditPackageResult", description="The possible results of `updateCreditPackage`."),
+]
+PurchaseCreditsResult = Annotated[
+    PurchaseCreditsPayload | NotFound | InvalidInput | WrongState | Conflict | QuotaExceeded | Unsupported,
+    strawberry.union("PurchaseCreditsResult", description="The possible results of `purchaseCredits`."),
+]
 GrantCreditsResult = Annotated[
     GrantCreditsPayload | NotFound | InvalidInput | Conflict | InsufficientCredits,
     strawberry.union("GrantCreditsResult", description="The possible results of `grantCredits`."),
@@ -51,6 +93,38 @@ RefundJobResult = Annotated[
 
 @strawberry.type
 class BillingMutations:
+    @mutation(
+        scope=Scope.BILLING,
+        metadata=costs(PURCHASE),
+        description="Begin to buy a package of credits: open `checkoutUrl` in a browser to pay. For a team, its ADMINs do. Without a payment provider"
+        " (`TRELLIS_PAYMENT_PROVIDER`) this is UNSUPPORTED, and admins grant credits.",
+    )
+    async def purchase_credits(
+        self, info: Info, input: Annotated[PurchaseCreditsInput, strawberry.argument(description="The package to buy, and for whom.")]
+    ) -> PurchaseCreditsResult:
+        new_purchase = purchases.NewPurchase(decode("package", input.package_id), owner_key(input.account_id), input.idempotency_key)
+        purchased = await purchases.purchase(info.context.database, info.context.signed_in_viewer, new_purchase)
+        return PurchaseCreditsPayload(transaction_id=purchased.transaction_id, checkout_url=purchased.checkout_url)
+
+    @mutation(scope=Scope.ADMIN, description="Sell credits at a price; at most 100 packages. For admins.")
+    async def create_credit_package(
+        self, info: Info, input: Annotated[CreateCreditPackageInput, strawberry.argument(description="The package to sell.")]
+    ) -> CreateCreditPackageResult:
+        new_package = packages.NewPackage(
+            input.name, input.credits, input.price_cents, input.currency, input.tier_restriction, input.external_price_id
+        )
+        async with info.context.work() as work:
+            package_id = await packages.create(work, new_package)
+        return CreateCreditPackagePayload(package_id=package_id)
+
+    @mutation(scope=Scope.ADMIN, description="Change a package of credits, or sell it no more. For admins.")
+    async def update_credit_package(
+        self, info: Info, input: Annotated[UpdateCreditPackageInput, strawberry.argument(description="The changes.")]
+    ) -> UpdateCreditPackageResult:
+        async with info.context.work() as work:
+            package_id = await packages.update(work, decode("package", input.id), input.changes())
+        return UpdateCreditPackagePayload(package_id=package_id)
+
     @mutation(
         scope=Scope.ADMIN,
         description="Give credits to a person or a team, or take some away. For admins. Its owner reads the reason in the ledger.",

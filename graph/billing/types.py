@@ -10,7 +10,7 @@ import strawberry
 
 from db.queries import accounts, billing, jobs
 from graph.accounts.types import Profile, User
-from graph.billing.enums import TransactionType
+from graph.billing.enums import TierRestriction, TransactionType
 from graph.billing.inputs import CreditTransactionFilter
 from graph.core.edges import connection, extend, one
 from graph.core.ids import Node
@@ -43,6 +43,20 @@ class CreditAccount:
         return cls(balance=row.balance, held=row.held, available=row.available, low_since=row.low_since)
 
 
+@strawberry.type(description="Credits that are sold at a price, by `purchaseCredits`. Admins make and change packages.")
+class CreditPackage(Node, prefix="package", found_by=billing.package_by_id, scope=Scope.READ):
+    name: str = strawberry.field(description="What it is called; no other package has the name.")
+    credits: BigInt = strawberry.field(description="The credits that one gets.")
+    price_cents: int = strawberry.field(description="What they cost, in the smallest unit of `currency`: 500 are 5.00 EUR, and 500 JPY.")
+    currency: str = strawberry.field(description="The currency's code, such as EUR (ISO 4217).")
+    is_active: bool = strawberry.field(description="Whether it is sold. One that is not is still shown by the purchases of it.")
+    tier_restriction: TierRestriction = strawberry.field(description="Which accounts may buy it.")
+    external_price_id: str | None = strawberry.field(
+        description="The payment provider's id of the price, for admins; null where a checkout names the amount, and for others."
+    )
+    created_at: datetime = strawberry.field(description="When an admin made it.")
+
+
 @strawberry.type(
     description="An entry of an account's ledger: a change of its credits. Entries are never changed; an error is corrected by a further one."
 )
@@ -51,6 +65,7 @@ class CreditTransaction(Node, prefix="transaction", found_by=billing.transaction
     job_id: strawberry.Private[UUID | None]
     actor_id: strawberry.Private[UUID | None]
     note: strawberry.Private[str | None]
+    package_id: strawberry.Private[UUID | None]
     sequence: BigInt = strawberry.field(description="Its number in the account's ledger: 1, 2, 3 and so on without a gap.")
     type: TransactionType = strawberry.field(description="What it tells.")
     amount: BigInt = strawberry.field(
@@ -60,6 +75,10 @@ class CreditTransaction(Node, prefix="transaction", found_by=billing.transaction
     balance_after: BigInt = strawberry.field(description="The credits that could be spent after it.")
     held_after: BigInt = strawberry.field(description="The held credits after it.")
     created_at: datetime = strawberry.field(description="When it was written, in the order of `sequence`.")
+    external_reference: str | None = strawberry.field(description="The payment provider's id of the checkout, where credits were bought.")
+    package: CreditPackage | None = one(
+        billing.package_by_id, key="package_id", description="The package that was bought, or whose payment was refunded."
+    )
     job: Job | None = one(
         jobs.by_id, key="job_id", description="The job that it is about; null if there is none, or it is of a team that you left."
     )

@@ -14,6 +14,7 @@ from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services.jobs import NewJob, submit  # by name: `jobs` is a module of this package
 from db.tables.jobs import JobKind
+from tests.billing.stripe_stand_in import StripeStandIn
 from tests.client import Client
 
 CSV = b"a,b\n" + b"".join(b"%d,%d\n" % (row, row * 3 % 7) for row in range(40))
@@ -41,6 +42,8 @@ class World:
     set_registration: Callable[[str], None]
     """Set who may register."""
     admin: Client
+    use_stripe: Callable[[StripeStandIn | None], None]
+    """Let the API use this payment provider, or none."""
 
     async def submit_job(self, dataset: str | None = None) -> str:
         """Submit a job of Ada's to a queue that no worker serves."""

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from db.tables import CreditTransaction
+from db.tables import CreditPackage, CreditTransaction
 from tests.factories import Factory
 
 # A trigger lets an account take one entry at a time, so it is disabled while several are inserted.
 _ROWS = """
 SET LOCAL session_replication_role = replica;
 
-INSERT INTO credit_transactions (owner_id, sequence, kind, amount, balance_after, held_after, actor_id, note)
-SELECT u.id, i, 'adjustment', 1, i, 0, u.id, 'gift ' || i FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
+INSERT INTO credit_packages (owner_id, name, credits, price_cents, currency, tier_restriction, external_price_id)
+SELECT u.id, 'package ' || i, 100 * i, 500 * i, 'EUR', (ARRAY['none', 'pro_only', 'enterprise_only'])[1 + i % 3], 'price_' || i
+FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
+
+INSERT INTO credit_purchases (owner_id, package_id, name, credits, price_cents, currency, checkout_url, external_reference)
+SELECT owner_id, id, name, credits, price_cents, currency, 'https://checkout.example.org/' || id, 'checkout ' || id FROM credit_packages
+WHERE owner_id = (SELECT id FROM users WHERE username = :owner);
+
+INSERT INTO payment_events (event_id, type, purchase_id)
+SELECT 'event ' || p.id, 'checkout.session.completed', p.id FROM credit_purchases p JOIN users u ON u.id = p.owner_id WHERE u.username = :owner;
+
+INSERT INTO credit_transactions (owner_id, sequence, kind, amount, balance_after, held_after, actor_id, note, package_id, external_reference)
+SELECT u.id, i, 'adjustment', 1, i, 0, u.id, 'gift ' || i, p.id, 'checkout ' || i
+FROM users u, generate_series(1, :count) i, credit_packages p WHERE u.username = :owner AND p.owner_id = u.id AND p.name = 'package 1';
 
 UPDATE users u SET credit_sequence = t.entries, credit_balance = t.entries, credits_low_since = now()
 FROM (SELECT owner_id, count(*) AS entries FROM credit_transactions GROUP BY owner_id) t WHERE t.owner_id = u.id AND u.username = :owner;
@@ -20,6 +32,9 @@ SET LOCAL session_replication_role = origin;
 
 _STATES = """
 SET LOCAL session_replication_role = replica;
+
+INSERT INTO credit_packages (owner_id, name, credits, price_cents, currency, is_active, tier_restriction)
+SELECT id, 'sold no more', 10, 100, 'USD', false, 'none' FROM users WHERE username = :owner;
 
 INSERT INTO credit_transactions (owner_id, sequence, kind, amount, balance_after, held_after, note)
 SELECT u.id, u.credit_sequence + i, (ARRAY['purchase', 'refund'])[i], 5, u.credit_balance + 5 * i, u.credits_held, (ARRAY['for people'])[i]
@@ -31,5 +46,9 @@ SET LOCAL session_replication_role = origin;
 """
 
 FACTORY = Factory(
-    ids={"transaction": CreditTransaction}, after=("accounts",), rows=_ROWS, states=_STATES, unfilled=("CreditTransaction.job",)
+    ids={"package": CreditPackage, "transaction": CreditTransaction},
+    after=("accounts",),
+    rows=_ROWS,
+    states=_STATES,
+    unfilled=("CreditTransaction.job", "CreditPackage.externalPriceId"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from graphql import (
 from db.core.work import Database
 from db.settings import StateSettings, state_settings
 from tests.audit_trail import audited
+from tests.billing.stripe_stand_in import use
 from tests.client import Client
 from tests.endings import UNKNOWN, World, cases
 from tests.exhaustive import sampled
@@ -63,7 +65,7 @@ def world(
     def set_prices(prices: Mapping[str, int]) -> None:
         monkeypatch.setattr(state_settings(), "credit_prices", dict(prices))
 
-    return World(ada, bob, database, set_quota, set_prices, ada, sign_in, set_registration, admin)
+    return World(ada, bob, database, set_quota, set_prices, ada, sign_in, set_registration, admin, partial(use, monkeypatch=monkeypatch))
 
 
 def documented_endings(mutation: str) -> set[str]:

@@ -15,6 +15,7 @@ from tests.factories import platform
 from tests.ownership import owner_condition
 
 PARTS: dict[str, str] = {
+    "credit_purchases": "payment_events.purchase_id",
     "dataset_versions": "artifacts.dataset_version_id dataset_items.version_id dataset_profiles.version_id schema_proposals.version_id uploads.version_id",
     "datasets": "import_schedules.dataset_id model_datasets.dataset_id pipeline_inputs.dataset_id schema_proposals.dataset_id taggings.dataset_id",
     "email_messages": "digest_items.message_id",

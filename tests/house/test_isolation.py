@@ -258,6 +258,7 @@ async def _own_ids(bob: Client, database: Database) -> OwnIds:
     own["copyPipeline.id"] = own["pipelineId"] = (await bob.create_pipeline("his", ("data", "dataset", {}), training))["pipeline"]["id"]
     own["compareRows.from"] = own["compareRows.to"] = own["datasetVersionId"]
     own["moveRuns.ids"] = own["runId"]
+    own["packageId"] = own["creditPackageId"]
     return own
 
 
