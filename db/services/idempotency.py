@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 import orjson
-from sqlalchemy import func, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.checks import Checks
@@ -54,6 +54,11 @@ async def remember(work: Work, key: str | None, answer: dict[str, Any]) -> None:
     if key is not None:
         is_own_key = (IdempotencyKey.owner_id == work.viewer.id) & (IdempotencyKey.key == key)
         await work.run(update(IdempotencyKey).where(is_own_key).values(answer=answer))
+
+
+async def forget(work: Work, key: str) -> None:
+    """Let the next call with this key be a first one."""
+    await work.run(delete(IdempotencyKey).where(IdempotencyKey.owner_id == work.viewer.id, IdempotencyKey.key == key))
 
 
 def _digest(operation: str, request: dict[str, Any]) -> str:

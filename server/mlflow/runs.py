@@ -9,6 +9,7 @@ from uuid import UUID
 
 import orjson
 from sqlalchemy import Row
+from starlette.responses import Response
 
 from db.core.page import Slice
 from db.core.viewer import ApiScope
@@ -25,6 +26,7 @@ from server.mlflow.errors import invalid, not_found
 from server.mlflow.experiments import experiment_id
 from server.mlflow.inputs import inputs_of
 from server.mlflow.logged_models import outputs_of
+from server.mlflow.repeats import once
 from server.mlflow.requests import Call, Endpoint, as_integer, key_of
 from server.mlflow.values import (
     FROM_STATUS,
@@ -50,24 +52,30 @@ NOTE = "mlflow.note.content"
 HISTORY = "mlflow.log-model.history"
 
 
-async def create(call: Call) -> Mapping[str, Any]:
+async def create(call: Call) -> Response:
+    """Create a run, or return the one of an equal call that got no answer."""
+    run_id, forget = await once(call, _create)
+    document = orjson.dumps({"run": await _run(call, run_id)})
+    return Response(document, 200, {"Cache-Control": "no-store"}, "application/json", background=forget)
+
+
+async def _create(work: Work, call: Call) -> UUID:
     tags = tags_of(call.objects("tags"))
     name = call.optional_text("run_name") or tags.get(search.RUN_NAME)
     parent = tags.get(search.PARENT)
     if user := call.optional_text("user_id"):
         tags.setdefault("mlflow.user", user)
     tags[search.RUN_NAME] = name or tags.get(search.RUN_NAME, "")
-    async with call.database.work(call.viewer) as work:
-        new = external_runs.NewExternalRun(
-            experiment_id=await experiment_id(work, call, call.text("experiment_id")),
-            name=name,
-            parent_run_id=None if parent is None else key_of("run", "Run", parent),
-            notes=tags.get(NOTE),
-            started_at=moment(call.integer("start_time"), "start_time"),
-        )
-        run_id = await external_runs.create(work, new)
-        await experiments.update_run(work, run_id, {"annotations": {key: value for key, value in tags.items() if value}})
-    return {"run": await _run(call, run_id)}
+    new = external_runs.NewExternalRun(
+        experiment_id=await experiment_id(work, call, call.text("experiment_id")),
+        name=name,
+        parent_run_id=None if parent is None else key_of("run", "Run", parent),
+        notes=tags.get(NOTE),
+        started_at=moment(call.integer("start_time"), "start_time"),
+    )
+    run_id = await external_runs.create(work, new)
+    await experiments.update_run(work, run_id, {"annotations": {key: value for key, value in tags.items() if value}})
+    return run_id
 
 
 async def get(call: Call) -> Mapping[str, Any]:

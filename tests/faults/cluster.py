@@ -326,6 +326,18 @@ class Cluster:
         async with httpx.AsyncClient(timeout=5, verify=False) as client:
             await eventually(ready, START_TIMEOUT)
 
+    async def wait_apis(self) -> None:
+        """Wait until every API answers, those that were killed too."""
+
+        async def all_answer() -> bool:
+            try:
+                return all([(await client.get(f"{url}/readyz")).status_code == 200 for url in self.urls])
+            except httpx.HTTPError:
+                return False
+
+        async with httpx.AsyncClient(timeout=5, verify=False) as client:
+            await eventually(all_answer, START_TIMEOUT, "an answer of each API")
+
     # The servers
 
     async def restart_server(self, name: str, signal_number: signal.Signals | None = None, pause: float = 0.0) -> None:

@@ -28,11 +28,11 @@ class ClusterKind:
     has_up: bool
 
 
-MANY_SOCKETS = {"TRELLIS_SOCKETS_PER_VIEWER": "1000"}
+UNLIMITED = {"TRELLIS_SOCKETS_PER_VIEWER": "1000", "TRELLIS_RATE_LIMIT_FREE": "0"}  # few viewers do what thousands do
 CLUSTER_KINDS: Mapping[str, ClusterKind] = {
-    "faults": ClusterKind(product_jobs.SETTINGS, has_up=True),
-    "numbers": ClusterKind({"TRELLIS_WORKER_CANCEL_GRACE": "2", **MANY_SOCKETS}, has_up=False),
-    "quick": ClusterKind({**product_jobs.SETTINGS, **MANY_SOCKETS}, has_up=False),
+    "faults": ClusterKind({**product_jobs.SETTINGS, **UNLIMITED}, has_up=True),
+    "numbers": ClusterKind({"TRELLIS_WORKER_CANCEL_GRACE": "2", **UNLIMITED}, has_up=False),
+    "quick": ClusterKind({**product_jobs.SETTINGS, **UNLIMITED}, has_up=False),
 }
 NUMBERS = {"test_bodies", "test_network_faults", "test_performance_targets"}
 

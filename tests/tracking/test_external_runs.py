@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import delete as sql_delete
 from sqlalchemy import select, update
 
 from db.core.viewer import SYSTEM
@@ -18,6 +19,7 @@ from db.settings import StateSettings
 from db.stores.objects import ObjectStore
 from db.tables import MetricPoint, Run
 from tests.client import Client
+from tests.deletions.deleting import delete
 from tests.endings import key_of
 from tests.tracking.conftest import CREATE, LOG, METRICS, PARAMETERS, create_run, finish, log
 
@@ -70,11 +72,17 @@ async def test_a_run_is_created_with_all_that_is_said_of_it(ada: Client, worker:
         assert [edge["node"]["id"] for edge in (await ada.one(filtered, filter=given))["edges"]] == expected, given
 
 
-async def test_a_repeated_call_with_its_key_makes_no_second_run(ada: Client) -> None:
+async def test_a_repeated_call_with_its_key_makes_no_second_run(ada: Client, database: Database) -> None:
     first, second = await asyncio.gather(*(create_run(ada, name="once", idempotencyKey="k1") for _ in range(2)))
     assert first == second
     assert (await ada.one(CREATE, input={"name": "other", "idempotencyKey": "k1"}))["__typename"] == "Conflict"
     assert (await ada.one("{ runs { totalCount } }"))["totalCount"] == 1
+    assert await delete(ada, first) is not None
+    for gone in ("it is deleted", "it is purged"):
+        assert (await ada.one(CREATE, input={"name": "once", "idempotencyKey": "k1"}))["__typename"] == "NotFound", gone
+        async with database.work(SYSTEM) as work:
+            await work.run(sql_delete(Run).where(Run.id == key_of(first)))
+    assert (await ada.one("{ runs { totalCount } }"))["totalCount"] == 0
 
 
 async def test_points_are_kept_once_and_a_step_may_have_several(ada: Client) -> None:

@@ -50,12 +50,18 @@ class NewExternalRun:
 
 
 async def create(work: Work, new: NewExternalRun) -> UUID:
-    """Create a run, which is RUNNING from then on. Raises `InvalidInput`, `NotFound`, or `Conflict` for a used idempotency key."""
+    """Create a run, which is RUNNING from then on.
+
+    Raises `InvalidInput`, `NotFound`, also for an idempotency key whose run was deleted since, or `Conflict` for a key of another input.
+    """
     work.viewer.require_write()
     request = {key: value for key, value in asdict(new).items() if key != "idempotency_key"}
     answer = await idempotency.recall(work, "createRun", new.idempotency_key, request)
     if answer is not None:
-        return UUID(answer["run"])
+        run_id = UUID(answer["run"])
+        if await work.first(_live(work, run_id)) is None:  # it was deleted since
+            raise NotFound(str(run_id))
+        return run_id
     checks = Checks()
     name = None if new.name is None else checks.name(new.name, "name")
     hyperparameters = checks.document(new.hyperparameters, "hyperparameters", size=PARAMETERS_BYTES)
