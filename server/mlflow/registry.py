@@ -16,7 +16,7 @@ from db.errors import Conflict, InvalidCursor
 from db.queries import logged_models as logged_queries
 from db.queries import models as queries
 from db.services import models as services
-from db.services.tracking import registration
+from db.services.tracking import registration, version_copies
 from db.services.tracking.logged_models import folder
 from db.tables import ModelVersion
 from graph.core.ids import encode, filter_id
@@ -32,6 +32,7 @@ MAX_RESULTS, DEFAULT_RESULTS = 1_000, 100
 _SOURCE = re.compile(
     r"(?:(?:mlflow-artifacts:/{1,3}|https?://.*/mlflow-artifacts/artifacts/)(?P<run>run_[0-9a-f]{32})/artifacts|runs:/(?P<of_run>run_[0-9a-f]{32}))/(?P<path>.+)"
 )
+_VERSION = re.compile(r"models:/([^/]+)/(\d{1,10})")
 _LOGGED = re.compile(r"models:/(loggedmodel_[0-9a-f]{32})(?:/(.+))?")
 _IS_PROMPT = "mlflow.prompt.is_prompt"
 _ORDERS: Mapping[str, str] = {
@@ -136,16 +137,18 @@ async def delete_alias(call: Call) -> Mapping[str, Any]:
 
 async def create_version(call: Call) -> Mapping[str, Any]:
     model = await model_of(call)
-    run_id, path = await _source(call)
-    new = registration.NewVersion(
-        run_id=run_id,
-        path=path,
-        model_id=model.id,
-        description=call.optional_text("description"),
-        annotations=tags_of(call.objects("tags")),
-    )
+    description, annotations = call.optional_text("description"), tags_of(call.objects("tags"))
+    source = call.text("source")
+    copied = None if _LOGGED.fullmatch(source) else _VERSION.fullmatch(source)
     try:
-        version_id = await registration.register(call.database, call.store, call.viewer, new)
+        if copied is not None:
+            original = await _version(call, await _model(call, copied[1]), copied[2])
+            async with call.database.work(call.viewer) as work:
+                version_id = await version_copies.copy(work, original.id, model.id, description, annotations)
+        else:
+            run_id, path = await _source(call)
+            new = registration.NewVersion(run_id, path, model.id, description=description, annotations=annotations)
+            version_id = await registration.register(call.database, call.store, call.viewer, new)
     except Conflict as error:  # of tasks: nothing exists already
         raise invalid(error.message) from None
     version = (await queries.live_version_by_id(call.database, call.viewer, [version_id]))[version_id]
@@ -167,8 +170,8 @@ async def _source(call: Call) -> tuple[UUID, str]:
     match = _SOURCE.fullmatch(source)
     if match is None:
         raise invalid(
-            f"Invalid model version source: '{source[:200]}'. It is a folder of the artifacts of a run of yours, or models:/ and the id of a logged model;"
-            " log the files to a run first."
+            f"Invalid model version source: '{source[:200]}'. It is a folder of the artifacts of a run of yours, or models:/ and the id of a logged model"
+            " or the name and number of a version; log the files to a run first."
         )
     return key_of("run", "Run", match["run"] or match["of_run"]), match["path"].rstrip("/")
 
@@ -274,11 +277,15 @@ async def _model(call: Call, name: str) -> Row[Any]:
 
 async def version_of(call: Call) -> tuple[Row[Any], Row[Any]]:
     """The model and the version that a call names."""
-    model, text = await model_of(call), call.text("version", length=20)
+    model = await model_of(call)
+    return model, await _version(call, model, call.text("version", length=20))
+
+
+async def _version(call: Call, model: Row[Any], text: str) -> Row[Any]:
     version = await queries.numbered(call.database, call.viewer, model.id, int(text)) if text.isdecimal() and int(text) < 2**31 else None
     if version is None:
         raise MlflowError("RESOURCE_DOES_NOT_EXIST", f"Model Version (name={model.name}, version={text}) not found")
-    return model, version
+    return version
 
 
 async def _registered(call: Call, name: str) -> Mapping[str, Any]:

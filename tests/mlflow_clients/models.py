@@ -92,6 +92,10 @@ print(
             "searched": [each.name for each in mlflow.search_logged_models(output_format="list")] if is_3 else [],
             "missing": missing,
             "other_task": other_task,
+            "copied": [
+                client.copy_model_version("models:/forests/1", "archive").version,
+                bool((mlflow.sklearn.load_model("models:/archive/1").predict(rows) == forest.predict(rows)).all()),
+            ],
         }
     )
 )

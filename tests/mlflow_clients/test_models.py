@@ -28,12 +28,19 @@ async def test_a_logged_model_is_registered_aliased_and_loaded_back(ada: Client,
     assert told["models"] == ["boosters", "forests", "lines", "renamed"]
     assert (told["found"], told["versions"], told["of_run"]) == (["forests"], ["forests 1"], ["boosters 1"])
     assert "all versions of a model have one problem type" in told["other_task"]
+    assert told["copied"] == ["1", True]
     assert told["outputs"] == told["logged"]
     assert told["searched"] == (["line", "booster", "forest"] if major == 3 else [])
 
     edges = (await ada.one(MODELS))["edges"]
     models = {edge["node"]["name"]: [version["node"] for version in edge["node"]["versions"]["edges"]] for edge in edges}
-    assert {name: len(versions) for name, versions in models.items()} == {"boosters": 1, "forests": 1, "lines": 1, "renamed": 0}
+    assert {name: len(versions) for name, versions in models.items()} == {
+        "archive": 1,
+        "boosters": 1,
+        "forests": 1,
+        "lines": 1,
+        "renamed": 0,
+    }
     forest, booster = models["forests"][0], models["boosters"][0]
     assert (forest["number"], forest["description"], forest["isTrusted"], forest["run"]["id"]) == (
         1,

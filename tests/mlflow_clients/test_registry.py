@@ -11,6 +11,7 @@ from tests.client import Client
 from tests.mlflow_clients.conftest import Call, caller
 from tests.mlflow_clients.test_files import Files
 from tests.mlflow_clients.test_protocol import make_run, refusal
+from tests.tracking.test_artifacts import STORAGE
 
 MODEL = "loggedmodel_" + "0" * 32
 BOOSTER = b"tree\nversion=v4\nnum_class=1\nobjective=regression\nfeature_names=a b\n\n"
@@ -54,6 +55,35 @@ async def test_a_version_has_files_of_its_own(ada: Client, registry: tuple[Regis
     for refused in (await files.put("m.lgb", b"other"), await files.delete("m.lgb")):
         assert refusal(refused) == (400, "INVALID_PARAMETER_VALUE")
     assert (await files.get("m.lgb")).content == BOOSTER
+
+
+async def test_a_version_is_copied_with_its_files_within_one_account(ada: Client, bob: Client, registry: tuple[Registry, str]) -> None:
+    call, run = registry
+    stored = await ada.one(STORAGE)
+    copied = {"name": "kept", "source": "models:/m/1", "run_id": run, "description": "a copy", "tags": [{"key": "c", "value": "d"}]}
+    assert (await call("POST", "registered-models/create", name="kept")).status_code == 200
+    made = (await call("POST", "model-versions/create", **copied)).json()["model_version"]
+    assert (made["version"], made["run_id"], made["description"], made["tags"]) == ("1", run, "a copy", copied["tags"])
+    again = (await call("POST", "model-versions/create", **{**copied, "source": "models:/kept/1"})).json()["model_version"]
+    assert again["version"] == "2"
+    assert await ada.one(STORAGE) == stored, "the bytes are there once"
+    query = """query($id: ID!) { node(id: $id) { ... on ModelVersion { format framework algorithm isTrusted problemType hyperparameters run { id }
+      metrics { key last } artifacts { path role filename sha256 } } } }"""
+    sources = [
+        (await call("GET", "model-versions/get", name=name, version="1")).json()["model_version"]["source"] for name in ("m", "kept")
+    ]
+    first, second = [await ada.one(query, id=source.split("/")[1]) for source in sources]
+    assert first == second
+    await call("DELETE", "model-versions/delete", name="m", version="1")
+    assert (await Files(ada, again["source"].split("/")[1]).get("m.lgb")).content == BOOSTER
+
+    theirs = Registry(bob)
+    assert (await theirs("POST", "registered-models/create", name="m")).status_code == 200
+    missing = (404, "RESOURCE_DOES_NOT_EXIST")
+    for source in ("models:/m/1", "models:/kept/1", "models:/m/9"):
+        assert refusal(await theirs("POST", "model-versions/create", name="m", source=source)) == missing
+    assert refusal(await call("POST", "model-versions/create", name="kept", source="models:/m/1")) == missing, "it is deleted"
+    assert refusal(await call("POST", "model-versions/create", name="absent", source="models:/kept/1")) == missing
 
 
 @pytest.mark.parametrize(
