@@ -37,6 +37,7 @@ DOMAINS = (
     "saved_searches",
     "billing",
     "notifications",
+    "mail",
     "webhooks",
     "audit",
     "usage",

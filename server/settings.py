@@ -60,6 +60,11 @@ class ServerSettings(TrellisSettings):
         description="Bearer token, 16 characters or more, with which the object store tells `/hooks/s3` of created objects; then a file that was sent and"
         " never completed is ingested minutes later, not after a day. Empty: there is no such address.",
     )
+    mail_webhook_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="Secret, `whsec_…`, with which the provider of the mail server signs what it tells `/hooks/mail`: deliveries, bounces, complaints. Empty:"
+        " there is no such address.",
+    )
     server_timing: bool = Field(
         default=False,
         description="Whether responses have a `Server-Timing` header. `trellis up` on a loopback address turns it on.",
@@ -148,6 +153,15 @@ class ServerSettings(TrellisSettings):
             if origin != "*" and not re.fullmatch(r"https?://[^/?#\s@]+", origin):
                 raise ValueError(f"{origin!r} is no origin: a scheme, a host and a port alone, such as `https://app.example.org`.")
         return value
+
+    @field_validator("mail_webhook_secret")
+    @classmethod
+    def _check_webhook_secret(cls, secret: SecretStr) -> SecretStr:
+        if secret.get_secret_value() and not re.fullmatch(
+            r"whsec_(?:[A-Za-z0-9+/]{4}){5,}[A-Za-z0-9+/]{2}(?:==|[A-Za-z0-9+/]=|[A-Za-z0-9+/]{2})", secret.get_secret_value()
+        ):
+            raise ValueError("write it as the provider shows it: `whsec_` and 24 characters or more of base64")
+        return secret
 
     @field_validator("metrics_token", "s3_events_token")
     @classmethod

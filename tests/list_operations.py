@@ -76,6 +76,8 @@ VALUES: Mapping[str, Sequence[Any]] = {
     "CreditTransactionFilter.type": (["CONSUMPTION"], ["ADJUSTMENT"], ["HOLD", "RELEASE"]),
     "DeliveryFilter.status": (["DELIVERED"], ["PENDING"], ["PENDING", "FAILED"]),
     "DeliveryFilter.eventType": (["JOB_FAILED"], ["CREDITS_LOW"], ["JOB_FAILED", "CREDITS_LOW"]),
+    "EmailMessageFilter.status": (["SENT"], ["FAILED"], ["SENT", "FAILED"]),
+    "EmailMessageFilter.eventType": (["CREDITS_LOW"], ["QUOTA_NEAR", "JOB_FAILED"]),
     "NotificationFilter.type": (["VERSION_READY"], ["QUOTA_NEAR"], ["QUOTA_NEAR", "JOB_FAILED"]),
     "NotificationFilter.isRead": (True, False),
     "RunFilter.source": (["JOB"], ["EXTERNAL"], ["JOB", "EXTERNAL"]),

@@ -79,9 +79,6 @@ SELECT 'kim@example.com', 'member', t.id, t.created_by_id, now() + interval '7 d
 _MAILS = """
 INSERT INTO account_tokens (user_id, purpose, email) SELECT u.id, 'reset_password', u.email FROM users u WHERE u.username = :owner;
 
-INSERT INTO email_messages (user_id, account_id, address, template, token_id, status)
-SELECT t.user_id, t.user_id, t.email, 'password_reset', t.id, 'sent' FROM account_tokens t JOIN users u ON u.id = t.user_id WHERE u.username = :owner;
-
 INSERT INTO registrations (email, username, password_hash, invitation_id, expires_at)
 SELECT i.email, 'somebody', 'no hash', i.id, now() + interval '48 hours' FROM invitations i JOIN users u ON u.id = i.invited_by_id WHERE u.username = :owner;
 """

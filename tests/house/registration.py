@@ -103,6 +103,8 @@ OTHER_SCOPES: Mapping[str, Scope] = {
     "CreditTransaction": Scope.BILLING,
     "Query.creditTransactions": Scope.BILLING,
     "Query.estimateCost": Scope.BILLING,
+    "EmailMessage": Scope.ACCOUNT,
+    "Query.emailMessages": Scope.ACCOUNT,
     "WebhookEndpoint": Scope.ACCOUNT,
     "WebhookDelivery": Scope.ACCOUNT,
     "User.webhookEndpoints": Scope.ACCOUNT,

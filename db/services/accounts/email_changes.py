@@ -14,11 +14,13 @@ from db.core.viewer import Viewer
 from db.core.work import Database, Work
 from db.errors import invalid
 from db.queries.accounts import has_email
+from db.queries.mail import is_suppressed
 from db.services import account_tokens
 from db.services.accounts.confirmations import confirm_password, wrong_password
 from db.services.accounts.invitations import checked_address
 from db.services.accounts.passwords import HashingThreads
 from db.services.accounts.sign_in import AttemptLimits
+from db.services.mail.callbacks import lift_suppression
 from db.services.mail.sending import queue_mail
 from db.tables import User
 from db.tables.accounts import TokenPurpose
@@ -38,14 +40,15 @@ class EmailChanges:
     async def request(self, viewer: Viewer, new_email: str, current_password: str, client: ClientInfo) -> None:
         """Send a link to the new address, and tell the present one; if the new one is another user's, tell them in place of the link.
 
-        The caller does not learn which. With the present address, if it is not verified, it verifies that. Raises `InvalidInput`,
+        The caller does not learn which. With the present address, if it is not verified, or has bounced, it verifies that. Raises `InvalidInput`,
         `InvalidCredentials` or `TooManyAttempts`.
         """
         viewer.require_session()
         new_email = checked_address(new_email, "newEmail")
         columns = (User.email, User.email_verified_at, User.password_hash)
         (user,) = await self._database.rows(select(*columns).where(User.id == viewer.id))
-        if new_email == user.email and user.email_verified_at is not None:
+        (state,) = await self._database.rows(is_suppressed(new_email))
+        if new_email == user.email and user.email_verified_at is not None and not state.is_suppressed:
             raise invalid("newEmail", message="This is your address already, and it is verified.")
         earliest_answer = time.monotonic() + ANSWER_TIME
         await confirm_password(self._attempts, self._threads, viewer, user, current_password, client)
@@ -77,6 +80,7 @@ async def complete_change(work: Work, token_id: UUID) -> tuple[str, str]:
     has_account = invalid("token", message=f"{token.new_email} is the address of another account by now. Nothing was changed.")
     with translate_unique_violation("uq_users_email", has_account):
         await work.run(update(User).where(User.id == token.user_id).values(email=token.new_email, email_verified_at=func.now()))
+    await lift_suppression(work, token.new_email)
     if token.new_email != token.email:
         await queue_mail(work, EmailTemplate.EMAIL_CHANGED, token.email, token.user_id)
     work.record("verify_email", "user", token.user_id, token.user_id, {"email": token.email}, {"email": token.new_email})

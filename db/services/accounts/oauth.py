@@ -32,6 +32,7 @@ from db.services.accounts.sessions import require_recent_check
 from db.services.accounts.sign_in import AttemptLimits, FactorRequired, SignIns
 from db.services.accounts.users import check_email, check_username, insert_user, lock_own_account
 from db.services.accounts.ways_in import has_way_in
+from db.services.mail.callbacks import lift_suppression
 from db.services.mail.sending import queue_mail
 from db.settings import StateSettings
 from db.tables import LoginChallenge, OAuthIdentity, User
@@ -181,6 +182,7 @@ class ProviderSignIns:
         )
         with translate_unique_violation("uq_users_email", has_account):
             user_id = await insert_user(work, {**values, "email_verified_at": func.now()})
+        await lift_suppression(work, email)
         user = await work.one(select(User.id, User.password_hash, User.totp_secret).where(User.id == user_id))
         work.record("register", "user", user_id, user_id, after={**values, "provider": identity.provider})
         await _insert(work, user, identity)

@@ -20,6 +20,7 @@ from db.services.accounts.passwords import HashingThreads
 from db.services.accounts.sessions import end_sessions
 from db.services.accounts.sign_in import AttemptLimits
 from db.services.accounts.users import check_email
+from db.services.mail.callbacks import lift_suppression
 from db.services.mail.sending import queue_mail
 from db.settings import StateSettings
 from db.tables import User
@@ -67,6 +68,7 @@ class PasswordChanges:
             await account_tokens.use_token(work, owner.id)
             is_verified = func.coalesce(User.email_verified_at, func.now())  # the token was in a mail to the address
             await work.run(update(User).where(User.id == owner.user_id).values(email_verified_at=is_verified))
+            await lift_suppression(work, owner.email)
             await _set(work, owner.user_id, new_hash)
             count = await end_sessions(work, owner.user_id)
             work.record("reset_password", "user", owner.user_id, owner.user_id, after={"ended_sessions": count})

@@ -30,6 +30,7 @@ from db.services.accounts.passwords import HashingThreads
 from db.services.accounts.sessions import require_recent_check
 from db.services.accounts.sign_in import AttemptLimits
 from db.services.accounts.users import check_new_user, check_username, insert_user
+from db.services.mail.callbacks import lift_suppression
 from db.services.mail.sending import queue_mail
 from db.settings import StateSettings
 from db.tables import EmailMessage, Registration, User
@@ -154,6 +155,7 @@ class Registrations:
         )
         with translate_unique_violation("uq_users_email", has_account):
             user_id = await insert_user(work, {**values, "email_verified_at": func.now()})
+        await lift_suppression(work, row.email)
         of_registration = EmailMessage.registration_id == registration_id
         await work.run(update(EmailMessage).where(of_registration).values(user_id=user_id, account_id=user_id, registration_id=None))
         await work.run(delete_rows(Registration).where(Registration.id == registration_id))

@@ -4,5 +4,6 @@ from db.services.mail.composing import compose
 from db.services.mail.digests import make_digests
 from db.services.mail.rendering import ComposedMail
 from db.services.mail.sending import queue_mail, send_pending
+from db.services.mail.subjects import subject_of
 
-__all__ = ["ComposedMail", "compose", "make_digests", "queue_mail", "send_pending"]
+__all__ = ["ComposedMail", "compose", "make_digests", "queue_mail", "send_pending", "subject_of"]

@@ -16,6 +16,7 @@ from db.services.mail import registering, signing_in
 from db.services.mail.links import how_to_use
 from db.services.mail.notifying import compose_notification
 from db.services.mail.rendering import ComposedMail, blocks_of, render
+from db.services.mail.subjects import subject_of
 from db.settings import StateSettings
 from db.tables import ApiKey, EmailMessage, OAuthIdentity, User
 from db.tables.accounts import TokenPurpose
@@ -23,20 +24,20 @@ from db.tables.mail import EmailTemplate
 from db.tables.passkeys import Passkey
 
 MAX_KEYS = 100  # listed in a mail
-_FIXED: Mapping[EmailTemplate, tuple[str, Callable[[], list[str]]]] = {
-    EmailTemplate.ADDRESS_TAKEN: ("You have an account already", registering.address_taken),
-    EmailTemplate.EMAIL_CHANGE_REQUESTED: ("A change of your address was requested", registering.email_change_requested),
-    EmailTemplate.EMAIL_CHANGED: ("Your address was changed", registering.email_changed),
-    EmailTemplate.TOTP_ADDED: ("Codes are asked for when you sign in", signing_in.totp_added),
-    EmailTemplate.TOTP_REMOVED: ("No codes are asked for any more when you sign in", signing_in.totp_removed),
-    EmailTemplate.BACKUP_CODES_REPLACED: ("You have new backup codes", signing_in.backup_codes_replaced),
-    EmailTemplate.ACCOUNT_RESTORED: ("Your account was restored", signing_in.account_restored),
-    EmailTemplate.IDENTITY_LINKED: ("Another way to sign in to your account", signing_in.identity_linked),
-    EmailTemplate.IDENTITY_UNLINKED: ("A way to sign in to your account was removed", signing_in.identity_unlinked),
-    EmailTemplate.PASSKEY_ADDED: ("A passkey was added to your account", signing_in.passkey_added),
-    EmailTemplate.PASSKEY_REMOVED: ("A passkey was removed from your account", signing_in.passkey_removed),
+_FIXED: Mapping[EmailTemplate, Callable[[], list[str]]] = {
+    EmailTemplate.ADDRESS_TAKEN: registering.address_taken,
+    EmailTemplate.EMAIL_CHANGE_REQUESTED: registering.email_change_requested,
+    EmailTemplate.EMAIL_CHANGED: registering.email_changed,
+    EmailTemplate.TOTP_ADDED: signing_in.totp_added,
+    EmailTemplate.TOTP_REMOVED: signing_in.totp_removed,
+    EmailTemplate.BACKUP_CODES_REPLACED: signing_in.backup_codes_replaced,
+    EmailTemplate.ACCOUNT_RESTORED: signing_in.account_restored,
+    EmailTemplate.IDENTITY_LINKED: signing_in.identity_linked,
+    EmailTemplate.IDENTITY_UNLINKED: signing_in.identity_unlinked,
+    EmailTemplate.PASSKEY_ADDED: signing_in.passkey_added,
+    EmailTemplate.PASSKEY_REMOVED: signing_in.passkey_removed,
 }
-"""The subjects and texts of mails that are the same for everybody."""
+"""The texts of mails that are the same for everybody."""
 
 
 async def compose(work: Work, settings: StateSettings, message_id: UUID) -> ComposedMail:
@@ -54,34 +55,37 @@ async def compose(work: Work, settings: StateSettings, message_id: UUID) -> Comp
     work.record("show_mail", "mail", message_id, row.user_id, after={"template": row.template})  # unless a worker sends it
     if row.is_notification:
         return await compose_notification(work, settings, row)
-    match row.template:
-        case EmailTemplate.PASSWORD_RESET:
-            subject, paragraphs = "Reset your password", await _password_reset(work, settings, row)
-        case EmailTemplate.PASSWORD_CHANGED:
-            subject, paragraphs = "Your password was changed", await _password_changed(work, row)
-        case EmailTemplate.VERIFY_REGISTRATION:
-            subject, paragraphs = "Verify your address", await registering.verify_registration(work, settings, row)
-        case EmailTemplate.INVITATION:
-            subject, paragraphs = "You are invited", await registering.invitation(work, settings, row)
-        case EmailTemplate.VERIFY_NEW_EMAIL:
-            subject, paragraphs = "Verify your new address", await registering.verify_new_email(work, settings, row)
-        case EmailTemplate.NEW_DEVICE:
-            subject, paragraphs = "A new sign-in to your account", await signing_in.new_device(work, row)
-        case EmailTemplate.ACCOUNT_DELETED:
-            subject, paragraphs = "Your account was deleted", await signing_in.account_deleted(work, settings, row)
-        case _:
-            subject, write = _FIXED[row.template]
-            paragraphs = write()
+    paragraphs = await _paragraphs(work, settings, row)
     # At an address that may be a stranger's, a username could be an advertisement.
     is_strangers = row.username is None or row.template is EmailTemplate.VERIFY_NEW_EMAIL
     greeting = "Hello," if is_strangers else f"Hello {row.username},"
-    return account_mail(settings, row.address, subject, greeting, paragraphs)
+    return account_mail(settings, row.template, row.address, greeting, paragraphs)
 
 
-def account_mail(settings: StateSettings, address: str, subject: str, greeting: str, paragraphs: Sequence[str]) -> ComposedMail:
+def account_mail(settings: StateSettings, template: EmailTemplate, address: str, greeting: str, paragraphs: Sequence[str]) -> ComposedMail:
     """A mail about an account, of paragraphs of plain text."""
     values = {"greeting": greeting, "paragraphs": paragraphs, "blocks": blocks_of(paragraphs), "public_url": settings.public_url}
-    return render("account", address, subject, values)
+    return render("account", address, subject_of(template), values)
+
+
+async def _paragraphs(work: Work, settings: StateSettings, row: Row[Any]) -> list[str]:
+    match row.template:
+        case EmailTemplate.PASSWORD_RESET:
+            return await _password_reset(work, settings, row)
+        case EmailTemplate.PASSWORD_CHANGED:
+            return await _password_changed(work, row)
+        case EmailTemplate.VERIFY_REGISTRATION:
+            return await registering.verify_registration(work, settings, row)
+        case EmailTemplate.INVITATION:
+            return await registering.invitation(work, settings, row)
+        case EmailTemplate.VERIFY_NEW_EMAIL:
+            return await registering.verify_new_email(work, settings, row)
+        case EmailTemplate.NEW_DEVICE:
+            return await signing_in.new_device(work, row)
+        case EmailTemplate.ACCOUNT_DELETED:
+            return await signing_in.account_deleted(work, settings, row)
+        case _:
+            return _FIXED[row.template]()
 
 
 async def _password_reset(work: Work, settings: StateSettings, row: Row[Any]) -> list[str]:

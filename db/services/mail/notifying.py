@@ -20,6 +20,7 @@ from db.errors import MailSuppressed
 from db.queries.accounts import acting_user, viewer_of_user
 from db.services.mail import unsubscribing
 from db.services.mail.rendering import ComposedMail, render
+from db.services.mail.subjects import DIGESTS, subject_of
 from db.services.notifications.texts import body_of, heading_of, title_of
 from db.settings import StateSettings
 from db.tables import DigestItem, EmailMessage, NotificationPreference, User
@@ -27,8 +28,6 @@ from db.tables.mail import EmailTemplate
 from db.tables.notifications import EmailFrequency, EventType
 
 SHOWN = 20  # of the events of one type that a digest lists
-DIGESTS = {EmailTemplate.DAILY_DIGEST: "day", EmailTemplate.WEEKLY_DIGEST: "week"}
-"""By template, the period of the events."""
 
 
 async def compose_notification(work: Work, settings: StateSettings, row: Row[Any]) -> ComposedMail:
@@ -43,18 +42,20 @@ async def compose_notification(work: Work, settings: StateSettings, row: Row[Any
     events = await _events_of(work, viewer, row.id)
     if not events:
         raise MailSuppressed("Its reader may no longer see what it is about, or wants no mails of it any more.")
-    return digest_mail(settings, row.user_id, row.username, address, DIGESTS[row.template], events)
+    return digest_mail(settings, row.user_id, row.username, address, row.template, events)
 
 
 def event_mail(settings: StateSettings, user_id: UUID, username: str, address: str, event: Any) -> ComposedMail:
     """The mail of one event, which has `event_type`, `subject_id`, `name` and `data`."""
     stop_url = unsubscribing.url(settings, user_id, (event.event_type,))
-    shown = _shown(event)
-    values = {"username": username, "event": shown, "stop_url": stop_url, "public_url": settings.public_url}
-    return render("event", address, shown["title"], values, unsubscribing.headers(stop_url))
+    subject = subject_of(EmailTemplate.EVENT, event.event_type, event.name, event.data)
+    values = {"username": username, "event": _shown(event), "stop_url": stop_url, "public_url": settings.public_url}
+    return render("event", address, subject, values, unsubscribing.headers(stop_url))
 
 
-def digest_mail(settings: StateSettings, user_id: UUID, username: str, address: str, period: str, events: Sequence[Any]) -> ComposedMail:
+def digest_mail(
+    settings: StateSettings, user_id: UUID, username: str, address: str, template: EmailTemplate, events: Sequence[Any]
+) -> ComposedMail:
     """The mail of several events, which have `total`, of their type, and `created_at` besides; those of a type stand together."""
     groups: list[dict[str, Any]] = []
     for event_type, members in groupby(events, key=lambda event: event.event_type):
@@ -71,18 +72,13 @@ def digest_mail(settings: StateSettings, user_id: UUID, username: str, address: 
     stop_url = unsubscribing.url(settings, user_id, {event.event_type for event in events})
     values = {
         "username": username,
-        "period": period,
+        "period": DIGESTS[template],
         "groups": groups,
         "total": sum(group["total"] for group in groups),
         "stop_url": stop_url,
         "public_url": settings.public_url,
     }
-    return render("digest", address, digest_subject(period), values, unsubscribing.headers(stop_url))
-
-
-def digest_subject(period: str) -> str:
-    """The subject of a digest, which names nothing."""
-    return f"Events of the {period}"
+    return render("digest", address, subject_of(template), values, unsubscribing.headers(stop_url))
 
 
 async def _reader(work: Work, row: Row[Any]) -> Viewer:

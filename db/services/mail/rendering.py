@@ -10,8 +10,6 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-MAX_SUBJECT = 200  # characters
-
 
 @dataclass(frozen=True, slots=True)
 class ComposedMail:
@@ -45,8 +43,7 @@ def _environment() -> Environment:
 
 
 def render(template: str, address: str, subject: str, values: dict[str, Any], headers: dict[str, str] | None = None) -> ComposedMail:
-    """A mail of the two files of a template. Of names, white space and what cannot be printed becomes a space in the subject."""
-    subject = "Trellis: " + " ".join("".join(letter if letter.isprintable() else " " for letter in subject).split())[:MAX_SUBJECT]
+    """A mail of the two files of a template."""
     environment, values = _environment(), {"subject": subject, **values}
     text = environment.get_template(f"{template}.txt").render(values).rstrip() + "\n"
     return ComposedMail(address, subject, text, environment.get_template(f"{template}.html").render(values), headers or {})

@@ -6,24 +6,28 @@ import asyncio
 from datetime import timedelta
 from email.utils import parseaddr
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
-from sqlalchemy import Double, Interval, func, insert, literal_column, select, update
+from sqlalchemy import Double, Interval, case, func, insert, literal_column, select, update
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database, Work
 from db.errors import MailSuppressed, MailVoid
+from db.queries.mail import suppression
 from db.services.mail import smtp
 from db.services.mail.composing import compose
 from db.services.mail.rendering import ComposedMail
 from db.settings import StateSettings
 from db.tables import EmailMessage
-from db.tables.mail import EmailStatus, EmailTemplate
+from db.tables.mail import EmailStatus, EmailTemplate, SuppressionReason
 from db.tables.notifications import EventType
 
 MAX_PER_RUN = 500
 _EVENTS = {EmailTemplate.PASSWORD_CHANGED: EventType.PASSWORD_CHANGED, EmailTemplate.NEW_DEVICE: EventType.LOGIN_NEW_DEVICE}
 """The events that are told by mails of accounts."""
+_VERIFYING = {EmailTemplate.VERIFY_REGISTRATION, EmailTemplate.VERIFY_NEW_EMAIL, EmailTemplate.PASSWORD_RESET}
+"""What is sent to an address that has bounced, too: their links verify it."""
 MAX_AGE = timedelta(days=3)  # after which a mail that could not be sent has failed
 MAX_SENDING = timedelta(minutes=5)  # after which the process that sent a mail is known to have died
 FIRST_BACKOFF = 15  # seconds
@@ -63,6 +67,7 @@ async def send_pending(database: Database, settings: StateSettings) -> int:
                 break
             try:
                 mail = await compose(work, settings, message_id)
+                await _require_deliverable(work, message_id, mail.address)
             except MailVoid as error:
                 status = EmailStatus.SUPPRESSED if isinstance(error, MailSuppressed) else EmailStatus.FAILED
                 is_void = {"status": status, "error": error.message}
@@ -95,12 +100,24 @@ async def _claim(work: Work) -> UUID | None:
     return await work.scalar(update(EmailMessage).where(EmailMessage.id == due.scalar_subquery()).values(values).returning(EmailMessage.id))
 
 
+async def _require_deliverable(work: Work, message_id: UUID, address: str) -> None:
+    """Raise `MailSuppressed` if the address has bounced, unless the mail is one that verifies it anew."""
+    reason: SuppressionReason | None = await work.scalar(suppression(address))
+    if reason is None or await work.scalar(select(EmailMessage.template).where(EmailMessage.id == message_id)) in _VERIFYING:
+        return
+    happened = "takes no mails" if reason is SuppressionReason.BOUNCED else "has reported mails as unwanted"
+    raise MailSuppressed(
+        f"A provider tells that the address {happened}. Verify it anew by `changeEmail`, with the same address, or set another."
+    )
+
+
 async def _deliver(database: Database, settings: StateSettings, message_id: UUID, mail: ComposedMail) -> bool:
     """Send a mail and record the outcome; False if the server takes none now."""
     domain = parseaddr(settings.mail_from)[1].partition("@")[2] or "localhost"
     url, goes_on = settings.smtp_url.get_secret_value(), True
+    name = f"<{message_id.hex}@{domain}>"
     try:
-        await asyncio.to_thread(smtp.deliver, url, settings.mail_from, f"<{message_id.hex}@{domain}>", mail)
+        await asyncio.to_thread(smtp.deliver, url, settings.mail_from, name, mail)
         values: dict[str, Any] = {"status": EmailStatus.SENT, "sent_at": func.now(), "error": None}
     except smtp.Refused as error:
         values = {"status": EmailStatus.FAILED, "error": str(error)}
@@ -110,6 +127,10 @@ async def _deliver(database: Database, settings: StateSettings, message_id: UUID
         doublings = func.least(EmailMessage.tries - 1, MAX_DOUBLINGS)
         backoff = func.power(2, doublings, type_=Double) * literal_column(f"interval '{FIRST_BACKOFF} seconds'", Interval)
         values, goes_on = {"status": EmailStatus.PENDING, "error": str(error), "run_after": func.now() + backoff}, False
+    # The provider may have told more of it already; that stays.
+    is_ours = EmailMessage.status.in_((EmailStatus.SENDING, EmailStatus.UNCERTAIN))
+    values |= {"status": case((is_ours, values["status"]), else_=EmailMessage.status)}
+    values |= {"message_id": name, "provider": urlsplit(url).hostname}
     async with database.work(SYSTEM) as work:
         await work.run(update(EmailMessage).where(EmailMessage.id == message_id).values(values))
     return goes_on

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import orjson
 import structlog
-from sqlalchemy import ColumnElement, case, exists, func, literal, or_, select, true, update
+from sqlalchemy import ColumnElement, case, delete, exists, func, literal, or_, select, true, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.selectable import Select
 
@@ -53,6 +53,7 @@ from db.tables import (
     Run,
     StoredObject,
     Study,
+    SuppressedAddress,
     Tag,
     Tagging,
     User,
@@ -114,7 +115,9 @@ async def _start(context: MaintenanceContext) -> None:
     is_over = User.deleted_at <= func.now() - timedelta(seconds=context.settings.deleted_account_retention)
     is_idle = ~exists().where(or_(Job.owner_id == User.id, pays_for(User.id)), Job.status.not_in(TERMINAL))
     statement = update(User).where(is_over, User.purge_started_at.is_(None), is_idle).values(_PERSONAL | {"purge_started_at": func.now()})
+    addresses = select(func.lower(User.email)).where(is_over, User.purge_started_at.is_(None), is_idle)
     async with context.database.work(SYSTEM) as work:
+        await work.run(delete(SuppressedAddress).where(SuppressedAddress.address.in_(addresses)))
         await work.run(statement)
 
 

@@ -1,0 +1,1 @@
+"""Mails that people were sent."""
