@@ -41,7 +41,7 @@ from db.streams.job_watch import ChangeQueries
 from db.streams.notices import RedisNoticePublisher
 from graph.execution.limits.gate import Gate
 from graph.settings import GraphSettings, graph_settings
-from server import console, health, items, mail_callbacks, s3_events, sign_in_cookie, stripe_events, unsubscribe
+from server import console, health, items, mail_callbacks, mail_previews, s3_events, sign_in_cookie, stripe_events, unsubscribe
 from server.api_usage import ApiUsage
 from server.graphql import COST_HEADER, PLAN_HEADER, REQUEST_ID_HEADER, GraphQLView
 from server.metrics import measure_process
@@ -141,6 +141,7 @@ def create_app(settings: ServerSettings | None = None, spans: Spans | None = Non
             s3_events.route(settings, state),
             stripe_events.route(state),
             mail_callbacks.route(settings),
+            *mail_previews.routes(settings, state),
             items.route(state),
             unsubscribe.route(state),
             *oauth_routes(state),

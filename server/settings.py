@@ -69,6 +69,10 @@ class ServerSettings(TrellisSettings):
         default=False,
         description="Whether responses have a `Server-Timing` header. `trellis up` on a loopback address turns it on.",
     )
+    mail_previews: bool = Field(
+        default=False,
+        description="Whether `/mail-previews` shows each mail with made-up names, for development. `trellis up` on a loopback address turns it on.",
+    )
     show_plans: bool = Field(
         default=False,
         description="Whether everybody may request `extensions.plan`, as admins may. `trellis up` on a loopback address turns it on.",

@@ -73,6 +73,7 @@ def _run_all(settings: ServerSettings) -> None:
         if settings.host in _LOOPBACK_HOSTS:
             environment.setdefault("TRELLIS_SERVER_TIMING", "true")
             environment.setdefault("TRELLIS_SHOW_PLANS", "true")
+            environment.setdefault("TRELLIS_MAIL_PREVIEWS", "true")
         environment.pop("TRELLIS_ADMIN_TOKEN", None)  # the API needs only its hash, which is in the database
 
         processes: list[SupervisedProcess] = []

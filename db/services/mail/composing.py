@@ -24,7 +24,7 @@ from db.tables.mail import EmailTemplate
 from db.tables.passkeys import Passkey
 
 MAX_KEYS = 100  # listed in a mail
-_FIXED: Mapping[EmailTemplate, Callable[[], list[str]]] = {
+FIXED: Mapping[EmailTemplate, Callable[[], list[str]]] = {
     EmailTemplate.ADDRESS_TAKEN: registering.address_taken,
     EmailTemplate.EMAIL_CHANGE_REQUESTED: registering.email_change_requested,
     EmailTemplate.EMAIL_CHANGED: registering.email_changed,
@@ -64,7 +64,12 @@ async def compose(work: Work, settings: StateSettings, message_id: UUID) -> Comp
 
 def account_mail(settings: StateSettings, template: EmailTemplate, address: str, greeting: str, paragraphs: Sequence[str]) -> ComposedMail:
     """A mail about an account, of paragraphs of plain text."""
-    values = {"greeting": greeting, "paragraphs": paragraphs, "blocks": blocks_of(paragraphs), "public_url": settings.public_url}
+    values = {
+        "greeting": greeting,
+        "paragraphs": paragraphs,
+        "blocks": blocks_of(paragraphs, settings.public_url),
+        "public_url": settings.public_url,
+    }
     return render("account", address, subject_of(template), values)
 
 
@@ -85,36 +90,22 @@ async def _paragraphs(work: Work, settings: StateSettings, row: Row[Any]) -> lis
         case EmailTemplate.ACCOUNT_DELETED:
             return await signing_in.account_deleted(work, settings, row)
         case _:
-            return _FIXED[row.template]()
+            return FIXED[row.template]()
 
 
 async def _password_reset(work: Work, settings: StateSettings, row: Row[Any]) -> list[str]:
     token = account_tokens.token_text(settings, row.token_id, TokenPurpose.RESET_PASSWORD)
     await account_tokens.activate(work, row.token_id)
-    return [
-        "somebody, we hope you, asked to reset the password of your account. If it was not you, ignore this mail: nothing has changed.",
-        f"{how_to_use(settings, token, 'reset-password', 'resetPassword')} It is valid once, for 30 minutes.",
-    ]
+    return signing_in.password_reset_text(how_to_use(settings, token, "reset-password", "resetPassword"))
 
 
 async def _password_changed(work: Work, row: Row[Any]) -> list[str]:
     statement = select(ApiKey.prefix, ApiKey.name).where(ApiKey.user_id == row.user_id, is_valid_key()).order_by(ApiKey.created_at.desc())
     keys = await work.all(statement.limit(MAX_KEYS))
-    changed = "the password of your account was changed, and your other sessions have ended."
-    paragraphs = [f"{changed} If it was not you, reset your password now, and tell whoever runs this Trellis."]
-    if keys:
-        lines = "\n".join(f"  {key.prefix}…  {' '.join(key.name.split())}" for key in keys)
-        paragraphs.append(f"These API keys stay valid. Revoke those that you do not know:\n{lines}")
     identities = await work.all(
         select(OAuthIdentity.provider, OAuthIdentity.linked_at)
         .where(OAuthIdentity.user_id == row.user_id)
         .order_by(OAuthIdentity.linked_at)
     )
-    if identities:  # without their addresses, which whoever linked them has chosen
-        lines = "\n".join(f"  {identity.provider}, linked on {identity.linked_at:%Y-%m-%d}" for identity in identities)
-        paragraphs.append(f"Identities at these providers still open the account. Unlink those that are not yours:\n{lines}")
     passkeys = await work.all(select(Passkey.name).where(Passkey.user_id == row.user_id).order_by(Passkey.created_at.desc()))
-    if passkeys:
-        lines = "\n".join(f"  {' '.join(passkey.name.split())}" for passkey in passkeys)
-        paragraphs.append(f"These passkeys stay valid. Remove those that you do not know:\n{lines}")
-    return paragraphs
+    return signing_in.password_changed_text(keys, identities, passkeys)

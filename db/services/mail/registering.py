@@ -5,6 +5,7 @@ Those to addresses that are not verified name nothing that whoever registers has
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, exists, func, select, update
@@ -29,9 +30,13 @@ async def verify_registration(work: Work, settings: StateSettings, row: Row[Any]
     if not await work.run(statement):
         raise MailVoid("The registration was completed or has expired, or the address has an account by now.")
     token = account_tokens.token_text(settings, row.registration_id, account_tokens.REGISTRATION)
+    return verify_registration_text(how_to_use(settings, token, "verify-email", "verifyEmail"))
+
+
+def verify_registration_text(how: str) -> list[str]:
     return [
         "somebody, we hope you, registered with this address. If it was not you, ignore this mail: there is no account, and there will be none.",
-        f"{how_to_use(settings, token, 'verify-email', 'verifyEmail')}{ONCE} Then sign in with the password that you registered with.",
+        f"{how}{ONCE} Then sign in with the password that you registered with.",
     ]
 
 
@@ -46,10 +51,13 @@ async def invitation(work: Work, settings: StateSettings, row: Row[Any]) -> list
     if await work.scalar(select(exists().where(has_email(row.address)))):
         return [f"{invited.sender} invited you to register, but you have an account with this address already: sign in with its password."]
     token = account_tokens.token_text(settings, row.invitation_id, account_tokens.INVITATION)
-    used = how_to_use(settings, token, "register", "register")
+    return invitation_text(invited.sender, invited.role.name, how_to_use(settings, token, "register", "register"), invited.expires_at)
+
+
+def invitation_text(sender: str, role: str, how: str, expires_at: datetime) -> list[str]:
     return [
-        f"{invited.sender} invites you to register with this address. Your role will be {invited.role.name}.",
-        f"{used}It is valid once, until {invited.expires_at:%Y-%m-%d %H:%M} UTC. A further mail will verify your address.",
+        f"{sender} invites you to register with this address. Your role will be {role}.",
+        f"{how}It is valid once, until {expires_at:%Y-%m-%d %H:%M} UTC. A further mail will verify your address.",
     ]
 
 
@@ -85,9 +93,13 @@ async def verify_new_email(work: Work, settings: StateSettings, row: Row[Any]) -
     """The time of the token begins."""
     token = account_tokens.token_text(settings, row.token_id, TokenPurpose.CHANGE_EMAIL)
     await account_tokens.activate(work, row.token_id)
+    return verify_new_email_text(how_to_use(settings, token, "verify-email", "verifyEmail"))
+
+
+def verify_new_email_text(how: str) -> list[str]:
     return [
         "somebody, we hope you, asked for this to be the address of your account. If it was not you, ignore this mail: nothing has changed.",
-        f"{how_to_use(settings, token, 'verify-email', 'verifyEmail')}{ONCE}",
+        f"{how}{ONCE}",
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,16 @@ def render(template: str, address: str, subject: str, values: dict[str, Any], he
     return ComposedMail(address, subject, text, environment.get_template(f"{template}.html").render(values), headers or {})
 
 
-def blocks_of(paragraphs: Sequence[str]) -> list[Block]:
-    """The parts of paragraphs of plain text, in which what is indented is a link or stands as it is."""
-    return [_block(part) for part in "\n\n".join(paragraphs).split("\n\n") if part.strip()]
+def blocks_of(paragraphs: Sequence[str], public_url: str) -> list[Block]:
+    """The parts of paragraphs of plain text. What is indented stands as it is; if it is a page of ours, it is a link.
 
-
-def _block(part: str) -> Block:
-    if not part.startswith("  "):
-        return Block(part.strip())
-    text = "\n".join(line.removeprefix("  ") for line in part.splitlines())
-    return Block(text, is_link=text.startswith(("http://", "https://")), is_literal=True)
+    Another address is none, since a name that somebody chose may look like one.
+    """
+    blocks: list[Block] = []
+    for part in "\n\n".join(paragraphs).split("\n\n"):
+        for is_literal, lines in groupby(part.splitlines(), key=lambda line: line.startswith("  ")):
+            text = "\n".join(line.removeprefix("  ") if is_literal else line.strip() for line in lines)
+            is_link = is_literal and bool(public_url) and text.startswith(public_url.rstrip("/") + "/") and len(text.split()) == 1
+            if text:
+                blocks.append(Block(text, is_link=is_link, is_literal=is_literal))
+    return blocks

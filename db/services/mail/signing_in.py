@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -21,7 +22,11 @@ _IF_NOT_YOU_PASSKEY = "If it was not you, sign in, remove it, and reset your pas
 
 async def new_device(work: Work, row: Row[Any]) -> list[str]:
     columns = (UserSession.browser, UserSession.device, UserSession.ip_address, UserSession.created_at)
-    session = await work.first(select(*columns).where(UserSession.id == row.session_id))
+    return new_device_text(await work.first(select(*columns).where(UserSession.id == row.session_id)))
+
+
+def new_device_text(session: Any | None) -> list[str]:
+    """`session` has `browser`, `device`, `ip_address` and `created_at`."""
     happened = "somebody, we hope you, signed in to your account from a place that it did not know"
     if session is None:  # deleted, long after its end
         return [f"{happened}.", _IF_NOT_YOU]
@@ -63,12 +68,15 @@ async def account_deleted(work: Work, settings: StateSettings, row: Row[Any]) ->
     user = await work.first(select(*columns).where(User.id == row.user_id, User.deleted_at.is_not(None)))
     if user is None:
         raise MailVoid("The account was restored.")
-    ended = "your account was deleted, with all that it owned. Its sessions have ended, and its API keys are revoked."
-    until = user.deleted_at + timedelta(seconds=settings.deleted_account_retention)
     by_password = (
         "with `restoreAccount` and your password" if user.has_password else "by the passkey or the provider that you signed in with"
     )
     how = by_password if user.deleted_by_owner else "by whoever runs this Trellis"
+    return account_deleted_text(user.deleted_at + timedelta(seconds=settings.deleted_account_retention), how)
+
+
+def account_deleted_text(until: datetime, how: str) -> list[str]:
+    ended = "your account was deleted, with all that it owned. Its sessions have ended, and its API keys are revoked."
     return [ended, f"Until {until:%Y-%m-%d} at {until:%H:%M} UTC it can be restored, {how}. Then all of it is removed.", _IF_NOT_YOURS]
 
 
@@ -83,3 +91,26 @@ def passkey_added() -> list[str]:
 
 def passkey_removed() -> list[str]:
     return ["a passkey was removed from your account, or all of them, by you or by whoever runs this Trellis.", _IF_NOT_YOU]
+
+
+def password_reset_text(how: str) -> list[str]:
+    return [
+        "somebody, we hope you, asked to reset the password of your account. If it was not you, ignore this mail: nothing has changed.",
+        f"{how} It is valid once, for 30 minutes.",
+    ]
+
+
+def password_changed_text(keys: Sequence[Any], identities: Sequence[Any], passkeys: Sequence[Any]) -> list[str]:
+    """Keys have `prefix` and `name`, identities `provider` and `linked_at`, passkeys `name`: all that opens the account still."""
+    changed = "the password of your account was changed, and your other sessions have ended."
+    paragraphs = [f"{changed} If it was not you, reset your password now, and tell whoever runs this Trellis."]
+    if keys:
+        lines = "\n".join(f"  {key.prefix}…  {' '.join(key.name.split())}" for key in keys)
+        paragraphs.append(f"These API keys stay valid. Revoke those that you do not know:\n{lines}")
+    if identities:  # without their addresses, which whoever linked them has chosen
+        lines = "\n".join(f"  {identity.provider}, linked on {identity.linked_at:%Y-%m-%d}" for identity in identities)
+        paragraphs.append(f"Identities at these providers still open the account. Unlink those that are not yours:\n{lines}")
+    if passkeys:
+        lines = "\n".join(f"  {' '.join(passkey.name.split())}" for passkey in passkeys)
+        paragraphs.append(f"These passkeys stay valid. Remove those that you do not know:\n{lines}")
+    return paragraphs
