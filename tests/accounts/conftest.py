@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import uvicorn
-from aiosmtpd.controller import UnthreadedController
 from pydantic import SecretStr
 
 from db.core.work import Database
@@ -20,19 +19,15 @@ from server.oauth.settings import SignInProvider
 from server.settings import server_settings
 from tests.accounts.authenticator import Clock
 from tests.accounts.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider, Realm, Visitor
-from tests.accounts.mailbox import Mailbox, Post
+from tests.accounts.mailbox import Post, mail_server
 from tests.conftest import LiveServer
 
 
 @pytest.fixture
 async def post(clean: None, database: Database, settings: StateSettings) -> AsyncGenerator[Post]:
-    mailbox = Mailbox()
-    controller = UnthreadedController(mailbox, hostname="127.0.0.1", port=0, loop=asyncio.get_running_loop())
-    server: Any = await controller._create_server()
-    port = server.sockets[0].getsockname()[1]
-    own = settings.model_copy(update={"smtp_url": SecretStr(f"smtp://127.0.0.1:{port}")})
-    yield Post(mailbox, maintenance.MaintenanceContext(database, None, own))  # pyright: ignore[reportArgumentType] - the task touches no object
-    server.close()
+    async with mail_server() as mailbox:
+        own = settings.model_copy(update={"smtp_url": SecretStr(f"smtp://127.0.0.1:{mailbox.port}")})
+        yield Post(mailbox, maintenance.MaintenanceContext(database, None, own))  # pyright: ignore[reportArgumentType] - the task touches no object
 
 
 @pytest.fixture

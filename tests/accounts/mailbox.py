@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage as Mail
 from typing import Any
 
+from aiosmtpd.controller import UnthreadedController
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import select
 
@@ -37,6 +40,7 @@ class Mailbox:
         self.mails: list[Mail] = []
         self.reply = "250 OK"
         self.hang_up = False
+        self.port = 0
 
     async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
         if self.hang_up:
@@ -47,6 +51,19 @@ class Mailbox:
             assert isinstance(envelope.content, bytes)
             self.mails.append(message_from_bytes(envelope.content, policy=policy.default))  # pyright: ignore[reportArgumentType] - the policy's class
         return self.reply
+
+
+@asynccontextmanager
+async def mail_server(port: int = 0) -> AsyncGenerator[Mailbox]:
+    """A mail server at 127.0.0.1, of this event loop, on a port of its own unless one is given."""
+    mailbox = Mailbox()
+    controller = UnthreadedController(mailbox, hostname="127.0.0.1", port=port, loop=asyncio.get_running_loop())
+    server: Any = await controller._create_server()
+    mailbox.port = server.sockets[0].getsockname()[1]
+    try:
+        yield mailbox
+    finally:
+        server.close()
 
 
 class Post:

@@ -119,12 +119,14 @@ class Cluster:
             "TRELLIS_WORKER_SCRATCH": str(self.folder / "scratch"),
             "TRELLIS_WORKER_BODY_PATHS": json.dumps([str(self.traces)]),
         }
+        self.mail_port = free_port()  # where tests that read mails have their server; without one, mails wait
         self.environment = {
             **base_environment,
             **self.direct_environment,
             **proxied_environment,
             **hook_environment,
             **scratch_environment,
+            "TRELLIS_SMTP_URL": f"smtp://127.0.0.1:{self.mail_port}",
             **self.settings,
         }
         return self

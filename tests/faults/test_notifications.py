@@ -1,31 +1,36 @@
-"""Events are told once and sent at least once while workers, APIs and Redis are killed and receivers fail."""
+"""Events are told once, mailed once or marked as uncertain, and sent at least once while workers, APIs and Redis are killed and receivers fail."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from uuid import UUID
 
 import pytest
 from standardwebhooks import Webhook
 
+from tests.accounts.mailbox import mail_server
 from tests.exhaustive import exhaustive
 from tests.faults.cluster import Cluster, eventually
 from tests.faults.fault_injection import FaultInjector
 from tests.faults.workload import Workload
+from tests.notifications.test_mails import PREFER
 from tests.webhooks.receiving import CREATE, Received, receiving
 
 _ADD = """
 INSERT INTO outbox_events (type, account_id, subject_id, name)
-SELECT 'quota_near', $1::uuid, 'user_' || i % 100, 'event ' || i FROM generate_series($2::int, $3::int) i
+SELECT CASE WHEN i % $4 = 0 THEN 'credits_low' ELSE 'quota_near' END, $1::uuid, 'user_' || i % 100, 'event ' || i FROM generate_series($2::int, $3::int) i
 """
+_DIED = "UPDATE email_messages SET run_after = now() - interval '6 minutes' WHERE status = 'sending'"  # so that nobody waits for minutes
+_MAILS = "SELECT replace(id::text, '-', '') AS id, status, name FROM email_messages WHERE name LIKE 'event %'"
 AT_ONCE = 50  # events that are added in one transaction
 FIRST_FAILS = 25  # of each so many events, the first try of one fails
 
 
 @pytest.mark.timeout(1_800)
-@pytest.mark.parametrize(("events", "faults"), [(400, 3), exhaustive(10_000, 20)])
-async def test_each_event_is_told_once_and_sent_in_order_at_least_once(
-    events: int, faults: int, cluster: Cluster, workload: Workload, fault_injector: FaultInjector
+@pytest.mark.parametrize(("events", "mailed", "faults"), [(400, 4, 3), exhaustive(10_000, 1, 20)])
+async def test_each_event_is_told_and_mailed_once_and_sent_in_order_at_least_once(
+    events: int, mailed: int, faults: int, cluster: Cluster, workload: Workload, fault_injector: FaultInjector
 ) -> None:
     viewer = workload.viewers[-1]
     account = UUID((await viewer.execute_with_retries("{ viewer { id } }"))["id"].removeprefix("user_"))
@@ -39,14 +44,16 @@ async def test_each_event_is_told_once_and_sent_in_order_at_least_once(
             return 503, b"not now"
         return 200, b""
 
-    async with receiving() as receiver:
-        new = {"name": "chaos", "url": receiver.url(), "events": ["QUOTA_NEAR"]}
+    unwanted = {"eventType": "QUOTA_NEAR", "email": False}
+    assert (await viewer.execute_with_retries(PREFER, input=unwanted))["preference"]["email"] is False
+    async with receiving() as receiver, mail_server(cluster.mail_port) as mailbox:
+        new = {"name": "chaos", "url": receiver.url(), "events": ["QUOTA_NEAR", "CREDITS_LOW"]}
         created = await viewer.execute_with_retries(CREATE, input=new)
         receiver.answer = answer
 
         async def add() -> None:
             for first in range(0, events, AT_ONCE):
-                await cluster.rows(_ADD, account, first, min(first + AT_ONCE, events) - 1)
+                await cluster.rows(_ADD, account, first, min(first + AT_ONCE, events) - 1, mailed)
                 await asyncio.sleep(0.02)
 
         adding = asyncio.create_task(add())
@@ -66,8 +73,22 @@ async def test_each_event_is_told_once_and_sent_in_order_at_least_once(
             return (row["delivered"], row["waiting"]) == (events, 0)
 
         await eventually(is_delivered, 1_200.0, "the delivery of all events", interval=0.5)
+
+        async def is_mailed() -> bool:
+            states = {row["status"] for row in await cluster.rows(_MAILS)}
+            if states <= {"sent", "uncertain", "sending"}:
+                await cluster.rows(_DIED)
+            return states <= {"sent", "uncertain"}
+
+        await eventually(is_mailed, 1_200.0, "the outcome of all mails", interval=2.0)
+    arrived = Counter(mail["message-id"].strip("<>").partition("@")[0] for mail in mailbox.mails if "event " in mail["subject"])
+    mails = await cluster.rows(_MAILS)
+    assert sorted(row["name"] for row in mails) == sorted(f"event {number}" for number in range(0, events, mailed)), "each has one mail"
+    assert all(arrived[row["id"]] == 1 for row in mails if row["status"] == "sent"), "each arrived once"
+    assert all(arrived[row["id"]] <= 1 for row in mails), "or perhaps, and is marked as uncertain"
+    assert set(arrived) <= {row["id"] for row in mails}
     told = await cluster.rows(
-        "SELECT name, sequence FROM notifications WHERE recipient_id = $1 AND type = 'quota_near' AND name LIKE 'event %' ORDER BY sequence",
+        "SELECT name, sequence FROM notifications WHERE recipient_id = $1 AND name LIKE 'event %' ORDER BY sequence",
         account,
     )
     assert sorted(row["name"] for row in told) == sorted(f"event {number}" for number in range(events)), "each is told once"
