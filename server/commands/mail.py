@@ -20,6 +20,11 @@ class Status(StrEnum):
     SENT = "sent"
     FAILED = "failed"
     UNCERTAIN = "uncertain"
+    DELIVERED = "delivered"
+    OPENED = "opened"
+    CLICKED = "clicked"
+    BOUNCED = "bounced"
+    SUPPRESSED = "suppressed"
 
 
 @app.command("list")

@@ -51,7 +51,7 @@ async def test_a_nested_read_sends_the_same_texts_for_any_number_of_parents(
         await texts(filled_client, capture_statements, f"{{ {root}(first: {count}) {{ totalCount edges {{ node {{ {nested} }} }} }} }}")
         for count in PARENTS
     ]
-    assert len(sent[0]) >= 3
+    assert len(sent[0]) >= (3 if "{" in nested else 2), "the count, the page, and its edges"
     assert sent[0] == sent[1] == sent[2]
 
 
