@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, ColumnElement, Row, and_, case, exists, func, insert, literal, null, select, update
+from sqlalchemy import JSON, BindParameter, ColumnElement, Row, and_, case, exists, func, insert, literal, null, select, update
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
@@ -18,7 +18,7 @@ from db.core.audit import ref
 from db.core.checks import Checks
 from db.core.policy import visible
 from db.core.sql import equals_any
-from db.core.viewer import SYSTEM
+from db.core.viewer import SYSTEM, Viewer
 from db.core.work import Database, Notice, Work
 from db.errors import NotFound, WrongState, invalid
 from db.services import experiments, idempotency, tags
@@ -167,10 +167,10 @@ def _require_external(work: Work, run_id: UUID, row: Row[Any] | None) -> Row[Any
     return row
 
 
-def is_writable(work: Work, run_id: UUID) -> ColumnElement[bool]:
+def is_writable(viewer: Viewer, run_id: UUID | BindParameter[UUID]) -> ColumnElement[bool]:
     """The condition of an UPDATE of an external run that is live and visible. Whoever uses it calls `require_write_in` for the owner that it returns."""
     is_live = exists().where(Experiment.id == Run.experiment_id, Experiment.deleted_at.is_(None))
-    return and_(Run.id == run_id, Run.deleted_at.is_(None), Run.source == RunSource.EXTERNAL, is_live, visible(Run, work.viewer))
+    return and_(Run.id == run_id, Run.deleted_at.is_(None), Run.source == RunSource.EXTERNAL, is_live, visible(Run, viewer))
 
 
 def heartbeat() -> dict[str, Any]:
