@@ -213,6 +213,20 @@ class InsufficientCredits(StateError):
 
 
 @dataclass
+class BudgetExceeded(InsufficientCredits):
+    """A budget leaves fewer credits than required. `subject` is what it is the budget of."""
+
+    subject: str
+    limit: int
+
+    def __str__(self) -> str:
+        return (
+            f"This takes {self.required} credit{'' if self.required == 1 else 's'}, and the budget of {self.subject} leaves {self.available} of its {self.limit}."
+            " Wait for jobs under way to give back what they hold, or raise it with `setBudget`."
+        )
+
+
+@dataclass
 class Unavailable(StateError):
     """A service that Trellis depends on does not answer."""
 

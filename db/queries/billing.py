@@ -15,7 +15,7 @@ from db.core.policy import visible, visible_or_shipped
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
-from db.tables import CreditPackage, CreditTransaction, Job, User
+from db.tables import CreditBudget, CreditPackage, CreditTransaction, Job, User
 from db.tables.billing import TransactionType
 
 MAX_PACKAGES = 100
@@ -76,6 +76,19 @@ async def packages(database: Database, viewer: Viewer) -> Sequence[Row[Any]]:
     """The packages that are sold, the cheapest first; for admins, the others too."""
     statement = _packages(viewer).where(true() if viewer.sees_all else CreditPackage.is_active)
     return await database.rows(statement.order_by(CreditPackage.price_cents, CreditPackage.id).limit(MAX_PACKAGES))
+
+
+def _budgets(viewer: Viewer) -> Rows:
+    return select(CreditBudget.__table__).where(visible(CreditBudget, viewer))
+
+
+def _budgets_of_accounts(viewer: Viewer) -> Rows:
+    return _budgets(viewer).where(CreditBudget.experiment_id.is_(None))
+
+
+budget_by_id = rows_by_key(_budgets, CreditBudget.id)
+budget_by_experiment = rows_by_key(_budgets, CreditBudget.experiment_id)
+budget_by_account = rows_by_key(_budgets_of_accounts, CreditBudget.owner_id)
 
 
 def _refunds(viewer: Viewer) -> Rows:

@@ -22,7 +22,7 @@ from db.core.viewer import SYSTEM, AccountKind
 from db.core.work import Work
 from db.errors import Forbidden, InsufficientCredits, NotFound, WrongState, invalid
 from db.queries.storage import payer
-from db.services import idempotency
+from db.services import credit_budgets, idempotency
 from db.settings import state_settings
 from db.tables import CreditTransaction, Job, User
 from db.tables.billing import TransactionType
@@ -135,8 +135,9 @@ def payer_of(job: Row[Any]) -> UUID:
 
 
 def hold_for_job(work: Work, job: Row[Any]) -> None:
-    """Hold the cost of a submitted job before the commit, which raises `InsufficientCredits` and rolls back if the balance is too low."""
+    """Hold the cost of a submitted job before the commit, which raises `InsufficientCredits` and rolls back if the balance, or a budget, is too low."""
     if job.credit_cost:
+        credit_budgets.add_job(work, job)
         work.before_commit(payer_of(job), lambda: hold(work, payer_of(job), job.credit_cost, job.id))
 
 
@@ -146,6 +147,7 @@ def settle_for_job(work: Work, job: Row[Any]) -> None:
     To be called once, in the transition's unit of work; a unique index refuses a second end of one hold.
     """
     if job.credit_cost:
+        credit_budgets.add_job(work, job)
         operation = charge if job.status is JobStatus.COMPLETED else release
         work.before_commit(payer_of(job), lambda: operation(work, payer_of(job), job.credit_cost, job.id))
 

@@ -17,7 +17,7 @@ from db.tables.accounts import (
     UserSession,
 )
 from db.tables.audit import AuditEvent, AuditSeal
-from db.tables.billing import CreditPackage, CreditPurchase, CreditTransaction, PaymentEvent
+from db.tables.billing import CreditBudget, CreditBudgetJob, CreditPackage, CreditPurchase, CreditTransaction, PaymentEvent
 from db.tables.datasets import Dataset, DatasetProfile, DatasetVersion, StoredObject, Upload
 from db.tables.deletions import Deletion
 from db.tables.experiments import ArtifactUpload, Experiment, LoggedModel, MetricPoint, Run, RunInput, RunMetric, RunParameter, StagedPoint
@@ -64,6 +64,8 @@ __all__ = [
     "AuditEvent",
     "AuditSeal",
     "BackupCode",
+    "CreditBudget",
+    "CreditBudgetJob",
     "CreditPackage",
     "CreditPurchase",
     "CreditTransaction",

@@ -19,7 +19,7 @@ from db.core.base import (
     now_column,
     uuid_primary_key,
 )
-from db.core.policy import Internal, Owned
+from db.core.policy import Internal, Owned, Through
 
 
 class TransactionType(StrEnum):
@@ -161,3 +161,31 @@ class PaymentEvent(Table, policy=Internal("The provider sends each event several
     type: Mapped[str]
     purchase_id: Mapped[UUID] = mapped_column(ForeignKey("credit_purchases.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = now_column()
+
+
+class CreditBudget(Table, policy=Owned()):
+    """What the jobs of a team, or of one experiment, may cost. `held` and `charged` count the jobs submitted since it was first set."""
+
+    __tablename__ = "credit_budgets"
+    __table_args__ = (
+        Index("uq_credit_budgets_owner_id", "owner_id", unique=True, postgresql_where=text("experiment_id IS NULL")),
+        Index("uq_credit_budgets_experiment_id", "experiment_id", unique=True),
+        CheckConstraint("max_credits >= 0 AND held >= 0 AND charged >= 0", name="never_negative"),
+    )
+
+    id: Mapped[UUID] = uuid_primary_key()
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    experiment_id: Mapped[UUID | None] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"))
+    max_credits: Mapped[int | None] = bigint_column()
+    held: Mapped[int] = bigint_column(server_default="0")
+    charged: Mapped[int] = bigint_column(server_default="0")
+    created_at: Mapped[datetime] = now_column()
+
+
+class CreditBudgetJob(Table, policy=Through("job_id")):
+    """A job that counts in a budget, also after its run was moved to another experiment."""
+
+    __tablename__ = "credit_budget_jobs"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    budget_id: Mapped[UUID] = mapped_column(ForeignKey("credit_budgets.id", ondelete="CASCADE"), primary_key=True, index=True)

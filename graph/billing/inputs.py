@@ -81,3 +81,11 @@ class PurchaseCreditsInput:
         default=None, description="Whose credits they are to be: of a team of which you are an ADMIN; yours if left out."
     )
     idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
+
+
+@strawberry.input(description="The budget to set.")
+class SetBudgetInput:
+    id: ID = strawberry.field(description="An experiment, a team, or a study, of which this is `maxCredits`.")
+    credits: BigInt | None = strawberry.field(
+        description="The most that jobs may cost together, from when a budget was first set; null for no limit. That of a study can be changed and not removed."
+    )

@@ -7,19 +7,33 @@ from uuid import UUID
 
 import strawberry
 
+from db.errors import NotFound as IdNotFound
+from db.errors import invalid
 from db.queries import accounts, billing, jobs
-from db.services import credits, packages, purchases
+from db.queries import studies as study_queries
+from db.services import credit_budgets, credits, packages, purchases
+from db.services.studies import changing
+from db.services.studies.budgets import BudgetChange
 from graph.accounts.types import User
+from graph.billing.budgets import CreditBudget
 from graph.billing.enums import TransactionType
-from graph.billing.inputs import CreateCreditPackageInput, GrantCreditsInput, PurchaseCreditsInput, RefundJobInput, UpdateCreditPackageInput
+from graph.billing.inputs import (
+    CreateCreditPackageInput,
+    GrantCreditsInput,
+    PurchaseCreditsInput,
+    RefundJobInput,
+    SetBudgetInput,
+    UpdateCreditPackageInput,
+)
 from graph.billing.types import CreditPackage, CreditTransaction
 from graph.core.context import Info
 from graph.core.costs import costs
 from graph.core.edges import one
-from graph.core.ids import decode, owner_key
+from graph.core.ids import decode, owner_key, parse
 from graph.core.permissions import Scope, mutation
 from graph.core.problems import Conflict, InsufficientCredits, InvalidInput, NameTaken, NotFound, QuotaExceeded, Unsupported, WrongState
 from graph.jobs.types import Job
+from graph.studies.types import Study
 
 PURCHASE = 50  # a request to the payment provider
 
@@ -81,6 +95,24 @@ PurchaseCreditsResult = Annotated[
     PurchaseCreditsPayload | NotFound | InvalidInput | WrongState | Conflict | QuotaExceeded | Unsupported,
     strawberry.union("PurchaseCreditsResult", description="The possible results of `purchaseCredits`."),
 ]
+
+
+@strawberry.type(description="The budget was set. It holds for what is submitted from now on.")
+class SetBudgetPayload:
+    budget_id: strawberry.Private[UUID | None]
+    study_id: strawberry.Private[UUID | None]
+    budget: CreditBudget | None = one(
+        billing.budget_by_id, key="budget_id", description="The budget of the experiment or the team as it is now; null for a study."
+    )
+    study: Study | None = one(
+        study_queries.live_by_id, key="study_id", description="The study, whose `budget` has the limit; null for the others."
+    )
+
+
+SetBudgetResult = Annotated[
+    SetBudgetPayload | NotFound | InvalidInput | WrongState,
+    strawberry.union("SetBudgetResult", description="The possible results of `setBudget`."),
+]
 GrantCreditsResult = Annotated[
     GrantCreditsPayload | NotFound | InvalidInput | Conflict | InsufficientCredits,
     strawberry.union("GrantCreditsResult", description="The possible results of `grantCredits`."),
@@ -105,6 +137,30 @@ class BillingMutations:
         new_purchase = purchases.NewPurchase(decode("package", input.package_id), owner_key(input.account_id), input.idempotency_key)
         purchased = await purchases.purchase(info.context.database, info.context.signed_in_viewer, new_purchase)
         return PurchaseCreditsPayload(transaction_id=purchased.transaction_id, checkout_url=purchased.checkout_url)
+
+    @mutation(
+        scope=Scope.BILLING,
+        description="Limit what the jobs of an experiment, a team or a study may cost together. A job that would exceed it ends with INSUFFICIENT_CREDITS,"
+        " and a study pauses. Of a team's things, its ADMINs set budgets.",
+    )
+    async def set_budget(
+        self, info: Info, input: Annotated[SetBudgetInput, strawberry.argument(description="The budget to set.")]
+    ) -> SetBudgetResult:
+        prefix, key = parse(input.id) or ("", None)
+        budget_id = study_id = None
+        async with info.context.work() as work:
+            if prefix == "study" and key is not None:
+                if input.credits is None:
+                    raise invalid("credits", message="The limit of a study can be changed, and not removed. Give a number.")
+                study_id = key
+                await changing.update(work, key, BudgetChange(max_credits=input.credits), "set_budget")
+            elif prefix == "experiment" and key is not None:
+                budget_id = await credit_budgets.set_for_experiment(work, key, input.credits)
+            elif prefix == "user" and key is not None:
+                budget_id = await credit_budgets.set_for_team(work, key, input.credits)
+            else:
+                raise IdNotFound(input.id)
+        return SetBudgetPayload(budget_id=budget_id, study_id=study_id)
 
     @mutation(scope=Scope.ADMIN, description="Sell credits at a price; at most 100 packages. For admins.")
     async def create_credit_package(

@@ -195,7 +195,10 @@ class QuotaExceeded(Problem):
         )
 
 
-@strawberry.type(description="The request costs more credits than the owner can spend. Credits that unfinished jobs hold cannot be spent.")
+@strawberry.type(
+    description="The request costs more credits than the owner can spend. Credits that unfinished jobs hold cannot be spent. Or a"
+    " budget of the team or the experiment leaves fewer; the message names it."
+)
 class InsufficientCredits(Problem):
     required: BigInt = strawberry.field(description="The cost in credits.")
     available: BigInt = strawberry.field(description="The credits that can be spent.")

@@ -76,6 +76,8 @@ class StudyBudget:
     max_failed: int = strawberry.field(description="It ends when more trials than this have failed.")
     max_seconds: int | None = strawberry.field(description="How long it may run, without pauses; null for no limit.")
     max_credits: BigInt | None = strawberry.field(description="What its trials may cost together; null for no limit.")
+    held: BigInt = strawberry.field(description="The credits that its unfinished trials hold.")
+    charged: BigInt = strawberry.field(description="The credits that its completed trials were charged.")
     min_steps: int | None = strawberry.field(
         description="After how many steps trials of HYPERBAND are first compared; then after `reductionFactor` times as many each. Null for other methods."
     )
@@ -140,6 +142,8 @@ class Study(Node, Taggable, prefix="study", found_by=studies.live_by_id, scope=S
     max_failed: strawberry.Private[int]
     max_seconds: strawberry.Private[int | None]
     max_credits: strawberry.Private[int | None]
+    credits_held: strawberry.Private[int]
+    credits_charged: strawberry.Private[int]
     min_steps: strawberry.Private[int | None]
     max_steps: strawberry.Private[int | None]
     reduction_factor: strawberry.Private[int | None]
@@ -205,6 +209,8 @@ class Study(Node, Taggable, prefix="study", found_by=studies.live_by_id, scope=S
             max_failed=self.max_failed,
             max_seconds=self.max_seconds,
             max_credits=self.max_credits,
+            held=BigInt(self.credits_held),
+            charged=BigInt(self.credits_charged),
             min_steps=self.min_steps,
             max_steps=self.max_steps,
             reduction_factor=self.reduction_factor,

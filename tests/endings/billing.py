@@ -11,6 +11,7 @@ from db.services import workers
 from db.services.jobs import Claim, claim, complete  # by name: `jobs` is a module of this package
 from tests.billing.stripe_stand_in import stand_in
 from tests.endings import BAD_KEY, UNKNOWN, Endings, World, endings_of, key_of
+from tests.endings.studies import CANCEL, LONG, create_of, inputs_of
 
 
 @endings_of("grantCredits")
@@ -101,3 +102,18 @@ async def purchase_credits(world: World) -> Endings:
         yield "QuotaExceeded", {"packageId": package}
         world.use_stripe(None)
         yield "Unsupported", {"packageId": package}
+
+
+@endings_of("setBudget")
+async def set_budget(world: World) -> Endings:
+    create = 'mutation { createExperiment(input: {name: "bearings"}) { ... on CreateExperimentPayload { experiment { id } } } }'
+    experiment = (await world.ada.one(create))["experiment"]["id"]
+    yield "SetBudgetPayload", {"id": experiment, "credits": 9}
+    yield "SetBudgetPayload", {"id": experiment, "credits": None}
+    yield "InvalidInput", {"id": experiment, "credits": -1}
+    yield "NotFound", {"id": f"experiment_{UNKNOWN}", "credits": 1}
+    study = await create_of(world, await inputs_of(world), **LONG)
+    yield "SetBudgetPayload", {"id": study, "credits": 9}
+    yield "InvalidInput", {"id": study, "credits": None}
+    await world.ada.one(CANCEL, id=study)
+    yield "WrongState", {"id": study, "credits": 9}

@@ -13,6 +13,13 @@ INSERT INTO credit_packages (owner_id, name, credits, price_cents, currency, tie
 SELECT u.id, 'package ' || i, 100 * i, 500 * i, 'EUR', (ARRAY['none', 'pro_only', 'enterprise_only'])[1 + i % 3], 'price_' || i
 FROM users u, generate_series(1, :count) i WHERE u.username = :owner;
 
+INSERT INTO credit_budgets (owner_id, experiment_id, max_credits, held, charged)
+SELECT u.id, e.id, 100, 0, 0 FROM users u, LATERAL (SELECT id FROM experiments WHERE owner_id = u.id UNION ALL SELECT NULL) e WHERE u.username = :owner;
+
+INSERT INTO credit_budget_jobs (job_id, budget_id)
+SELECT j.id, b.id FROM credit_budgets b JOIN users u ON u.id = b.owner_id JOIN jobs j ON j.owner_id = u.id
+WHERE u.username = :owner AND b.experiment_id IS NULL AND j.credit_cost = 0;
+
 INSERT INTO credit_purchases (owner_id, package_id, name, credits, price_cents, currency, checkout_url, external_reference)
 SELECT owner_id, id, name, credits, price_cents, currency, 'https://checkout.example.org/' || id, 'checkout ' || id FROM credit_packages
 WHERE owner_id = (SELECT id FROM users WHERE username = :owner);
@@ -47,7 +54,7 @@ SET LOCAL session_replication_role = origin;
 
 FACTORY = Factory(
     ids={"package": CreditPackage, "transaction": CreditTransaction},
-    after=("accounts",),
+    after=("accounts", "experiments"),
     rows=_ROWS,
     states=_STATES,
     unfilled=("CreditTransaction.job", "CreditPackage.externalPriceId"),

@@ -165,6 +165,13 @@ INVARIANTS: dict[str, str] = {
         SELECT t.id FROM credit_transactions t LEFT JOIN credit_transactions b ON b.owner_id = t.owner_id AND b.sequence = t.sequence - 1
         WHERE t.balance_after <> coalesce(b.balance_after, 0) + t.amount OR t.held_after <> coalesce(b.held_after, 0) + t.held
           OR t.balance_after < 0 OR t.held_after < 0""",
+    "-  a budget counts what its jobs hold and were charged": f"""
+        SELECT b.id FROM credit_budgets b LEFT JOIN credit_budget_jobs c ON c.budget_id = b.id LEFT JOIN jobs j ON j.id = c.job_id GROUP BY b.id
+        HAVING coalesce(sum(j.credit_cost) FILTER (WHERE j.status NOT IN {TERMINAL_STATES}), 0) <> b.held
+          OR coalesce(sum(j.credit_cost) FILTER (WHERE j.status = 'completed'), 0) <> b.charged OR b.held + b.charged > b.max_credits
+        UNION ALL
+        SELECT j.id FROM jobs j JOIN credit_budgets b ON b.owner_id = j.owner_id AND b.experiment_id IS NULL
+        WHERE j.credit_cost > 0 AND NOT EXISTS (SELECT FROM credit_budget_jobs c WHERE c.job_id = j.id AND c.budget_id = b.id)""",
     "5  sequences are 1..n, none after the terminal": f"""
         SELECT j.id FROM jobs j JOIN job_events e ON e.job_id = j.id GROUP BY j.id
         HAVING min(e.sequence) <> 1 OR max(e.sequence) <> count(*) OR max(e.sequence) <> j.last_sequence

@@ -97,6 +97,10 @@ class Workload:
                 await credits.grant(work, credits.Grant(owner_id, TransactionType.PURCHASE, INITIAL_CREDITS))
                 self.viewers.append(Viewer(name, token, self.cluster))
         await self.cluster.rows("UPDATE users SET tier = 'enterprise'")
+        # As a team has one: every job with a price counts in it.
+        await self.cluster.rows(
+            f"INSERT INTO credit_budgets (owner_id, max_credits) SELECT id, {INITIAL_CREDITS} FROM users WHERE credit_balance > 0 RETURNING id"
+        )
         await asyncio.gather(*map(self._create_datasets, self.viewers))
 
     async def _create_datasets(self, viewer: Viewer) -> None:

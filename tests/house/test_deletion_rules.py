@@ -15,15 +15,17 @@ from tests.factories import platform
 from tests.ownership import owner_condition
 
 PARTS: dict[str, str] = {
+    "credit_budgets": "credit_budget_jobs.budget_id",
     "credit_purchases": "payment_events.purchase_id",
     "dataset_versions": "artifacts.dataset_version_id dataset_items.version_id dataset_profiles.version_id schema_proposals.version_id uploads.version_id",
     "datasets": "import_schedules.dataset_id model_datasets.dataset_id pipeline_inputs.dataset_id schema_proposals.dataset_id taggings.dataset_id",
     "email_messages": "digest_items.message_id",
-    "experiments": "taggings.experiment_id",
+    "experiments": "credit_budgets.experiment_id taggings.experiment_id",
     "explanations": "artifacts.explanation_id",
     "exports": "artifacts.export_id",
     "invitations": "email_messages.invitation_id oauth_flows.invitation_id registrations.invitation_id",
-    "jobs": "job_attempts.job_id job_checkpoints.job_id job_documents.job_id job_events.job_id job_inputs.job_id job_nodes.job_id job_outputs.job_id",
+    "jobs": "credit_budget_jobs.job_id job_attempts.job_id job_checkpoints.job_id job_documents.job_id job_events.job_id job_inputs.job_id"
+    " job_nodes.job_id job_outputs.job_id",
     "model_versions": "artifacts.model_version_id",
     "models": "model_datasets.model_id taggings.model_id",
     "pipelines": "pipeline_inputs.pipeline_id taggings.pipeline_id",

@@ -40,14 +40,25 @@ _UNBALANCED_JOBS = text("""
         OR sum(t.amount) FILTER (WHERE t.kind = 'refund') > CASE j.status WHEN 'completed' THEN j.credit_cost ELSE 0 END
     ORDER BY j.id""")
 
+# Of every budget: what its jobs hold and were charged.
+_UNBALANCED_BUDGETS = text("""
+    SELECT b.id, b.owner_id, b.held, b.charged, coalesce(j.held, 0) AS jobs_held, coalesce(j.charged, 0) AS jobs_charged
+    FROM credit_budgets b LEFT JOIN (
+        SELECT c.budget_id, sum(j.credit_cost) FILTER (WHERE j.status NOT IN ('completed', 'failed', 'cancelled')) AS held,
+            sum(j.credit_cost) FILTER (WHERE j.status = 'completed') AS charged
+        FROM credit_budget_jobs c JOIN jobs j ON j.id = c.job_id GROUP BY c.budget_id
+    ) j ON j.budget_id = b.id
+    WHERE (b.held, b.charged) <> (coalesce(j.held, 0), coalesce(j.charged, 0)) ORDER BY b.id""")
+
 
 async def reconcile_credits(context: MaintenanceContext) -> int:
-    """Log users and jobs whose credits differ from the ledger, as errors, and return how many. Changes nothing."""
+    """Log users, jobs and budgets whose credits differ from the ledger or the jobs, as errors, and return how many. Changes nothing."""
     async with context.database.work(SYSTEM) as work:
         await work.run(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"))
         await work.run(text("SET LOCAL transaction_timeout = 0"))
         users = await work.all(_UNBALANCED_ACCOUNTS)
         jobs = await work.all(_UNBALANCED_JOBS)
+        budgets = await work.all(_UNBALANCED_BUDGETS)
     for row in users:
         log.error(
             "user_credits_mismatched",
@@ -65,4 +76,7 @@ async def reconcile_credits(context: MaintenanceContext) -> int:
             "refunded": int(row.refunded),
         }
         log.error("job_credits_mismatched", job=str(row.id), user=str(row.owner_id), **details)
-    return len(users) + len(jobs)
+    for row in budgets:
+        says, counted = {"held": row.held, "charged": row.charged}, {"held": int(row.jobs_held), "charged": int(row.jobs_charged)}
+        log.error("credit_budget_mismatched", budget=str(row.id), user=str(row.owner_id), says=says, jobs=counted)
+    return len(users) + len(jobs) + len(budgets)

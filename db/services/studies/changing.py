@@ -64,8 +64,8 @@ async def cancel(work: Work, study_id: UUID) -> None:
     schedule_after_commit(work, study_id)
 
 
-async def update(work: Work, study_id: UUID, change: BudgetChange) -> None:
-    """Change limits of the budget. Raises `NotFound`, `WrongState` for a study that has ended, or `InvalidInput`."""
+async def update(work: Work, study_id: UUID, change: BudgetChange, action: str = "update_study") -> None:
+    """Change limits of the budget; `action` is the name of it in the audit. Raises `NotFound`, `WrongState` for a study that has ended, or `InvalidInput`."""
     state = await _lock(work, study_id)
     row = state.row
     _require_going(row, "changed")
@@ -95,7 +95,7 @@ async def update(work: Work, study_id: UUID, change: BudgetChange) -> None:
         values["trials_total"] = budget.max_trials
     state.values |= values
     await state.write(work)
-    work.record("update_study", "study", row.id, row.owner_id, before, after)
+    work.record(action, "study", row.id, row.owner_id, before, after)
     schedule_after_commit(work, study_id)
 
 
