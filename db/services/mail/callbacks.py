@@ -6,7 +6,6 @@ A callback is one of Standard Webhooks, signed over its raw bytes: https://www.s
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import time
 from collections.abc import Mapping, Sequence
@@ -19,10 +18,10 @@ from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.work import Work
+from db.services.webhooks.signing import PREFIX, signature
 from db.tables import EmailMessage, SuppressedAddress
 from db.tables.mail import EmailStatus, SuppressionReason
 
-PREFIX = "whsec_"
 TOLERANCE = 300  # seconds that the time of a signature may differ from ours
 MAX_ADDRESSES = 50  # of a callback
 MAX_REASON = 1_000  # characters
@@ -52,8 +51,8 @@ def is_signed(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
         message_id, timestamp, signatures = (headers.get(prefix + name, "") for name in ("id", "timestamp", "signature"))
         if not timestamp.isascii() or not timestamp.isdigit() or abs(int(timestamp[:12]) - time.time()) > TOLERANCE:
             continue
-        expected = b"v1," + base64.b64encode(hmac.digest(key, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256))
-        if any(hmac.compare_digest(signature.encode(), expected) for signature in signatures.split(" ")):
+        expected = signature(key, message_id, timestamp, body).encode()
+        if any(hmac.compare_digest(given.encode(), expected) for given in signatures.split(" ")):
             return True
     return False
 

@@ -27,6 +27,10 @@ def shown(secret: bytes) -> str:
 def headers(secrets_: Sequence[bytes], event_id: UUID, timestamp: int, content: bytes) -> dict[str, str]:
     """The headers that identify and sign a message, with a signature for each secret. `timestamp` is in seconds since 1970."""
     message_id = f"msg_{event_id.hex}"
-    signed = f"{message_id}.{timestamp}.".encode() + content
-    signatures = " ".join("v1," + base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode() for secret in secrets_)
+    signatures = " ".join(signature(secret, message_id, str(timestamp), content) for secret in secrets_)
     return {"webhook-id": message_id, "webhook-timestamp": str(timestamp), "webhook-signature": signatures}
+
+
+def signature(secret: bytes, message_id: str, timestamp: str, content: bytes) -> str:
+    """The signature of a message."""
+    return "v1," + base64.b64encode(hmac.digest(secret, f"{message_id}.{timestamp}.".encode() + content, hashlib.sha256)).decode()
