@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import orjson
 import structlog
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -22,6 +23,7 @@ from db.core.audit import AuditOrigin, Origin, acting
 from db.core.networks import ClientInfo
 from db.core.policy import visible
 from db.core.viewer import Viewer
+from db.core.work import is_transient
 from db.errors import (
     Conflict,
     DatabaseNotMigrated,
@@ -119,6 +121,11 @@ async def _answer(request: Request, state: StateSettings, methods: Mapping[str, 
         raise _missing(fields) from error
     except StateError as error:
         raise _translated(error) from None
+    except DBAPIError as error:
+        if not is_transient(error):
+            raise
+        log.warning("statement_aborted", path=endpoint.path, reason=str(error.orig))
+        raise MlflowError("TEMPORARILY_UNAVAILABLE", _ABORTED, {"Retry-After": "1"}) from error
     if isinstance(body, Response):
         return body
     return Response(orjson.dumps(body), 200, {"Cache-Control": "no-store"}, "application/json")
@@ -133,6 +140,9 @@ async def _account(request: Request, viewer: Viewer) -> UUID:
     if not found:
         raise not_found("account", username)
     return found[0].id
+
+
+_ABORTED = "The database gave this call up, for others that it waited for or since it took too long. Repeat it, or ask for less: fewer results, a narrower filter."
 
 
 def _missing(fields: Mapping[str, Any]) -> MlflowError:

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from db.core.viewer import SYSTEM, ApiScope, UserRole
 from db.core.work import Database
@@ -233,3 +234,21 @@ async def test_a_run_that_ended_is_written_to_again_and_may_run_again(of_ada: Ca
     again = (await of_ada("runs/update", run_id=run, status="RUNNING")).json()["run_info"]
     assert (again["status"], again.get("end_time")) == ("RUNNING", None)
     assert refusal(await of_ada("runs/update", run_id=run, status="DONE")) == (400, "INVALID_PARAMETER_VALUE")
+
+
+@pytest.mark.parametrize(("sqlstate", "expected"), [("57014", (503, "TEMPORARILY_UNAVAILABLE")), ("22012", (500, "INTERNAL_ERROR"))])
+async def test_a_statement_that_took_too_long_is_worth_another_try_and_others_are_errors_of_ours(
+    of_ada: Call, monkeypatch: pytest.MonkeyPatch, sqlstate: str, expected: tuple[int, str]
+) -> None:
+    run, original = await make_run(of_ada), Exception("aborted")
+    original.sqlstate = sqlstate  # type: ignore[attr-defined]
+
+    async def aborted(*_: Any) -> Any:
+        raise DBAPIError("SELECT", {}, original)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("server.mlflow.runs.points.log", aborted)
+        answer = await of_ada("runs/log-metric", run_id=run, key="loss", value=1.0, timestamp=1, step=0)
+    assert refusal(answer) == expected
+    assert answer.headers.get("retry-after") == ("1" if expected[0] == 503 else None)
+    assert (await of_ada("runs/log-metric", run_id=run, key="loss", value=1.0, timestamp=1, step=0)).status_code == 200
