@@ -26,7 +26,12 @@ from tests.factories.platform import add_states, fill
 from tests.ownership import owner_condition
 from tests.workers.worker_harness import run_maintenance
 
-KEPT = {"users", "credit_transactions", "audit_events"}
+KEPT = {
+    "users",
+    "credit_packages",
+    "credit_transactions",
+    "audit_events",
+}  # packages are the platform's, and factories' alone are of a person
 
 
 @pytest.fixture
