@@ -29,6 +29,7 @@ from db.services.maintenance.rows import PURGE_BATCH_SIZE, delete_in_batches
 from db.services.maintenance.tombstones import EMPTIED, empty_in_batches
 from db.tables import (
     ArtifactUpload,
+    CreditBudget,
     Dataset,
     DatasetVersion,
     Deletion,
@@ -218,7 +219,8 @@ def _of_experiment(id_: UUID) -> Plan:
     runs = _ids(Run, Run.experiment_id == id_)
     plan = _of_runs(runs, Run.experiment_id == id_)
     own = (Tagging, Tagging.experiment_id == id_)
-    return Plan([_deletions_of(runs), own, *plan.parts], [*plan.rows, (Experiment, Experiment.id == id_)], plan.uploads)
+    budget = (CreditBudget, CreditBudget.experiment_id == id_)
+    return Plan([_deletions_of(runs), own, budget, *plan.parts], [*plan.rows, (Experiment, Experiment.id == id_)], plan.uploads)
 
 
 def _of_run(id_: UUID) -> Plan:
