@@ -49,14 +49,20 @@ test-costs: dev ## Run tests one after the other and print the CPU time of each 
 	@$(BIN)/python -m pytest -q -p tests.costs $(ARGS)
 
 # The tests spend half of their time waiting, so they get more processes than a small machine has cores; pyright runs in what they leave.
+# At most $(AGAIN) tests that failed run once more, one after the other: what fails then does not fail because of what else the machine did.
 define run_tests
 	echo "== tests"; \
 	nice -n 19 $(BIN)/pyright > $(VENV)/.types 2>&1 & types=$$!; trap 'kill $$types 2>/dev/null || true' EXIT; \
 	tests_status=0; $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --durations 20 --durations-min 4 $(1) $(ARGS) || tests_status=$$?; \
 	types_status=0; wait $$types || types_status=$$?; \
+	if [ $$tests_status = 1 ] && failed=$$($(BIN)/python -m tests.failed $(AGAIN)); then \
+		echo "== once more, one after the other: $$failed"; \
+		if $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none $(1) $(ARGS); then \
+			tests_status=0; echo "== failed beside other tests, passed alone: $$failed"; fi; fi; \
 	echo "== types (checked during the tests)"; cat $(VENV)/.types; \
 	exit $$(( tests_status ? tests_status : types_status ))
 endef
+AGAIN ?= 0
 TEST_PROCESSES ?= 4
 
 .PHONY: dev

@@ -16,16 +16,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.faults import performance_targets, product_jobs
+from tests.faults import performance_targets, product_jobs, purges
 from tests.faults.cluster import QUICK_SETTINGS, Cluster
 from tests.faults.fault_injection import FaultInjector, fault_kinds
 from tests.faults.invariants import find_violations, print_violations
 from tests.faults.product_jobs import ProductJobs, files_server
+from tests.faults.purges import Purges
 from tests.faults.workload import NAMES, Submission, Workload
 
 SETTINGS: Mapping[str, str] = {
     **QUICK_SETTINGS,
     **product_jobs.SETTINGS,
+    **purges.SETTINGS,
     "TRELLIS_WORKER_SLOTS": "6",
     "TRELLIS_WORKER_LEASE": "4",
     "TRELLIS_WORKER_HEARTBEAT_INTERVAL": "0.8",
@@ -62,6 +64,7 @@ SCRIPT_MIX: tuple[tuple[int, str, str], ...] = (
     *((3, kind.upper(), "completed") for kind in product_jobs.KINDS),
 )
 SUBMITTERS = 16
+PURGES = 5  # datasets of each viewer that are deleted and purged beside the jobs
 TRIALS = 6  # of the study of each viewer, which goes on beside the jobs
 FAULT_INTERVALS = (0.9, 3.5)  # seconds between starts of faults
 PROGRESS_INTERVAL = 10.0  # seconds between lines of progress
@@ -78,11 +81,19 @@ class ChaosRun:
     """A number of jobs under random faults."""
 
     def __init__(
-        self, cluster: Cluster, workload: Workload, product_jobs: ProductJobs, rng: random.Random, kinds: list[str], jobs: int
+        self,
+        cluster: Cluster,
+        workload: Workload,
+        product_jobs: ProductJobs,
+        purges: Purges,
+        rng: random.Random,
+        kinds: list[str],
+        jobs: int,
     ) -> None:
         self._cluster = cluster
         self._workload = workload
         self._product_jobs = product_jobs
+        self._purges = purges
         self._random = rng
         self._kinds = kinds
         self._jobs = jobs
@@ -124,6 +135,8 @@ class ChaosRun:
                 await self._workload.cancel(submission.job)
             if self._random.random() < 0.02:
                 await self._retry_random()
+            if self._random.random() < 2 * PURGES * len(self._workload.viewers) / self._jobs:
+                await self._purges.purge_one()
 
     async def _submit_random(self) -> Submission:
         (script, expected), *_ = self._random.choices([row[1:] for row in SCRIPT_MIX], [row[0] for row in SCRIPT_MIX])
@@ -221,9 +234,12 @@ async def run_chaos(folder: Path, seed: int, jobs: int, workers: int, kinds: lis
         await workload.create_pipelines(["nap 600", *(script for _, script, _ in SCRIPT_MIX if script.islower())])
         product = ProductJobs(workload, files_url)
         await product.prepare()
-        chaos_run = ChaosRun(cluster, workload, product, rng, kinds, jobs)
+        purging = Purges(workload)
+        await purging.prepare(PURGES)
+        chaos_run = ChaosRun(cluster, workload, product, purging, rng, kinds, jobs)
         await chaos_run.run(within=900.0)
         passed = await report(cluster, workload, chaos_run, seed, kinds)
+        console.print(f"  {await purging.wait_until_gone(60.0)} datasets purged")
         await cluster.collect_orphans()
         await workload.assert_every_slot_runs(len(cluster.worker_pids()))
         await asyncio.sleep(14)  # a queue entry whose worker died stays hidden for 13 s
