@@ -95,6 +95,7 @@ async def _delete_long_ago(session: Client, database: Database) -> None:
     await set_user(database, "ada", deleted_at=text("now() - interval '30 days'"))
 
 
+@pytest.mark.exhaustive
 async def test_nothing_is_left_of_a_purged_account_wherever_the_purge_is_killed(
     ada: Client,
     bob: Client,

@@ -151,6 +151,7 @@ async def test_an_upload_is_checked_again_when_it_is_completed(ada: Client, bob:
     assert await count(database, Job) == 4
 
 
+@pytest.mark.exhaustive
 async def test_an_upload_gives_its_bytes_back_when_it_expires_or_mismatches_and_not_when_its_ingest_fails(
     ada: Client, database: Database, settings: StateSettings, worker: object, set_limit: SetLimit
 ) -> None:

@@ -66,6 +66,7 @@ async def test_rows_that_cannot_be_leave_nothing(ada: Client, bob: Client, datab
         assert [listed.key async for listed in objects.list(f"uploads/{owner}/")] == []
 
 
+@pytest.mark.exhaustive
 async def test_the_same_seed_generates_the_same_table(ada: Client, worker: object) -> None:
     asked = {"generator": "classification", "parameters": {"rows": 50, "features": 4, "classes": 3, "missing": 0.1}, "seed": 7}
     first = await ada.one(GENERATE, input={**asked, "name": "made"})

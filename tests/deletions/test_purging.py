@@ -228,6 +228,7 @@ async def predicted(client: Client, version: str) -> Any:
     return (await client.one("query($id: ID!) { job(id: $id) { result } }", id=job))["result"]["predictions"]
 
 
+@pytest.mark.exhaustive
 async def test_a_model_predicts_as_before_when_its_data_are_purged(
     ada: Client, worker: object, context: maintenance.MaintenanceContext
 ) -> None:

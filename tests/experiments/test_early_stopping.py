@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 import polars as pl
+import pytest
 
 from tests.client import Client
 from tests.lazy_module import LazyModule
@@ -17,6 +18,7 @@ FILES = """query($id: ID!, $path: String, $first: Int, $after: String) { run(id:
   modelVersion { runs { totalCount edges { node { id } } } } } }"""
 
 
+@pytest.mark.exhaustive
 async def test_the_best_step_and_the_files_of_a_run_are_told_and_downloaded(ada: Client, bob: Client, worker: object) -> None:
     data = DATASETS.load_wine()
     frame = pl.DataFrame(data.data, schema=[f"x{number}" for number in range(13)]).with_columns(target=pl.Series(data.target.astype(str)))

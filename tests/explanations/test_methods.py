@@ -39,6 +39,7 @@ def matrix_of(explanation: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
     return np.array(output["contributions"]), output
 
 
+@pytest.mark.exhaustive
 async def test_linear_permutation_and_partial_dependence_agree_with_their_definitions(ada: Client, worker: object) -> None:
     version = await ada.ingest("prices", table().write_csv())
     drop = ("drop", "drop_columns", {"columns": ["day", "dear"]})

@@ -152,6 +152,7 @@ async def test_a_body_writes_for_each_library_a_folder_and_an_archive_of_it(ada:
     assert [issue["path"] for issue in refused["issues"]] == [["options", "shardRows"], ["options", "target"]]
 
 
+@pytest.mark.exhaustive
 async def test_the_files_of_items_are_exported_where_the_format_has_them(ada: Client, database: Database, worker: object) -> None:
     keys = [f"{split}/{label}/{number}.png" for split in ("train", "test") for label in ("a", "bb") for number in range(2)]
     files = {key: image_of(np.full((2, 2), position, np.uint8)) for position, key in enumerate(keys)}
@@ -224,6 +225,7 @@ async def test_items_that_a_format_has_no_files_for_are_refused_before_a_job(ada
     assert (await ada.wait(created["job"]["id"]))["status"] == "COMPLETED"
 
 
+@pytest.mark.exhaustive
 async def test_a_model_is_exported_as_onnx_and_shown_beside_its_version(ada: Client, bob: Client, worker: object) -> None:
     rows = "".join(f"{i},{'rgb'[i % 3]},{'yes' if i % 3 else 'no'}\n" for i in range(60))
     version = await ada.ingest("d", f"n,colour,label\n{rows}", targetColumn="label", problemType="CLASSIFICATION")

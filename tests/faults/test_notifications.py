@@ -28,7 +28,7 @@ FIRST_FAILS = 25  # of each so many events, the first try of one fails
 
 
 @pytest.mark.timeout(1_800)
-@pytest.mark.parametrize(("events", "mailed", "faults"), [(400, 4, 3), exhaustive(10_000, 1, 20)])
+@pytest.mark.parametrize(("events", "mailed", "faults"), [(120, 4, 3), exhaustive(10_000, 1, 20)])
 async def test_each_event_is_told_and_mailed_once_and_sent_in_order_at_least_once(
     events: int, mailed: int, faults: int, cluster: Cluster, workload: Workload, fault_injector: FaultInjector
 ) -> None:

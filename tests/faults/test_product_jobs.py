@@ -15,7 +15,7 @@ from tests.faults.invariants import assert_invariants, find_violations
 from tests.faults.product_jobs import KINDS, ProductJobs, files_server
 from tests.faults.workload import Workload
 
-CHEAP = ("propose_schema", "profile", "generate")
+CHEAP = ("propose_schema", "generate")
 KILLED = [("body", CHEAP), exhaustive("worker", CHEAP), *(exhaustive(what, KINDS) for what in ("body", "worker"))]
 
 

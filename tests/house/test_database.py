@@ -27,7 +27,7 @@ from db.settings import StateSettings
 from db.tables import Table
 from db.tables.experiments import run_follows_job_sql
 from db.tables.jobstates import insert_guard_sql, transition_guard_sql
-from tests.exhaustive import exhaustive
+from tests.template_database import create_database
 
 UNINDEXED = text("""
     SELECT c.conrelid::regclass::text AS "table", array_agg(a.attname ORDER BY k.ordinal) AS columns
@@ -140,7 +140,14 @@ async def _migrate(way: Callable[[str, str], None], url: str, revision: str) -> 
     await asyncio.to_thread(way, url, revision)
 
 
-@pytest.mark.parametrize("by", ["all", exhaustive("one")])
+async def test_the_newest_revisions_go_down_and_up_again(history_url: str, settings: StateSettings) -> None:
+    url = await create_database(settings.database_url, history_url.rpartition("/")[2])
+    await _migrate(downgrade, url, revisions()[-6])
+    await _migrate(upgrade, url, "head")
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("by", ["all", "one"])
 async def test_every_revision_goes_up_down_and_up_again(history_url: str, by: str) -> None:
     if by == "all":
         await _migrate(upgrade, history_url, "head")
@@ -274,6 +281,7 @@ INSERT INTO jobs (owner_id, kind, queue) SELECT id, 'export', 'default' FROM use
 """
 
 
+@pytest.mark.exhaustive
 async def test_users_of_a_release_without_accounts_keep_tokens_and_what_they_own(history_url: str) -> None:
     (before,) = ScriptDirectory.from_config(configuration("")).get_revision("0009")._versioned_down_revisions
     owners = text(

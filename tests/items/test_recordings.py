@@ -16,6 +16,7 @@ VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { format ro
     preview { contentType filename downloadUrl } issues { code } signal { samples } image { width } audio { duration sampleRate channels codec } } } } } } }"""
 
 
+@pytest.mark.exhaustive
 async def test_an_archive_of_recordings_is_a_list_of_items_and_a_table_to_train_on(ada: Client, worker: object) -> None:
     generator = np.random.default_rng(5)
     files = {

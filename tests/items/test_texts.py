@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from tests.archives import zip_of
 from tests.client import Client
 
@@ -29,6 +31,7 @@ def texts() -> dict[str, bytes]:
     return files
 
 
+@pytest.mark.exhaustive
 async def test_an_archive_of_texts_is_a_list_of_items_and_a_table_to_train_on(ada: Client, worker: object) -> None:
     files = texts()
     version = await ada.ingest("topics", zip_of(files), "topics.zip", modality="TEXT")

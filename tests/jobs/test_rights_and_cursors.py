@@ -95,6 +95,7 @@ async def test_a_right_that_is_lost_in_the_middle_of_a_page_ends_it_there(bob: C
     assert len(sequences) < 151
 
 
+@pytest.mark.exhaustive
 async def test_metrics_of_a_run_that_may_not_be_seen_any_more_end(
     bob: Client, ada: Client, worker: object, notifying_database: Database
 ) -> None:

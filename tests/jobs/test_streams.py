@@ -101,6 +101,7 @@ async def test_a_stranger_hears_nothing_of_a_job(ada: Client, bob: Client, worke
     await ada.wait(job)
 
 
+@pytest.mark.exhaustive
 async def test_metrics_arrive_while_the_model_trains_and_are_the_same_afterwards(ada: Client, worker: object) -> None:
     job, run = await start_training(ada)
     batches = [answer["runMetrics"] async for answer in ada.subscribe(METRICS, id=run, keys=["train_loss"])]

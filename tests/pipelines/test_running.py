@@ -83,7 +83,8 @@ async def test_a_classifier_learns_breast_cancer_and_its_model_predicts_what_the
     assert accuracy * 569 <= held_out + 398 + 1e-6, "no more rows are right than the run's test and all of its training rows"
 
 
-@pytest.mark.parametrize("estimator", ["random_forest", *map(exhaustive, ("logistic_regression", "gradient_boosting", "lightgbm"))])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("estimator", ["random_forest", "logistic_regression", "gradient_boosting", "lightgbm"])
 async def test_the_downloaded_model_scores_on_the_held_out_rows_exactly_what_the_run_reported(
     ada: Client, worker: object, estimator: str
 ) -> None:
@@ -334,6 +335,7 @@ async def test_a_job_that_runs_longer_than_it_may_is_stopped_and_its_retry_may_r
     assert await ada.one("{ models { totalCount } }") == {"totalCount": 0}
 
 
+@pytest.mark.exhaustive
 async def test_a_file_that_was_damaged_in_the_store_is_not_learnt_from(
     ada: Client, worker: object, database: Database, settings: StateSettings
 ) -> None:

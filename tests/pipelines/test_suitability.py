@@ -137,6 +137,7 @@ async def test_what_the_refusal_recommends_trains(ada: Client, worker: object) -
         assert ended["status"] == "COMPLETED", (name, ended)
 
 
+@pytest.mark.exhaustive
 async def test_a_table_of_texts_is_not_answered_with_an_issue_for_each(ada: Client, worker: object) -> None:
     names = [f"t{number}" for number in range(60)]
     version = await ada.ingest("d", ",".join([*names, "y"]) + "\n" + (",".join(["some", "text"] * 30) + ",1\n") * 20)

@@ -82,6 +82,7 @@ async def test_a_dry_run_tells_by_table_what_would_go_and_removes_nothing(past: 
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.exhaustive
 async def test_what_is_in_use_is_told_and_is_exit_status_1(past: Past, ada: Client, retention: None) -> None:
     await past.add_job("ada", MAY)
     async with past.database.engine.begin() as reader:

@@ -152,6 +152,7 @@ async def test_who_writes_without_reading_has_a_deadline(
         await wait_until(lambda: not open_sockets())
 
 
+@pytest.mark.exhaustive
 async def test_a_token_that_is_revoked_closes_a_socket_that_is_not_read(
     ada: Client, notifying_database: Database, settings: StateSettings
 ) -> None:

@@ -35,6 +35,7 @@ def _stored(space: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**parameter, "type": parameter["type"].lower()} for parameter in space]
 
 
+@pytest.mark.exhaustive
 async def test_hyperband_ends_trials_that_are_not_among_the_best_at_a_rung(ada: Client, worker: object) -> None:
     budget = {"maxTrials": 5, "maxParallel": 1, "minSteps": 2, "maxSteps": 8, "reductionFactor": 2}
     created = await create(ada, **await _inputs(ada, method="HYPERBAND", budget=budget))

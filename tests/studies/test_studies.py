@@ -159,6 +159,7 @@ async def test_the_same_seed_makes_the_same_trials(ada: Client, worker: object) 
     assert len({trial["parameters"]["train.alpha"] for trial in first}) == 4
 
 
+@pytest.mark.exhaustive
 async def test_a_target_ends_a_study(ada: Client, worker: object) -> None:
     inputs = await ridge(ada)
     objective = {"metric": "rmse", "target": 1_000_000.0}

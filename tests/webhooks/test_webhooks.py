@@ -166,6 +166,7 @@ async def test_a_failure_is_tried_again_by_the_schedule_and_later_events_of_the_
     assert (told_["consecutiveFailures"], told_["lastError"], told_["deliveries"]["edges"]) == (0, None, [])
 
 
+@pytest.mark.exhaustive
 async def test_an_endpoint_that_fails_for_five_days_is_switched_off_and_its_owner_told(
     ada: Client, receiver: Receiver, database: Database, settings: StateSettings
 ) -> None:
@@ -244,6 +245,7 @@ async def test_what_a_killed_worker_was_sending_is_sent_again_under_the_same_id(
     assert (row.status, row.attempts) == ("delivered", 1)
 
 
+@pytest.mark.exhaustive
 async def test_a_worker_sends_what_a_team_is_told(
     ada: Client, bob: Client, reader: Client, sign_in: SignIn, receiver: Receiver, worker: object, database: Database
 ) -> None:
@@ -307,6 +309,7 @@ async def test_a_preference_holds_back_what_ones_own_webhooks_would_get(
     assert len(receiver.received) == 1
 
 
+@pytest.mark.exhaustive
 async def test_many_events_of_one_subject_arrive_in_their_order(
     ada: Client, receiver: Receiver, database: Database, settings: StateSettings
 ) -> None:

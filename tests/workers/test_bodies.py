@@ -45,7 +45,7 @@ MIB = 1024**2
         exhaustive("type", "BODY_FAILED", "TypeError: a number is no name"),
         exhaustive("assertion", "BODY_FAILED", "AssertionError: never"),
         exhaustive("exit", "BODY_EXITED", "The job's process exited. SystemExit: 3"),
-        ("memory", "OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns."),
+        exhaustive("memory", "OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns."),
         exhaustive("told memory", "OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns."),
         exhaustive("system memory", "OUT_OF_MEMORY", "The job needed more memory than is available. Give it fewer rows or columns."),
     ],
@@ -107,6 +107,7 @@ async def test_a_full_disk_is_told_and_tried_again(harness_with_worker: WorkerHa
     assert (job.attempt, job.tries) == (2, 2)
 
 
+@pytest.mark.exhaustive
 async def test_kinds_have_times_of_their_own(harness: WorkerHarness) -> None:
     await harness.start_worker(JOB_TIMEOUT="60", JOB_TIMEOUTS='{"EXPORT": 0.5}')
     job = await harness.wait_for_status(await harness.submit("long"), JobStatus.FAILED)
@@ -204,6 +205,7 @@ async def test_three_gigabytes_at_once_are_stopped_on_the_way(
     assert worker.poll() is None
 
 
+@pytest.mark.exhaustive
 async def test_memory_that_a_daemon_of_the_body_takes_is_the_bodys(harness_with_limits: WorkerHarness) -> None:
     harness = harness_with_limits
     job_id = await harness.submit("allocate_in_daemon", mebibytes=600)
@@ -232,7 +234,7 @@ async def test_a_kill_by_the_kernel_for_want_of_memory_is_told_from_any_other(tm
     assert process_tree.oom_kills(tmp_path) == 3
 
 
-@pytest.mark.parametrize("stays", [60.0, 0.0])
+@pytest.mark.parametrize("stays", [60.0, exhaustive(0.0)])
 async def test_nothing_that_a_body_bred_outlives_it(harness_with_worker: WorkerHarness, stays: float) -> None:
     job_id = await harness_with_worker.submit("fork_descendants", stay=stays)
     processes = [pid for pid, _ in await harness_with_worker.wait_for_starts(job_id, 3)]
@@ -252,6 +254,7 @@ async def test_a_body_past_its_time_ends_with_all_that_it_bred(harness_with_work
     assert [pid for pid in processes if alive(pid)] == []
 
 
+@pytest.mark.exhaustive
 async def test_nothing_that_a_body_bred_outlives_its_worker(harness: WorkerHarness) -> None:
     worker = await harness.start_worker()
     job_id = await harness.submit("fork_descendants")
@@ -294,6 +297,7 @@ async def test_a_thousand_reports_in_a_millisecond_leave_the_worker_as_it_was(ha
     assert job.progress == 100
 
 
+@pytest.mark.exhaustive
 async def test_a_body_that_is_asked_to_end_has_its_time_for_it_however_short_the_lease(harness: WorkerHarness) -> None:
     await harness.start_worker(CANCEL_GRACE="30")
     job_id = await harness.submit("exit_after_sigterm", seconds=2 * LEASE)

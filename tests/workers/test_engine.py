@@ -16,6 +16,7 @@ from db.stores.redis import connect
 from db.tables import Job
 from db.tables.jobs import JobEventType
 from db.tables.jobstates import JobStatus
+from tests.exhaustive import exhaustive
 from tests.workers.worker_harness import LEASE, WorkerHarness, alive, eventually
 
 
@@ -56,6 +57,7 @@ async def test_a_killed_body_uses_a_try_and_starts_again(harness_with_worker: Wo
     assert await harness_with_worker.outcomes(job_id) == ["retrying", "completed"]
 
 
+@pytest.mark.exhaustive
 async def test_a_frozen_worker_has_no_body_alive_when_another_begins(harness: WorkerHarness) -> None:
     await asyncio.gather(harness.start_worker(), harness.start_worker())
     job_id = await harness.submit("long")
@@ -183,7 +185,7 @@ async def test_however_fast_a_body_reports_its_job_writes_five_events_a_second(h
     assert any("lines were left out" in (event.message or "") for event in events)
 
 
-@pytest.mark.parametrize("redis", ["", "redis://127.0.0.1:1/0"])
+@pytest.mark.parametrize("redis", ["", exhaustive("redis://127.0.0.1:1/0")])
 async def test_a_job_that_stores_its_outputs_leaves_its_slot_to_another(harness: WorkerHarness, redis: str) -> None:
     await harness.start_worker(SLOTS="1", **({"TRELLIS_REDIS_URL": redis} if redis else {}))
     stored = [harness.folder / f"{number} is stored" for number in range(2)]

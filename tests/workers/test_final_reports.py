@@ -91,6 +91,7 @@ async def test_a_job_that_cannot_tell_its_rest_in_time_runs_again_and_uses_no_tr
     assert await log_messages(harness, job_id) == ["the last word"]
 
 
+@pytest.mark.exhaustive
 async def test_what_can_never_be_written_keeps_nothing_else_back(
     harness: WorkerHarness, running_worker: RunningWorker, refuse_rows: RefuseRows
 ) -> None:
@@ -105,6 +106,7 @@ async def test_what_can_never_be_written_keeps_nothing_else_back(
     assert job.attempt == 1
 
 
+@pytest.mark.exhaustive
 async def test_a_failure_whose_words_postgres_refuses_is_settled_without_them(
     harness: WorkerHarness, running_worker: RunningWorker, refuse_rows: RefuseRows
 ) -> None:

@@ -20,7 +20,6 @@ from db.core.viewer import SYSTEM
 from db.services import jobs
 from db.tables import JobAttempt
 from db.tables.jobstates import JobStatus
-from tests.exhaustive import exhaustive
 from tests.forked_forkserver import MAX_PROCESSES
 from tests.workers.worker_harness import WorkerHarness, alive, eventually
 from workers.runtime import forkserver_client
@@ -165,6 +164,7 @@ async def test_a_forkserver_is_reaped_in_the_thread_that_kills_it(tmp_path: Path
     assert threads == {threading.get_ident()}
 
 
+@pytest.mark.exhaustive
 async def test_a_forkserver_that_stands_still_is_given_up_and_the_job_begins_elsewhere(
     harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -236,7 +236,8 @@ async def test_deadlines_hold_while_libraries_are_imported(tmp_path: Path, monke
         await eventually(has_exited)
 
 
-@pytest.mark.parametrize("changed", [{MAX_PROCESSES: "32"}, exhaustive({"PRELOAD": "false"})], ids=["few", "as many as it may"])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("changed", [{MAX_PROCESSES: "32"}, {"PRELOAD": "false"}], ids=["few", "as many as it may"])
 async def test_a_body_that_forks_without_end_is_stopped(harness: WorkerHarness, changed: dict[str, str]) -> None:
     worker = await harness.start_worker(**changed)
     job = await harness.wait_for_status(await harness.submit("fork_bomb"), JobStatus.FAILED)

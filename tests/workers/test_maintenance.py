@@ -176,6 +176,7 @@ async def test_a_worker_killed_in_the_middle_leaves_the_task_to_the_others(
     assert (task.worker, task.runs) == ("other", 1)
 
 
+@pytest.mark.exhaustive
 async def test_workers_do_them_as_often_as_the_settings_say(harness: WorkerHarness) -> None:
     await harness.start_worker(TRELLIS_MAINTENANCE_RETIRE_WORKERS="0.5")
 

@@ -41,7 +41,8 @@ async def test_a_body_that_ended_before_its_answer_leaves_none_to_the_next(harne
     assert pids[0] != pids[1]
 
 
-@pytest.mark.parametrize("killed", ["body", exhaustive("worker")])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("killed", ["body", "worker"])
 async def test_a_body_that_is_killed_while_it_waits_asks_again_in_its_next_attempt(
     harness: WorkerHarness, tmp_path: Path, killed: str
 ) -> None:

@@ -149,6 +149,7 @@ async def test_objects_stay_where_nobody_knows_whether_the_settle_was_committed(
         assert [await objects.head(key) is not None for key in keys] == [True, True]
 
 
+@pytest.mark.exhaustive
 async def test_a_heartbeat_that_postgres_breaks_off_each_time_lets_the_leases_end(
     harness: WorkerHarness, running_worker: RunningWorker
 ) -> None:

@@ -43,6 +43,7 @@ def read(source: Film) -> list[int]:
     return [next(number for number, values in enumerate(VALUES) if np.allclose(frame, values, atol=1e-6)) for frame in found]
 
 
+@pytest.mark.exhaustive
 def test_statistics_over_sampled_frames_are_columns(tmp_path: Path) -> None:
     backwards = exact_video_of(PICTURES[::-1])
     frame, items = ingested(tmp_path / "ingest", zip_of({"a/1.mkv": exact_video_of(PICTURES), "b/2.mkv": backwards}), "v.zip", "VIDEO")

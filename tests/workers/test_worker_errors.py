@@ -169,6 +169,7 @@ async def test_a_body_that_somebody_terminates_uses_a_try(harness_with_worker: W
     assert (job.attempt, job.tries) == (2, 1)
 
 
+@pytest.mark.exhaustive
 async def test_whatever_a_body_printed_before_it_was_killed_its_end_can_be_told(harness_with_worker: WorkerHarness) -> None:
     job = await harness_with_worker.wait_for_status(await harness_with_worker.submit("print_and_crash", max_tries=1), JobStatus.FAILED)
     assert (job.error["code"], job.error["message"]) == ("BODY_KILLED", "The job's process was killed by SIGSEGV.")
@@ -219,6 +220,7 @@ def test_messages_are_what_they_were_but_for_what_postgresql_cannot_keep(value: 
     assert orjson.loads(orjson.dumps(decoded)) == expected
 
 
+@pytest.mark.exhaustive
 async def test_a_pool_whose_process_the_kernel_killed_for_memory_is_out_of_memory(harness_with_worker: WorkerHarness) -> None:
     job = await harness_with_worker.wait_for_status(await harness_with_worker.submit("break_process_pool", kills=1), JobStatus.FAILED)
     message = "The job needed more memory than is available. Give it fewer rows or columns."
