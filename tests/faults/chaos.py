@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import itertools
 import os
 import random
 import shutil
@@ -109,8 +110,8 @@ class ChaosRun:
     async def run(self, within: float) -> None:
         """Run until every job has ended."""
         started = time.monotonic()
-        for viewer in self._workload.viewers:
-            await self._workload.create_study(viewer, TRIALS)
+        for viewer, method in zip(self._workload.viewers, itertools.cycle(("RANDOM", "HYPERBAND")), strict=False):
+            await self._workload.create_study(viewer, TRIALS, method)
         fault_task = asyncio.create_task(self._inject_faults())
         try:
             job_numbers = iter(range(self._jobs))

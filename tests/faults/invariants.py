@@ -267,6 +267,22 @@ INVARIANTS: dict[str, str] = {
         SELECT s.id FROM studies s LEFT JOIN trials t ON t.study_id = s.id AND t.status = 'completed' GROUP BY s.id
         HAVING s.best_value IS DISTINCT FROM CASE s.goal WHEN 'maximize' THEN max(t.value) ELSE min(t.value) END
         UNION ALL
+        -- a trial ends at the first rung at which it is not among the best, of a reproducible study among those that had ended when it was made
+        SELECT r.trial_id FROM trial_rungs r JOIN trials t ON t.id = r.trial_id JOIN studies s ON s.id = r.study_id CROSS JOIN LATERAL (
+          SELECT 1 + count(*) FILTER (WHERE CASE s.goal WHEN 'maximize' THEN o.value > r.value ELSE o.value < r.value END
+            OR (o.value = r.value AND o.number < r.number)) AS rank, count(*) AS of
+          FROM trial_rungs o
+          WHERE o.study_id = r.study_id AND o.rung = r.rung AND (o.number = r.number OR o.number <= r.number - s.max_parallel)) among
+        WHERE s.is_reproducible AND (r.number, r.study_id) <> (t.number, t.study_id)
+          OR s.is_reproducible AND (t.pruning IS NOT NULL AND r.rung = (t.pruning ->> 'rung')::int)
+            <> (among.of >= s.reduction_factor AND among.rank > ceil(among.of::numeric / s.reduction_factor))
+          OR s.is_reproducible AND r.rung = (t.pruning ->> 'rung')::int
+            AND (r.value, among.rank, among.of) <> ((t.pruning ->> 'value')::float8, (t.pruning ->> 'rank')::int, (t.pruning ->> 'of')::int)
+          OR r.rung > (t.pruning ->> 'rung')::int
+        UNION ALL
+        SELECT t.id FROM trials t LEFT JOIN trial_rungs r ON r.trial_id = t.id AND r.rung = (t.pruning ->> 'rung')::int
+        WHERE (t.status = 'pruned') <> (t.pruning IS NOT NULL AND t.status IN ('completed', 'pruned')) OR (t.pruning IS NOT NULL AND r.trial_id IS NULL)
+        UNION ALL
         -- a study ends when its trials have
         SELECT s.id FROM studies s WHERE s.status IN ('completed', 'failed', 'cancelled') AND s.open_trials > 0""",
     "-  a run follows its job": """

@@ -66,6 +66,11 @@ SPACE = [
     {"node": "train", "name": "n_estimators", "type": "INT", "low": 2, "high": 20},
     {"node": "train", "name": "max_depth", "type": "CATEGORICAL", "choices": [2, 4, 8]},
 ]
+HALVED_SPACE = [
+    {"node": "train", "name": "learning_rate", "type": "DOUBLE", "low": 0.001, "high": 0.5, "log": True},
+    {"node": "train", "name": "num_leaves", "type": "INT", "low": 2, "high": 9},
+]
+HALVED = {"minSteps": 2, "maxSteps": 8, "reductionFactor": 2}
 NETWORK = [*BOOSTING[:2], ("train", "train_mlp", {"target": "label", "max_iter": 3})]
 ARCHITECTURES = [
     {"node": "train", "name": "layers", "type": "INT", "low": 1, "high": 3},
@@ -197,19 +202,20 @@ class Workload:
         pipeline = await viewer.pipeline("boosting", BOOSTING)
         return await self._submit_run(viewer, "boost", "completed", pipeline, {"modelName": f"{viewer.name}'s boosting"})
 
-    async def create_study(self, viewer: Viewer, trials: int, **fields: Any) -> UUID:
-        """Create a study of real trainings of a forest, or as `fields` say, twice."""
-        number = next(self._numbers)
+    async def create_study(self, viewer: Viewer, trials: int, method: str = "RANDOM", **fields: Any) -> UUID:
+        """Create a reproducible study of real trainings, of a forest or by HYPERBAND of LightGBM, or as `fields` say, twice."""
+        number, is_halved = next(self._numbers), method == "HYPERBAND"
+        pipeline = ("boosting", BOOSTING) if is_halved else ("forest", TRAINING)
         study: dict[str, Any] = {
             "name": f"search {number}",
-            "method": "RANDOM",
-            "pipelineId": await viewer.pipeline("forest", TRAINING),
+            "method": method,
+            "pipelineId": await viewer.pipeline(*pipeline),
             "datasetVersionId": viewer.version,
-            "objective": {"metric": "accuracy"},
-            "space": SPACE,
+            "objective": {"metric": "validation_loss" if is_halved else "accuracy"},
+            "space": HALVED_SPACE if is_halved else SPACE,
             "seed": 7,
             "reproducible": True,
-            "budget": {"maxTrials": trials, "maxParallel": 2, "maxFailed": trials},
+            "budget": {"maxTrials": trials, "maxParallel": 2, "maxFailed": trials, **(HALVED if is_halved else {})},
             "idempotencyKey": f"search {number}",
             **fields,
         }
@@ -220,7 +226,7 @@ class Workload:
     async def create_architecture_study(self, viewer: Viewer, trials: int) -> UUID:
         """Create a study of architectures of a network, of which there are no more than twice as many as trials."""
         pipeline = await viewer.pipeline("network", NETWORK)
-        options = {"kind": "NAS", "pipelineId": pipeline, "space": ARCHITECTURES, "reproducible": False}
+        options: dict[str, Any] = {"kind": "NAS", "pipelineId": pipeline, "space": ARCHITECTURES, "reproducible": False}
         return await self.create_study(viewer, trials, **options)
 
     async def submit_ingest(self, megabytes: float = 0.0) -> Submission:
