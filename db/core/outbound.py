@@ -6,6 +6,7 @@ and to something else the next time.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -58,6 +59,16 @@ def is_public(address: str) -> bool:
     if isinstance(ip, IPv6Address) and ip not in _GLOBAL_UNICAST:
         return False
     return not any(ip in network for network in _DENIED)
+
+
+def literal_address(host: str) -> str | None:
+    """The address that a host stands for as it is written, as resolvers read it: 2130706433 and 0177.1 are 127.0.0.1. None for a name."""
+    if _parse(host) is not None:
+        return host
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return None
 
 
 def _parse(address: str) -> IPv4Address | IPv6Address | None:

@@ -121,6 +121,11 @@ def _refusal(host: str, *, is_encrypted: bool) -> str:
     # The same text whatever the address is: it says nothing about the network of the operator.
     if not is_encrypted:
         return f"{host} is not an address to which this Trellis sends requests without TLS. Use https."
+    return not_public(host)
+
+
+def not_public(host: str) -> str:
+    """Why nothing is sent to this host."""
     return f"{host} is not an address of the public Internet. Whoever runs this Trellis can allow networks of their own."
 
 

@@ -95,3 +95,9 @@ async def test_an_address_is_checked_when_it_is_given(ada: Client) -> None:
     for url in ("ftp://example.org/x", "https://user:secret@example.org/x", "https://", "file:///etc/passwd", "https://x/" + "y" * 2_000):
         refused = await ada.one(CREATE, input={"name": "n", "url": url, "events": ["JOB_FAILED"]})
         assert (refused["__typename"], refused["issues"][0]["path"]) == ("InvalidInput", ["url"]), url
+    for host in (host for host in REFUSED if host != "localhost"):  # names are checked with each request
+        refused = await ada.one(CREATE, input={"name": "n", "url": f"https://{host}/x", "events": ["JOB_FAILED"]})
+        assert (refused["__typename"], refused["issues"][0]["path"]) == ("InvalidInput", ["url"]), host
+        if host == "2130706433":
+            message = "2130706433 is not an address of the public Internet. Whoever runs this Trellis can allow networks of their own."
+            assert refused["issues"] == [{"path": ["url"], "message": message}]

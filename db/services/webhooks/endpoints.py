@@ -14,6 +14,7 @@ from sqlalchemy import update as update_rows
 
 from db.core.audit import differences
 from db.core.checks import Checks
+from db.core.outbound import is_allowed, is_public, literal_address, parse_networks
 from db.core.policy import visible
 from db.core.viewer import UserRole, Viewer
 from db.core.work import Work
@@ -21,7 +22,7 @@ from db.errors import NotFound, QuotaExceeded, WrongState
 from db.services import sealing
 from db.services.webhooks import signing
 from db.settings import StateSettings, state_settings
-from db.stores.outbound import parse_url
+from db.stores.outbound import not_public, parse_url
 from db.tables import WebhookDelivery, WebhookEndpoint
 from db.tables.notifications import EventType
 from db.tables.webhooks import OPEN_DELIVERIES, DeliveryStatus, WebhookProvider
@@ -197,11 +198,17 @@ async def _lock(work: Work, endpoint_id: UUID) -> Row[Any]:
 
 
 def _checked_url(checks: Checks, url: str) -> str:
+    allowed = parse_networks(state_settings().webhook_allowed_networks)
     try:
-        return str(parse_url(url, insecure=bool(state_settings().webhook_allowed_networks)))
+        parsed = parse_url(url, insecure=bool(allowed))
     except ValueError as error:
         checks.add("url", message=str(error))
         return url
+    # A name is checked with each request, by what it resolves to then.
+    address = literal_address(parsed.host)
+    if address is not None and not (is_allowed(address, allowed) or is_public(address)):
+        checks.add("url", message=not_public(parsed.host))
+    return str(parsed)
 
 
 def _checked_events(checks: Checks, events: Collection[EventType]) -> list[str]:
