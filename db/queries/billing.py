@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Text, literal, select, true
+from sqlalchemy import Row, Text, literal, literal_column, select, true
 
 from db.core.batch import rows_by_key
 from db.core.criteria import Filters, Orders
 from db.core.listing import Listing
 from db.core.policy import visible, visible_or_shipped
+from db.core.prepared_rows import PreparedRows
 from db.core.sql import Rows
 from db.core.viewer import Viewer
 from db.core.work import Database
@@ -72,10 +73,13 @@ package_by_id = rows_by_key(_packages, CreditPackage.id)
 """By id: a package, also one that is sold no more. Its `external_price_id` is shown to admins alone."""
 
 
-async def packages(database: Database, viewer: Viewer) -> Sequence[Row[Any]]:
-    """The packages that are sold, the cheapest first; for admins, the others too."""
-    statement = _packages(viewer).where(true() if viewer.sees_all else CreditPackage.is_active)
-    return await database.rows(statement.order_by(CreditPackage.price_cents, CreditPackage.id).limit(MAX_PACKAGES))
+def _sold(viewer: Viewer) -> Rows:
+    is_shown = true() if viewer.sees_all else CreditPackage.is_active
+    return _packages(viewer).where(is_shown).order_by(CreditPackage.price_cents, CreditPackage.id).limit(literal_column(str(MAX_PACKAGES)))
+
+
+packages = PreparedRows(_sold)
+"""The packages that are sold, the cheapest first; for admins, the others too."""
 
 
 def _budgets(viewer: Viewer) -> Rows:
