@@ -309,7 +309,7 @@ async def test_ending_jobs_of_many_owners_at_once_never_deadlocks(
     [
         "UPDATE credit_transactions SET note = 'x'",
         "DELETE FROM credit_transactions",
-        "TRUNCATE credit_transactions",
+        "TRUNCATE credit_transactions CASCADE",
         "TRUNCATE users CASCADE",
     ],
 )
