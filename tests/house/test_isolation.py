@@ -262,6 +262,7 @@ async def _own_ids(bob: Client, database: Database) -> OwnIds:
     return own
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", [192, exhaustive(1)])
 async def test_a_foreign_id_answers_exactly_as_one_that_was_never_made(
     ada: Client, bob: Client, reader: Client, admin: Client, anonymous: Client, database: Database, worker: object, part: int
@@ -300,6 +301,7 @@ async def test_a_foreign_id_answers_exactly_as_one_that_was_never_made(
                 raise AssertionError(f"{place} has the same response for every id")
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", [144, exhaustive(1)])
 async def test_a_foreign_id_makes_no_more_work_than_one_that_was_never_made(
     ada: Client,

@@ -103,6 +103,7 @@ async def test_teammates_of_each_role_see_what_the_team_owns_and_nothing_persona
     assert await _visible(admin, ids) == everything - RECEIVED
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", [96, exhaustive(1)])
 async def test_who_is_a_viewer_of_a_team_changes_nothing_of_it(
     ids: Mapping[str, list[str]], ada: Client, make_client: MakeClient, database: Database, worker: object, part: int

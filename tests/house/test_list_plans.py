@@ -53,12 +53,15 @@ _MEMBER = (
       WHERE username = 'u2'"""),
 )
 """Make another user a member of both, as if they were teams."""
+_AUTOVACUUM = """SELECT format('ALTER TABLE %I SET (autovacuum_enabled = {})', relname) AS statement FROM pg_class
+  WHERE relname = ANY(:tables) AND relkind = 'r' AND relnamespace = 'public'::regnamespace"""
 NEWEST = ({"field": "CREATED_AT", "direction": "DESC"}, {"by": {"field": "CREATED_AT"}, "direction": "DESC"})
 
 
 @pytest.fixture(scope="module")
 async def parents(settings: StateSettings, database: Database, live_server: LiveServer) -> Any:
     await clean_tables(database)
+    await _set_autovacuum(database, "false")  # which would count the rows again
     await scale_data.fill(settings.database_url, SIZE)
     async with database.work(SYSTEM) as work:
         await accounts.ensure_admin(work, "admin@trellis.local", VIEWERS["admin"])
@@ -73,6 +76,14 @@ async def parents(settings: StateSettings, database: Database, live_server: Live
     await clean_tables(database)
     async with database.read() as connection:
         await connection.execute(text("ANALYZE"))
+    await _set_autovacuum(database, "true")
+
+
+async def _set_autovacuum(database: Database, enabled: str) -> None:
+    async with database.engine.begin() as connection:
+        found = await connection.execute(text(_AUTOVACUUM.format(enabled)), {"tables": LARGE})
+        for statement in found.scalars().all():
+            await connection.exec_driver_sql(statement)
 
 
 class Explainer:
