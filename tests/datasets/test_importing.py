@@ -328,7 +328,7 @@ async def test_tls_verifies_the_name_that_was_asked_for(tmp_path: Path, monkeypa
     context.sni_callback = lambda _socket, name, _context: names.append(name)
     monkeypatch.setattr(outbound, "_resolve", resolve)
     trusting = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-    monkeypatch.setattr(outbound, "_ssl_context", lambda: trusting)
+    monkeypatch.setattr(outbound, "ssl_context", lambda: trusting)
     async with serving("127.0.0.2", context) as secure:
         secure.answers["/d.csv"] = OK
         url = f"https://data.example:{secure.port}/d.csv"

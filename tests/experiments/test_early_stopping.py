@@ -11,6 +11,8 @@ import pytest
 from tests.client import Client
 from tests.lazy_module import LazyModule
 
+pytestmark = pytest.mark.exhaustive
+
 DATASETS: Any = LazyModule("sklearn.datasets")
 FILES = """query($id: ID!, $path: String, $first: Int, $after: String) { run(id: $id) { bestStep
   artifacts(path: $path, first: $first, after: $after) { totalCount pageInfo { endCursor hasNextPage }
@@ -18,7 +20,6 @@ FILES = """query($id: ID!, $path: String, $first: Int, $after: String) { run(id:
   modelVersion { runs { totalCount edges { node { id } } } } } }"""
 
 
-@pytest.mark.exhaustive
 async def test_the_best_step_and_the_files_of_a_run_are_told_and_downloaded(ada: Client, bob: Client, worker: object) -> None:
     data = DATASETS.load_wine()
     frame = pl.DataFrame(data.data, schema=[f"x{number}" for number in range(13)]).with_columns(target=pl.Series(data.target.astype(str)))

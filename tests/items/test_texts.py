@@ -9,6 +9,8 @@ import pytest
 from tests.archives import zip_of
 from tests.client import Client
 
+pytestmark = pytest.mark.exhaustive
+
 VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { format rowCount itemCount classLabels { label count } issues { code }
   columns { name type } items(first: 100) { totalCount edges { node { key label contentType downloadUrl preview { id } audio { codec }
     text { characters words language } } } } } } }"""
@@ -31,7 +33,6 @@ def texts() -> dict[str, bytes]:
     return files
 
 
-@pytest.mark.exhaustive
 async def test_an_archive_of_texts_is_a_list_of_items_and_a_table_to_train_on(ada: Client, worker: object) -> None:
     files = texts()
     version = await ada.ingest("topics", zip_of(files), "topics.zip", modality="TEXT")

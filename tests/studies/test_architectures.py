@@ -65,7 +65,7 @@ def _front(trials: list[tuple[int, int, float]], *, is_less_better: bool = True)
 
 
 @pytest.mark.parametrize(
-    ("method", "count"), [("RANDOM", 4), exhaustive("BAYESIAN", 13), exhaustive("EVOLUTION", 22), exhaustive("HYPERBAND", 8)]
+    ("method", "count"), [("RANDOM", 6), exhaustive("BAYESIAN", 13), exhaustive("EVOLUTION", 22), exhaustive("HYPERBAND", 8)]
 )
 async def test_each_trial_has_an_architecture_of_its_own(ada: Client, database: Database, worker: object, method: str, count: int) -> None:
     budget: dict[str, Any] = {**LIMITS, "maxTrials": count}

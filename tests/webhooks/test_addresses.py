@@ -74,7 +74,7 @@ async def test_tls_verifies_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(outbound, "_resolve", resolve)
     trusting = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-    monkeypatch.setattr(outbound, "_ssl_context", lambda: trusting)
+    monkeypatch.setattr(outbound, "ssl_context", lambda: trusting)
     async with receiving(context) as receiver:
         assert (await send(f"https://receiver.example:{receiver.port}/hook")).status == 200
         with pytest.raises(FetchFailed) as refused:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.exhaustive
+
 PROGRAM = """
 import json, os, sys
 from pathlib import Path
@@ -49,7 +51,6 @@ body("three", "scale")
 """
 
 
-@pytest.mark.exhaustive
 def test_a_body_imports_nothing_that_its_forkserver_could_have_imported_and_trains_with_one_thread(tmp_path: Path) -> None:
     """With one thread as well where the forkserver had imported nothing: with several, the same seed would make another model."""
     completed = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120)
