@@ -18,6 +18,7 @@ from sqlalchemy import delete, func, insert, select, update
 from db.core.viewer import SYSTEM, UserTier
 from db.core.work import Database
 from db.services import jobs
+from db.services.jobs import concurrency
 from db.settings import StateSettings, state_settings
 from db.tables import Job, User, Worker
 from db.tables.jobs import JobKind
@@ -25,6 +26,7 @@ from db.tables.jobstates import ACTIVE, JobStatus
 from tests.client import Client
 
 QUEUE = "capped"  # the workers of the tests do not serve it
+LEASE = 300.0  # seconds; a claim waits for others for a fifth of it
 QUEUE_PLACE = """query($id: ID!) { job(id: $id) { waitReason queuePosition } }"""
 
 
@@ -42,11 +44,11 @@ class ManualWorker:
 
     async def claim(self, job_id: UUID) -> bool:
         async with self._connection_limit, self.database.work(SYSTEM) as work:
-            return await jobs.claim(work, job_id, self.worker_id, "test-worker", 30.0) is not None
+            return await jobs.claim(work, job_id, self.worker_id, "test-worker", LEASE) is not None
 
     async def claim_waiting(self, limit: int) -> list[UUID]:
         async with self._connection_limit, self.database.work(SYSTEM) as work:
-            return [job.id for job in await jobs.claim_waiting(work, [QUEUE], limit, self.worker_id, "test-worker", 30.0)]
+            return [job.id for job in await jobs.claim_waiting(work, [QUEUE], limit, self.worker_id, "test-worker", LEASE)]
 
     async def dispatch(self) -> list[UUID]:
         async with self.database.work(SYSTEM) as work:
@@ -62,7 +64,8 @@ class ManualWorker:
 
 
 @pytest.fixture
-async def manual_worker(database: Database, clean: None) -> AsyncGenerator[ManualWorker]:
+async def manual_worker(database: Database, clean: None, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[ManualWorker]:
+    monkeypatch.setattr(concurrency, "MAX_LOCK_TIMEOUT", LEASE)  # on a busy machine, forty claims at once take longer than 2 s
     async with database.work(SYSTEM) as work:
         worker_id = await work.scalar(insert(Worker).values(name="test-worker", queues=[QUEUE, "beside"], slots=100).returning(Worker.id))
     yield ManualWorker(database, worker_id)
