@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote_plus
 
 import orjson
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
-from db.errors import DatabaseNotMigrated, Unavailable
 from db.services import uploads
-from server.protocol.callbacks import read_body, refused
+from server.protocol.callbacks import callback_route, read_body
 from server.protocol.http_errors import HttpError
 
 if TYPE_CHECKING:
@@ -32,20 +29,11 @@ PREFIX = "uploads/"
 def route(settings: ServerSettings, state: StateSettings) -> Route:
     """POST with the token of `TRELLIS_S3_EVENTS_TOKEN`; without that setting there is nothing at the address."""
 
-    async def respond(request: Request) -> Response:
-        token = settings.s3_events_token.get_secret_value()
-        if not token:
-            raise HTTPException(404)
-        try:
-            _require_token(request, token)
-            await uploads.notice(request.app.state.database, created_keys(await read_body(request), state.s3_bucket))
-        except HttpError as error:
-            return refused(error)
-        except (Unavailable, DatabaseNotMigrated) as error:
-            return refused(HttpError(503, "UNAVAILABLE", error.message, {"Retry-After": "1"}))
-        return Response(status_code=204)
+    async def accept(request: Request, token: str) -> None:
+        _require_token(request, token)
+        await uploads.notice(request.app.state.database, created_keys(await read_body(request), state.s3_bucket))
 
-    return Route(PATH, respond, methods=["POST"])
+    return callback_route(PATH, lambda: settings.s3_events_token, accept)
 
 
 def _require_token(request: Request, token: str) -> None:

@@ -8,16 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import structlog
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
 from db.core.viewer import SYSTEM
-from db.errors import DatabaseNotMigrated, Unavailable
 from db.services import purchases
 from db.stores import stripe
-from server.protocol.callbacks import read_body, refused
+from server.protocol.callbacks import callback_route, read_body
 from server.protocol.http_errors import HttpError
 
 if TYPE_CHECKING:
@@ -31,24 +28,16 @@ PATH = "/hooks/stripe"
 def route(state: StateSettings) -> Route:
     """POST, signed with `TRELLIS_STRIPE_WEBHOOK_SECRET`; without that setting there is nothing at the address."""
 
-    async def respond(request: Request) -> Response:
-        secret = state.stripe_webhook_secret.get_secret_value()
-        if not secret:
-            raise HTTPException(404)
+    async def accept(request: Request, secret: str) -> None:
+        body = await read_body(request)
         try:
-            body = await read_body(request)
             stripe.verify(body, request.headers.get("stripe-signature", ""), secret)
             notice = stripe.parse(body)
-            if notice is not None:
-                async with request.app.state.database.work(SYSTEM) as work:
-                    await purchases.apply(work, notice)
         except stripe.BadCallback as error:
             log.warning("payment_callback_refused", reason=str(error))
-            return refused(HttpError(400, "BAD_REQUEST", str(error)))
-        except HttpError as error:
-            return refused(error)
-        except (Unavailable, DatabaseNotMigrated) as error:
-            return refused(HttpError(503, "UNAVAILABLE", error.message, {"Retry-After": "1"}))
-        return Response(status_code=204)
+            raise HttpError(400, "BAD_REQUEST", str(error)) from error
+        if notice is not None:
+            async with request.app.state.database.work(SYSTEM) as work:
+                await purchases.apply(work, notice)
 
-    return Route(PATH, respond, methods=["POST"])
+    return callback_route(PATH, lambda: state.stripe_webhook_secret, accept)
