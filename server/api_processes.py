@@ -7,32 +7,39 @@ the backlog while a process restarts, instead of being refused.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import sys
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 
-from prometheus_client import multiprocess
-
-from server.embedded import ManagedProcess, StartFailed
+from server.embedded import StartFailed
+from server.forks import ForkedProcess
+from server.importing import importing
 from server.logs import configure_logs
 from server.settings import METRICS_FOLDER
-from server.supervisor import StopRequested, SupervisedProcess, start_command, stop_on_signal, stopping, supervise
+from server.supervisor import StopRequested, SupervisedProcess, stop_on_signal, stopping, supervise
 
 
-def run(environment: Mapping[str, str], host: str, port: int, count: int) -> int:
-    """Serve the API by `count` processes until a stop signal; return the exit status."""
+def run(host: str, port: int, count: int, descriptors: Sequence[int] = ()) -> int:
+    """Serve the API by `count` processes, or by one for each inherited socket, until a stop signal; return the exit status.
+
+    They are forks of this process, which has imported the application once for all of them: they start sooner, and share that memory.
+    """
     configure_logs()
     processes: list[SupervisedProcess] = []
     try:
         with (
             stop_on_signal(),
-            bind(host, port, count) as listeners,
-            shared_metrics(environment, count) as api_environment,
+            _inherited(descriptors) if descriptors else bind(host, port, count) as listeners,
+            _shared_metrics(),
             stopping(processes),
         ):
-            processes += launch_api_processes(api_environment, host, port, listeners)
+            with importing():
+                import_module("server.app")
+            processes += [_supervised(host, port, number, listeners) for number in range(len(listeners))]
             supervise(processes)
     except StopRequested:
         return 0
@@ -42,35 +49,37 @@ def run(environment: Mapping[str, str], host: str, port: int, count: int) -> int
     return 0
 
 
-def launch_api_processes(
-    environment: Mapping[str, str], host: str, port: int, listeners: Sequence[socket.socket]
-) -> list[SupervisedProcess]:
-    """Start a process for each of the sockets, which `bind` returned; `environment` is that of `shared_metrics`."""
+def _supervised(host: str, port: int, number: int, listeners: Sequence[socket.socket]) -> SupervisedProcess:
+    from prometheus_client import multiprocess
 
-    def supervised(number: int, listener: socket.socket) -> SupervisedProcess:
-        def launch() -> ManagedProcess:
-            address = ("--host", host, "--port", str(port), "--fd", str(listener.fileno()))
-            return start_command(environment, "api", *address, descriptors=(listener.fileno(),))
+    from server.uvicorn_config import serve
 
-        def forget_gauges(pid: int) -> None:
-            """What the process counted stays; what it said of itself at the time goes."""
-            if METRICS_FOLDER in environment:
-                multiprocess.mark_process_dead(pid, environment[METRICS_FOLDER])  # pyright: ignore[reportUnknownMemberType] - the library has no types
+    def body() -> int:
+        for other in listeners:
+            if other is not listeners[number]:
+                other.close()
+        serve(host, port, listeners[number].fileno())
+        return 0
 
-        return SupervisedProcess("api" if len(listeners) == 1 else f"api {number}", launch, on_exit=forget_gauges)
+    def forget_gauges(pid: int) -> None:
+        """What the process counted stays; what it said of itself at the time goes."""
+        multiprocess.mark_process_dead(pid)  # pyright: ignore[reportUnknownMemberType] - the library has no types
 
-    return [supervised(number, listener) for number, listener in enumerate(listeners, 1)]
+    return SupervisedProcess(f"api {number + 1}", lambda: ForkedProcess(body), on_exit=forget_gauges)
 
 
 @contextmanager
-def shared_metrics(environment: Mapping[str, str], count: int) -> Generator[dict[str, str]]:
-    """The environment of `count` processes. Several keep their metrics in one folder, so that any of them can answer for all."""
-    own_environment = {name: value for name, value in environment.items() if name != METRICS_FOLDER}
-    if count == 1:
-        yield own_environment
-        return
+def _shared_metrics() -> Generator[None]:
+    """Have the forks keep their metrics in one folder, so that any of them can answer for all. To be entered before the metrics are imported."""
     with tempfile.TemporaryDirectory(prefix="trellis-metrics-") as folder:
-        yield {**own_environment, METRICS_FOLDER: folder}
+        os.environ[METRICS_FOLDER] = folder
+        yield
+
+
+@contextmanager
+def _inherited(descriptors: Sequence[int]) -> Generator[list[socket.socket]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(socket.socket(fileno=descriptor)) for descriptor in descriptors]
 
 
 @contextmanager

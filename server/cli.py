@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import os
-from collections.abc import Generator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +11,7 @@ import typer
 
 from server.commands import audit, credits, jobs, mail, retention, users
 from server.commands.services import DataDir, check_tracing_packages, command_error, require_settings, valid_settings
+from server.importing import importing
 
 app = typer.Typer(
     name="trellis",
@@ -36,21 +33,6 @@ Port = Annotated[int | None, typer.Option(help="Port to listen on. [TRELLIS_PORT
 ApiProcesses = Annotated[
     int | None, typer.Option(help="API processes behind the port. [TRELLIS_API_PROCESSES, else 1]", min=1, max=64, show_default=False)
 ]
-
-
-@contextmanager
-def importing() -> Generator[None]:
-    """Import a process's modules without garbage collection.
-
-    An import makes hardly any garbage, and the collector would walk through all that is imported again and again: a quarter of a start's CPU time.
-    What is imported stays, so that later collections leave it out too.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _print_version(value: bool) -> None:
@@ -99,7 +81,7 @@ def api(
     host: Host = None,
     port: Port = None,
     processes: ApiProcesses = None,
-    descriptor: Annotated[int | None, typer.Option("--fd", hidden=True, help="An inherited, bound socket to serve on.")] = None,
+    descriptors: Annotated[list[int] | None, typer.Option("--fd", hidden=True, help="An inherited, bound socket for each process.")] = None,
 ) -> None:
     """Serve the API; PostgreSQL, Redis and S3 come from the settings."""
     require_settings()
@@ -108,15 +90,15 @@ def api(
 
     settings = server_settings()
     host, port, processes = host or settings.host, port or settings.port, processes or settings.api_processes
-    if descriptor is None and processes > 1:
+    if len(descriptors or ()) > 1 or (not descriptors and processes > 1):
         from server.api_processes import run
 
-        raise typer.Exit(run(os.environ, host, port, processes))
+        raise typer.Exit(run(host, port, processes, descriptors or ()))
     with importing():
         import_module("server.app")  # of which uvicorn gets the name
         from server.uvicorn_config import serve
 
-    serve(host, port, descriptor)
+    serve(host, port, descriptors[0] if descriptors else None)
 
 
 @app.command()

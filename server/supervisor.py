@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 import structlog
 
@@ -29,6 +30,25 @@ class StopRequested(BaseException):
     """A stop signal came. Raised in the main thread, wherever that is, so that every `with` block cleans up."""
 
 
+class Child(Protocol):
+    """A child process, however it was started."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def exit_code(self) -> int | None:
+        """None while it runs; negative for a signal."""
+        ...
+
+    def request_stop(self) -> None:
+        """Send the first stop signal, without waiting."""
+        ...
+
+    def stop(self, timeout: float = ...) -> None:
+        """Send the stop signals, `timeout` seconds apart, until it has exited."""
+        ...
+
+
 class SupervisedProcess:
     """A child process that is restarted when it exits, with exponential backoff while it keeps failing.
 
@@ -38,8 +58,8 @@ class SupervisedProcess:
     def __init__(
         self,
         name: str,
-        launch: Callable[[], ManagedProcess],
-        child: ManagedProcess | None = None,
+        launch: Callable[[], Child],
+        child: Child | None = None,
         on_exit: Callable[[int], object] = lambda _pid: None,
     ) -> None:
         self.name = name

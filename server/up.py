@@ -12,14 +12,14 @@ from pathlib import Path
 import structlog
 
 from db.settings import StateSettings
-from server.api_processes import bind, launch_api_processes, shared_metrics
+from server.api_processes import bind
 from server.embedded import AlreadyRunning, EmbeddedServers, ManagedProcess, StartFailed
 from server.embedded.credentials import load_or_create_secret
 from server.embedded.s3 import WILDCARD_HOSTS
 from server.embedded.service import LOOPBACK, Service
 from server.logs import configure_logs
 from server.runtime_env import publish_environment
-from server.settings import ServerSettings
+from server.settings import METRICS_FOLDER, ServerSettings
 from server.supervisor import StopRequested, SupervisedProcess, start_command, stop_on_signal, stopping, supervise
 from workers.settings import WorkerSettings
 
@@ -77,8 +77,8 @@ def _run_all(settings: ServerSettings) -> None:
         environment.pop("TRELLIS_ADMIN_TOKEN", None)  # the API needs only its hash, which is in the database
 
         processes: list[SupervisedProcess] = []
-        with shared_metrics(environment, len(listeners)) as api_environment, stopping(processes):
-            processes += launch_api_processes(api_environment, settings.host, settings.port, listeners)
+        with stopping(processes):
+            processes.append(_supervised_api(environment, settings, tuple(listener.fileno() for listener in listeners)))
             for number in range(1, settings.worker_processes + 1):
                 worker_environment = _worker_environment(environment, number)
                 processes.append(
@@ -93,6 +93,15 @@ def _run_all(settings: ServerSettings) -> None:
                 token_source = "in TRELLIS_ADMIN_TOKEN" if settings.admin_token.get_secret_value() else f"in {token_file}"
                 print(f"Trellis is {status} at {url}/graphql; the admin's token is {token_source}", flush=True)  # noqa: T201 - parsed by programs that start us
                 supervise([*processes, *map(_supervised_service, servers.services)])
+
+
+def _supervised_api(environment: Mapping[str, str], settings: ServerSettings, descriptors: tuple[int, ...]) -> SupervisedProcess:
+    address = ("--host", settings.host, "--port", str(settings.port))
+    environment = {
+        name: value for name, value in environment.items() if name != METRICS_FOLDER
+    }  # the API makes its own, where it needs one
+    sockets = [argument for descriptor in descriptors for argument in ("--fd", str(descriptor))]
+    return SupervisedProcess("api", lambda: start_command(environment, "api", *address, *sockets, descriptors=descriptors))
 
 
 def _worker_environment(environment: Mapping[str, str], number: int) -> Mapping[str, str]:

@@ -22,7 +22,7 @@ MAX_PROCESSES = "TESTS_MAX_PROCESSES"
 @cache
 def import_libraries() -> None:
     """Import what a forkserver imports beforehand, but refuse nothing to other processes."""
-    from server.cli import importing
+    from server.importing import importing
     from workers.ml import preloading
 
     with importing():

@@ -27,8 +27,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from server.cli import importing
 from server.embedded.processes import Command, ManagedProcess, die_with_parent
+from server.importing import importing
 from tests import forked_forkserver
 from tests.faults import hooks
 from tests.unplanned import report_unplanned

@@ -109,15 +109,20 @@ class Call:
         return key_of("run", "Run", self.optional_text("run_id") or self.text("run_uuid"))
 
 
+_BOUNDS = {32: 2**31, 64: 2**63}
+
+
 def as_integer(value: Any, name: str, bits: int = 64) -> int:
     """An integer of so many bits, as a number or as its digits."""
+    if type(value) is int and -_BOUNDS[bits] <= value < _BOUNDS[bits]:  # as nearly all are, thousands in a batch of points
+        return value
     try:
         number = int(value) if isinstance(value, str) else value
     except ValueError:
         number = None
     if isinstance(number, float) and number.is_integer():
         number = int(number)
-    if not isinstance(number, int) or isinstance(number, bool) or not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+    if not isinstance(number, int) or isinstance(number, bool) or not -_BOUNDS[bits] <= number < _BOUNDS[bits]:
         raise invalid(f"Invalid value {value!r} for parameter '{name}' supplied: it is no integer of {bits} bits.")
     return number
 

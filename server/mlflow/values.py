@@ -100,6 +100,8 @@ _MILLISECOND = datetime(1970, 1, 1, microsecond=1_000, tzinfo=UTC) - _EPOCH
 
 def metric_value(value: Any) -> float:
     """A number, or the texts `NaN`, `Infinity` and `-Infinity`, which JSON has no numbers for."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise invalid(f"Invalid value {value!r} for parameter 'value' supplied: it is no number.")
     try:

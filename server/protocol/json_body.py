@@ -20,6 +20,8 @@ MAX_INTEGER_DIGITS = 19  # of integers that surely fit into 64 bits; those of 19
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 # Possessive `{n,}+`: with backtracking, a number of n digits would take n scans. A sign behind an `e` belongs to an exponent.
 _LONG_INTEGER = re.compile(rb"(?<![0-9.eE+\-])-?[0-9]{%d,}+(?![.eE])" % MAX_INTEGER_DIGITS)
+_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_DIGITS = b"0" * MAX_INTEGER_DIGITS
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
@@ -60,12 +62,15 @@ def parse_object(text: bytes, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise bad_request(f"{what} must be a JSON object.")
     members = cast("dict[str, Any]", value)
-    if _is_plain(text, members):
+    is_shallow = text.count(b"{") + text.count(b"[") <= MAX_DEPTH
+    if is_shallow and _is_plain(text, members):
         return members
-    without_strings = _STRING.sub(b'""', text)
+    without_strings = _without_strings(text)
     if _is_deeper_than(MAX_DEPTH, without_strings):
         raise bad_request(f"{what} is nested deeper than {MAX_DEPTH} levels.")
-    for digits in _LONG_INTEGER.findall(without_strings):
+    if not is_shallow and _is_plain(text, members):
+        return members
+    for digits in _long_integers(without_strings):
         if len(digits) > MAX_INTEGER_DIGITS + 2 or not -(2**63) <= int(digits) < 2**64:
             raise bad_request(f"{what} holds an integer that does not fit into 64 bits. Send it as a string.")
     if without_strings.count(b":") != _count_keys(members):
@@ -75,12 +80,16 @@ def parse_object(text: bytes, what: str) -> dict[str, Any]:
 
 def _is_plain(text: bytes, value: dict[str, Any]) -> bool:
     """Whether the text is what a writer would make of its value, as that of most clients is: then it has no key twice and no large integer."""
-    if text.count(b"{") + text.count(b"[") > MAX_DEPTH:
-        return False
     try:
         return orjson.dumps(value) == text
     except TypeError:  # half of a surrogate pair
         return False
+
+
+def _without_strings(text: bytes) -> bytes:
+    """JSON with its strings emptied."""
+    # Without escapes, each quotation mark begins or ends a string: several times faster than the expression.
+    return _STRING.sub(b'""', text) if b"\\" in text else b'""'.join(text.split(b'"')[::2])
 
 
 def _is_deeper_than(levels: int, without_strings: bytes) -> bool:
@@ -91,6 +100,11 @@ def _is_deeper_than(levels: int, without_strings: bytes) -> bool:
         if not brackets:
             return False
     return bool(brackets)
+
+
+def _long_integers(without_strings: bytes) -> list[bytes]:
+    """Integers of at least `MAX_INTEGER_DIGITS` digits. Most texts have no such row of digits, which is found sooner than by the expression."""
+    return _LONG_INTEGER.findall(without_strings) if _DIGITS in without_strings.translate(_ZEROS) else []
 
 
 def _count_keys(value: object) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import NamedTuple
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from db.core.work import Database
-from db.tables import Table, User
+from db.tables import Run, Table, User
 from tests.client import Client
 from tests.factories import platform
 from tests.ownership import owner_condition
@@ -53,7 +55,8 @@ NOTES: dict[str, str] = {
 """SET NULL: what only notes where it came from, and is whole without it. All other keys but those to accounts are RESTRICT: lineage, and stored objects."""
 
 _KEYS = """
-SELECT c.conname AS name, c.conrelid::regclass::text AS child, a.attname AS column, c.confrelid::regclass::text AS parent, c.confdeltype::text AS rule
+SELECT c.conname AS name, c.conrelid::regclass::text AS child, a.attname AS column, c.confrelid::regclass::text AS parent, c.confdeltype::text AS rule,
+  c.conenforced AS enforced
 FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
 JOIN pg_class t ON t.oid = c.conrelid WHERE c.contype = 'f' AND c.conparentid = 0 AND NOT t.relispartition
 AND c.connamespace = 'public'::regnamespace ORDER BY child, a.attname
@@ -66,6 +69,8 @@ class Key(NamedTuple):
     column: str
     parent: str
     rule: str
+    enforced: bool
+    """Whether PostgreSQL keeps it; else triggers of its name do."""
 
 
 async def keys_of(database: Database) -> list[Key]:
@@ -105,6 +110,8 @@ async def test_a_deletion_does_by_each_key_what_its_rule_says(ada: Client, datab
                     await connection.execute(text(f'ALTER TABLE {other.child} DROP CONSTRAINT "{other.name}"'))
             for table in {key.parent, key.child}:
                 await connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER USER"))
+                if not key.enforced:
+                    await connection.execute(text(f'ALTER TABLE {table} ENABLE TRIGGER "{key.name}"'))
             count = text(f"SELECT count(*) FROM {key.child} WHERE {key.column} = :id")
             total = text(f"SELECT count(*) FROM {key.child}")
             before, all_before = await connection.scalar(count, {"id": row[0]}), await connection.scalar(total)
@@ -160,3 +167,27 @@ async def foreign_references(database: Database, name: str) -> list[str]:
 async def test_what_the_api_makes_belongs_to_the_owner_of_what_it_is_made_of(ada: Client, database: Database, worker: object) -> None:
     await platform.tell_story(ada)
     assert await foreign_references(database, "ada") == []
+
+
+async def test_points_belong_to_runs_that_exist_also_while_these_are_deleted(ada: Client, database: Database) -> None:
+    """Their key is checked once a statement, by triggers."""
+    await platform.fill(database, "ada", 2)
+    (kept, dropped) = [row.id for row in await database.rows(select(Run.id).order_by(Run.id).limit(2))]
+    insert = text("INSERT INTO metric_points (run_id, key, step, value, batch) SELECT unnest(CAST(:ids AS uuid[])), 'new', 1, 0.5, 1")
+    points = text("SELECT count(*) FROM metric_points WHERE key = 'new' OR run_id = :dropped")
+    async with database.engine.connect() as connection, database.engine.connect() as other:
+        with pytest.raises(DBAPIError, match="fk_metric_points_run_id"):
+            await connection.execute(insert, {"ids": [kept, uuid4()]})
+        await connection.rollback()
+        await connection.execute(insert, {"ids": [kept, dropped]})
+        await connection.commit()
+        await connection.execute(text("DELETE FROM trials WHERE run_id = :dropped"), {"dropped": dropped})
+        await connection.execute(text("DELETE FROM runs WHERE id = :dropped"), {"dropped": dropped})
+        inserting = asyncio.create_task(other.execute(insert, {"ids": [dropped]}))  # waits for the deletion
+        await asyncio.wait([inserting], timeout=0.5)
+        assert not inserting.done()
+        await connection.commit()
+        with pytest.raises(DBAPIError, match="fk_metric_points_run_id"):
+            await inserting
+        await other.rollback()
+        assert await other.scalar(points, {"dropped": dropped}) == 1, "the new point of the run that was kept"

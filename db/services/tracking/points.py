@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ARRAY, DateTime, Double, Integer, Text, Uuid, bindparam, func, literal_column, select, true, update
@@ -22,11 +21,11 @@ from db.tables import MetricPoint, Run
 
 MAX_POINTS = 1_000  # in one batch
 KEY_LENGTH = 250
+# The fields of LoggedPoint in their order.
 _POINT = {"key": Text, "step": Integer, "value": Double, "recorded_at": DateTime(timezone=True)}
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedPoint:
+class LoggedPoint(NamedTuple):
     """One value at one step; NaN and infinities are values too. Without a time, it is recorded now."""
 
     key: str
@@ -43,12 +42,7 @@ async def log(work: Work, run_id: UUID, points: Sequence[LoggedPoint]) -> int:
     """
     work.viewer.require_write()
     _check(points)
-    arrays = {
-        "p_key": [point.key for point in points],
-        "p_step": [point.step for point in points],
-        "p_value": [point.value for point in points],
-        "p_recorded_at": [point.recorded_at for point in points],
-    }
+    arrays = {f"p_{name}": list(values) for name, values in zip(_POINT, zip(*points, strict=True), strict=True)}
     row = await work.first(_statement(work.viewer), {"p_run_id": run_id, **arrays})
     if row is None:
         await raise_unwritable(work, run_id)
@@ -61,11 +55,11 @@ async def log(work: Work, run_id: UUID, points: Sequence[LoggedPoint]) -> int:
 def _check(points: Sequence[LoggedPoint]) -> None:
     if not 1 <= len(points) <= MAX_POINTS:
         raise invalid("points", message=f"These are {len(points)} points; between 1 and {MAX_POINTS:,} are logged at once.")
-    checks, known = Checks(), set[str]()
+    checks, first_positions = Checks(), dict[str, int]()
     for position, point in enumerate(points):
-        if point.key not in known:
-            known.add(point.key)
-            check_key(checks, point.key, "points", str(position), "key")
+        first_positions.setdefault(point.key, position)
+    for key, position in first_positions.items():
+        check_key(checks, key, "points", str(position), "key")
     checks.raise_if_invalid()
 
 
