@@ -22,6 +22,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 CONSOLE := $(VENV)/.console
 MLFLOW_CLIENT := $(VENV)/mlflow-3/.installed
+MLFLOW_SERVER := $(VENV)/mlflow-server/.installed
 NODE_PARTS := tests/conformance/node_modules/.installed tests/clients/node_modules/.installed
 
 .PHONY: help
@@ -90,7 +91,7 @@ types: $(INSTALLED_DEV) ## Check types, in strict mode
 	@$(BIN)/pyright
 
 .PHONY: bench
-bench: $(INSTALLED_DEV) ## Run the benchmarks and print ratios (options: make bench ARGS="bench_ingest")
+bench: $(INSTALLED_DEV) $(if $(ARGS),$(if $(filter bench_mlflow,$(ARGS)),$(MLFLOW_SERVER)),$(MLFLOW_SERVER)) ## Run the benchmarks and print ratios (options: make bench ARGS="bench_ingest")
 	@for bench in $(or $(ARGS),$(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/bench_*.py))); do \
 		echo "== $$bench"; $(BIN)/python -m tests.benchmarks.$$bench; done
 
@@ -142,6 +143,14 @@ $(VENV)/mlflow-%/.installed: tests/mlflow_clients/client-%.lock | $(INSTALLED_DE
 	@echo "== Installing MLflow's client $*"
 	@rm -rf $(@D)
 	@$(PIP) install --no-compile --no-deps --require-hashes --requirement $< --target $(@D)
+	@touch $@
+
+# What bench_mlflow compares with, in a virtual environment of its own: its pins differ from ours.
+$(MLFLOW_SERVER): tests/benchmarks/mlflow-server.lock | $(INSTALLED_DEV)
+	@echo "== Installing MLflow's server"
+	@rm -rf $(@D)
+	@$(BIN)/python -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes --requirement $<
 	@touch $@
 
 .PHONY: clean

@@ -182,18 +182,20 @@ class CheckedOutDriverConnection(_CheckedOut[PoolProxiedConnection]):
     SQLAlchemy's connection around it would take as long as the statement.
     """
 
-    def __init__(self, watchdog: ConnectionWatchdog, kept: KeptConnections, engine: AsyncEngine, limit: asyncio.Semaphore) -> None:
+    def __init__(
+        self, watchdog: ConnectionWatchdog, kept: KeptConnections, engine: AsyncEngine, limit: asyncio.Semaphore | None = None
+    ) -> None:
         super().__init__(watchdog, kept, limit)
-        self._reads = limit
         self._engine = engine.sync_engine
         self._connection: PoolProxiedConnection | None = None
 
     async def __aenter__(self) -> PoolProxiedConnection:
         self._watchdog.raise_if_unavailable()
-        connection = None if self._reads.locked() else self._take_kept()
+        connection = None if self._limit is not None and self._limit.locked() else self._take_kept()
         if connection is None:
             return await super().__aenter__()
-        await self._reads.acquire()  # at once, since it was not locked
+        if self._limit is not None:
+            await self._limit.acquire()  # at once, since it was not locked
         self._driver_connection = connection.driver_connection
         self._probe_timer = self._watchdog.first_probes.set(self._start_probing)
         return connection

@@ -106,6 +106,11 @@ class Viewer:
         """Whether the viewer sees the rows of everybody: an admin, though not with a key that lacks the scope ADMIN."""
         return ApiScope.ADMIN in self.scopes
 
+    @property
+    def is_read_only_somewhere(self) -> bool:
+        """Whether the viewer sees rows of a team that they may not change."""
+        return not self.sees_all and any(role is UserRole.VIEWER for _, role in self.teams)
+
     def require_scope(self, scope: ApiScope, place: str) -> None:
         """Raise `Forbidden` if the role does not allow the scope, `MissingScope` if the API key was not given it. `place` needs it."""
         if scope in self.scopes:

@@ -235,6 +235,15 @@ class Database:
             async with CheckedOutDriverConnection(self._watchdog, self.kept, self.engine, self._reads) as connection:
                 return await execute(connection, self.engine.sync_engine, select, values)
 
+    async def write(self, statement: PreparedSelect, values: Sequence[Any]) -> list[Record]:
+        """Execute a statement that changes rows and returns some, as a transaction of its own; return these records.
+
+        A unit of work around one statement takes as long as the statement itself. It may wait for locks, so it does not count among the reads.
+        """
+        with _translate_errors():
+            async with CheckedOutDriverConnection(self._watchdog, self.kept, self.engine) as connection:
+                return await execute(connection, self.engine.sync_engine, statement, values)
+
     async def copy(self, table: str, columns: Sequence[str], records: Sequence[tuple[Any, ...]]) -> None:
         """COPY records into a table, committed at once. The driver is used directly and knows no column types of ours: pass database values."""
         with _translate_errors():
@@ -252,21 +261,21 @@ class Database:
                 work = Work(connection, viewer, current_origin())
                 yield work
                 await work.run_before_commit()
-        await self._publish(work)
+        if work.revalidated:
+            for listener in self.revalidation_listeners:
+                listener(work.revalidated)
+        await self.publish(tuple(work.notices.values()), tuple(work.revalidated))
         for subject_id, action in work.after_commit_actions.items():
             try:
                 await action(self)
             except Exception:  # the commit stands
                 log.warning("after_commit_failed", subject=str(subject_id), exc_info=True)
 
-    async def _publish(self, work: Work) -> None:
-        notices = tuple(work.notices.values())
-        if work.revalidated:
-            for listener in self.revalidation_listeners:
-                listener(work.revalidated)
-        if (notices or work.revalidated) and self.publisher is not None:
+    async def publish(self, notices: Sequence[Notice], revalidated: Sequence[UUID] = ()) -> None:
+        """Publish what a commit has to tell."""
+        if (notices or revalidated) and self.publisher is not None:
             try:
-                await self.publisher.publish(notices, tuple(work.revalidated))
+                await self.publisher.publish(notices, revalidated)
             except Exception:  # the commit stands even if its notices are lost; dispatcher and feed reconcile
                 log.warning("notices_not_published", count=len(notices), exc_info=True)
 

@@ -99,8 +99,7 @@ async def update(call: Call) -> Mapping[str, Any]:
 
 
 async def log_metric(call: Call) -> Mapping[str, Any]:
-    async with call.database.work(call.viewer) as work:
-        await points.log(work, call.run_id(), [_point(call.fields)])
+    await points.log_alone(call.database, call.viewer, call.run_id(), [_point(call.fields)])
     return {}
 
 
@@ -118,6 +117,9 @@ async def log_batch(call: Call) -> Mapping[str, Any]:
     if len(logged) + len(given) + len(tags) > MAX_METRICS:
         raise invalid(f"A batch logging request can contain at most {MAX_METRICS} metrics, params, and tags.")
     run_id = call.run_id()
+    if logged and not given and not tags:
+        await points.log_alone(call.database, call.viewer, run_id, logged)
+        return {}
     async with call.database.work(call.viewer) as work:
         if given:
             await parameters.log(work, run_id, given)

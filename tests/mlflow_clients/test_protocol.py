@@ -247,7 +247,7 @@ async def test_a_statement_that_took_too_long_is_worth_another_try_and_others_ar
         raise DBAPIError("SELECT", {}, original)
 
     with monkeypatch.context() as patched:
-        patched.setattr("server.mlflow.runs.points.log", aborted)
+        patched.setattr("server.mlflow.runs.points.log_alone", aborted)
         answer = await of_ada("runs/log-metric", run_id=run, key="loss", value=1.0, timestamp=1, step=0)
     assert refusal(answer) == expected
     assert answer.headers.get("retry-after") == ("1" if expected[0] == 503 else None)
