@@ -77,6 +77,7 @@ async def test_guesses_in_one_operation_count_each(ada: Client, sign_in: SignIn,
     assert await hashes(database) == PER_ACCOUNT_AND_NETWORK.attempts
 
 
+@pytest.mark.exhaustive
 async def test_an_owner_signs_in_from_where_they_were_whatever_others_try(ada: Client, sign_in: SignIn, anonymous: Client) -> None:
     await sign_in("ada")  # the password is set, and this network is known
     await in_turns([guess(anonymous, name, number, network=2 + number) for number in range(15) for name in ("ada", "ada@example.org")])

@@ -157,6 +157,7 @@ async def test_nothing_is_left_of_a_purged_account_wherever_the_purge_is_killed(
     assert (await owned(database, owner))["user_counters"] == 0, "the job that the ledger refers to is not counted"
 
 
+@pytest.mark.exhaustive
 async def test_nothing_is_left_of_a_purged_team_but_its_members(
     ada: Client, sign_in: SignIn, context: maintenance.MaintenanceContext
 ) -> None:

@@ -192,6 +192,7 @@ async def test_a_list_over_several_accounts_is_one_list(
     assert not any("unnest" in statement for statement in sent if "FROM datasets" in statement), "who is in no team reads one index"
 
 
+@pytest.mark.exhaustive
 async def test_what_runs_on_what_a_team_owns_belongs_to_it(
     team: str, ada: Client, bob: Client, cleo: Client, reader: Client, worker: object, database: Database
 ) -> None:

@@ -60,6 +60,7 @@ async def test_the_tier_or_an_admin_sets_the_quota(ada: Client, database: Databa
     await expect(None, 1, fits=True)
 
 
+@pytest.mark.exhaustive
 async def test_the_tier_sets_the_highest_priority(
     ada: Client, admin: Client, database: Database, worker: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -218,6 +218,7 @@ async def test_a_cancelled_job_costs_nothing_whether_it_waited_or_ran(
     assert await billing.entries(harness_with_worker.owner_id) == [*RELEASED, *RELEASED[1:]]
 
 
+@pytest.mark.exhaustive
 async def test_a_job_whose_workers_were_lost_costs_nothing(
     harness: WorkerHarness, billing: BillingDriver, prices: Mapping[str, int], owner: Client
 ) -> None:

@@ -190,6 +190,7 @@ async def fill(database: Database, client: Client, left: int) -> None:
         await work.run(insert(Artifact).values(owner_id=owner_id, object_id=object_id, **file))
 
 
+@pytest.mark.exhaustive
 async def test_an_account_at_its_quota_starts_no_job(ada: Client, database: Database, worker: object) -> None:
     version = await ada.ingest("d", CSV)
     pipeline = (await ada.create_pipeline("p", ("data", "dataset", {}), ("scale", "scale", {})))["pipeline"]["id"]

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.client import Client
+
+pytestmark = pytest.mark.exhaustive
 
 WINE = "x,label\n" + "".join(f"{i},{'a' if i % 3 else 'b'}\n" for i in range(30))
 REGIONS = "x,region\n" + "".join(f"{i},{'north' if i % 2 else 'south'}\n" for i in range(30))

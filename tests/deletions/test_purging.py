@@ -179,6 +179,7 @@ async def test_only_who_may_write_purges_and_only_what_is_deleted_by_itself(
     assert [row.action for row in await database.rows(text("SELECT action FROM audit_events WHERE action = 'purge'"))] == ["purge"]
 
 
+@pytest.mark.exhaustive
 async def test_parts_that_were_deleted_before_go_with_the_whole(ada: Client, context: maintenance.MaintenanceContext) -> None:
     database = context.database
     ids = await part_of_each(ada, database)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import text, update
 from sqlalchemy.engine import Row
 
@@ -87,6 +88,7 @@ async def test_a_run_that_is_made_again_is_identical_and_what_differs_is_named(
     assert (await ada.one("{ runs { totalCount } }"))["totalCount"] == 2
 
 
+@pytest.mark.exhaustive
 async def test_only_a_completed_run_of_a_job_is_made_again(ada: Client, worker: object, database: Database) -> None:
     started = await trained(ada)
     run = started["run"]["id"]

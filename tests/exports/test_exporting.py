@@ -367,6 +367,7 @@ async def test_an_option_that_is_none_is_told_with_its_path(ada: Client, worker:
     assert await ada.one(LIST, filter={}) == {"totalCount": 0, "edges": []}
 
 
+@pytest.mark.exhaustive
 async def test_the_export_of_the_readme_runs(ada: Client, worker: object) -> None:
     version = await ada.ingest("iris", Path("docs/iris.csv"))
     section = Path("README.md").read_text(encoding="utf-8").partition("## Exports\n")[2].partition("\n## ")[0]

@@ -259,6 +259,7 @@ async def _make_team(database: Database, maker_id: UUID) -> UUID:
         return await work.scalar(insert(User).values(values).returning(User.id))
 
 
+@pytest.mark.exhaustive
 async def test_a_right_that_is_lost_ends_an_export_at_its_next_page(ada: Client, admin: Client, database: Database, worker: object) -> None:
     """The worker waits for a lock while it reads the first of two pages; meanwhile Ada leaves the team. An admin who retries the job adds no rights."""
     ada_id = await id_of(database, "ada")

@@ -15,10 +15,11 @@ from tests.faults.invariants import assert_invariants
 from tests.faults.traces import executions
 from tests.faults.workload import PROCESSING, RUN, Workload
 
+pytestmark = pytest.mark.exhaustive
+
 MIB = 1024**2
 
 
-@pytest.mark.exhaustive
 async def test_bodies_that_misbehave_harm_only_themselves(cluster: Cluster, workload: Workload, fault_injector: FaultInjector) -> None:
     workers = cluster.worker_pids()
     good = await workload.submit_scripts(*["nap 0.2"] * 3)
@@ -42,7 +43,6 @@ async def test_bodies_that_misbehave_harm_only_themselves(cluster: Cluster, work
     await assert_invariants(cluster, workload)
 
 
-@pytest.mark.exhaustive
 async def test_a_disk_that_is_full_where_the_worker_downloads_costs_no_try(cluster: Cluster, workload: Workload) -> None:
     if not cluster.has_scratch_disk:
         pytest.skip("no disk of our own may be mounted here, and what fills the machine's own would harm others")
@@ -67,7 +67,6 @@ async def test_a_disk_that_is_full_where_the_worker_downloads_costs_no_try(clust
     await assert_invariants(cluster, workload)
 
 
-@pytest.mark.exhaustive
 async def test_a_cancelled_job_never_completes_and_can_be_done_again(cluster: Cluster, workload: Workload) -> None:
     harmless = await workload.submit_script("nap 0.1")
     jobs = await workload.submit_scripts(*["nap 0.3"] * 12)  # more than slots: some wait, some run, some are about to end

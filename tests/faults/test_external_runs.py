@@ -13,7 +13,6 @@ from uuid import UUID
 import pytest
 
 from tests.client import GraphQLErrors
-from tests.exhaustive import exhaustive
 from tests.faults.cluster import ROOT, Cluster, eventually
 from tests.faults.fault_injection import FaultInjector
 from tests.faults.invariants import assert_invariants
@@ -21,12 +20,14 @@ from tests.faults.run_writer import Writing, command
 from tests.faults.viewers import RETRYABLE_CODES, RETRYABLE_ERRORS, Viewer
 from tests.faults.workload import Workload
 
+pytestmark = pytest.mark.exhaustive
+
 KILLS = 40  # at most, of an API
 METRICS = "subscription($id: ID!, $after: String) { runMetrics(id: $id, after: $after) { cursor points { step value } } }"
 
 
 @pytest.mark.timeout(3_600)
-@pytest.mark.parametrize(("processes", "runs", "batches", "points"), [(2, 3, 8, 60), exhaustive(8, 125, 12, 200)])
+@pytest.mark.parametrize(("processes", "runs", "batches", "points"), [(2, 3, 8, 60), (8, 125, 12, 200)])
 async def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(
     processes: int, runs: int, batches: int, points: int, cluster: Cluster, workload: Workload, fault_injector: FaultInjector
 ) -> None:

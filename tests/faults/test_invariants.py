@@ -172,6 +172,7 @@ async def final_violations(cluster: Cluster, workload: Workload) -> dict[str, li
     return violated
 
 
+@pytest.mark.exhaustive
 async def test_when_all_is_over_every_slot_is_free_and_nothing_is_left(final_violations: dict[str, list[Any]]) -> None:
     assert final_violations.keys() == {*INVARIANTS, *LATER_INVARIANTS}
     assert not any(final_violations.values()), final_violations

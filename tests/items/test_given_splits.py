@@ -13,6 +13,8 @@ from tests.archives import image_of, zip_of
 from tests.client import Client
 from tests.workers.pipeline_runner import chain, pipeline_error, run
 
+pytestmark = pytest.mark.exhaustive
+
 TRAIN = ("train", "train_logistic_regression", {"target": "label"})
 STEPS = (("split", "split_by_column", {}), ("numbers", "select_numbers", {}), TRAIN)
 COLUMN = "definition", "nodes", "1", "parameters", "split_column"
@@ -32,7 +34,6 @@ def archive(*splits: tuple[str, int]) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.exhaustive
 async def test_the_splits_of_an_archive_are_those_of_the_training(ada: Client, worker: object) -> None:
     files = archive(("train", 12), ("valid", 3), ("test", 4))
     files["test/dark/copy.png"] = files["train/dark/3.png"]

@@ -63,6 +63,7 @@ MORE = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { items(first:
 } } } }"""
 
 
+@pytest.mark.exhaustive
 async def test_a_part_of_an_item_is_read_by_its_range(
     ada: Client, anonymous: Client, worker: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

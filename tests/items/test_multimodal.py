@@ -42,6 +42,7 @@ def clinic() -> dict[str, bytes]:
     return {f"clinic/{name}": content for name, content in files.items()} | {"clinic/data.csv": "\n".join(lines).encode()}
 
 
+@pytest.mark.exhaustive
 async def test_the_files_that_a_table_names_are_items_and_their_features_are_columns_to_train_on(ada: Client, worker: object) -> None:
     files = clinic()
     version = await ada.ingest("clinic", zip_of(files), "clinic.zip", modality="MULTIMODAL")

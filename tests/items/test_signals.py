@@ -49,6 +49,7 @@ def bearings() -> dict[str, bytes]:
     return files
 
 
+@pytest.mark.exhaustive
 async def test_an_archive_of_signals_is_a_list_of_items_and_a_table_to_train_on(ada: Client, bob: Client, worker: object) -> None:
     files = bearings()
     version = await ada.ingest("bearings", zip_of(files), "bearings.zip", modality="SIGNAL")

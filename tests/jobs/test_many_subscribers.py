@@ -186,6 +186,7 @@ async def test_what_is_read_for_one_is_read_for_all(
     assert counts == [22] * 60
 
 
+@pytest.mark.exhaustive
 async def test_who_does_not_read_brakes_nobody_grows_nothing_and_misses_nothing(ada: Client, notifying_database: Database) -> None:
     job, id_ = await create_waiting_job(notifying_database, ada)
     batches, size = 60, 8_000

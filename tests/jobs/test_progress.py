@@ -34,6 +34,7 @@ async def test_progress_never_falls_and_is_100_only_at_the_end(harness_with_work
     assert await read_job(owner, job_id) == {"status": "COMPLETED", "progress": 100, "currentStep": None, "timeLeft": None}
 
 
+@pytest.mark.exhaustive
 async def test_the_time_left_is_estimated_once_there_is_enough_progress(harness_with_worker: WorkerHarness, owner: Client) -> None:
     job_id = await harness_with_worker.submit("report_percents", percents=list(range(0, 50, 2)), pause=0.2, stay=20.0)
 

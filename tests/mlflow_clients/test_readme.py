@@ -10,6 +10,8 @@ import pytest
 from tests.client import Client
 from tests.mlflow_clients.conftest import run_script
 
+pytestmark = pytest.mark.exhaustive
+
 TAB = Path(__file__).parents[2] / "server/console/src/tabs/7-track.graphql"
 README = Path(__file__).parents[2] / "README.md"
 RUNS = """{ runs { edges { node { name status source hyperparameters annotations experiment { name } metrics { key last } inputs { context }

@@ -43,6 +43,7 @@ async def run_setup(ada: Client, worker: object) -> RunSetup:
     return RunSetup(pipeline, version, dataset, await ada.create_dataset("results"))
 
 
+@pytest.mark.exhaustive
 async def test_many_runs_at_once_make_a_dataset_each(ada: Client, run_setup: RunSetup) -> None:
     answers = await asyncio.gather(*(ada.run_pipeline(run_setup.pipeline, run_setup.version) for _ in range(AT_ONCE)))
     names = {answer["targetDataset"]["name"] for answer in answers}

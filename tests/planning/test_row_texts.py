@@ -140,6 +140,7 @@ RUN_TABLES = """query($id: ID!, $metric: String!, $direction: OrderDirection!, $
     totalCount edges { cursor node { id metrics { key last } } } pageInfo { hasNextPage endCursor } } }"""
 
 
+@pytest.mark.exhaustive
 async def test_a_run_table_is_one_statement_whose_text_is_that_of_graphql_core(ada: Client, bob: Client, database: Database) -> None:
     """Runs with the metric come before those without; NaN and infinities are last and null."""
     await platform.fill(database, "ada", 6)

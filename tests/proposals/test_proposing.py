@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.client import Client
 
 CSV = b"id,email,country,age,churned\n" + b"".join(
@@ -107,6 +109,7 @@ async def test_an_accepted_schema_is_the_contract_of_later_versions(ada: Client,
     assert all(repr(name) in read["issues"][0]["message"] for name in ("id", "country", "age", "churned"))
 
 
+@pytest.mark.exhaustive
 async def test_one_schema_of_a_dataset_is_accepted_and_what_was_decided_stays(ada: Client, bob: Client, worker: object) -> None:
     version = await ada.ingest("customers", CSV)
     (first,) = await proposals_of(ada, version)

@@ -111,6 +111,7 @@ async def test_what_was_stored_is_found_by_the_next_start(tmp_path: Path) -> Non
     assert [first[name] for name in secret] == [second[name] for name in secret]
 
 
+@pytest.mark.exhaustive
 async def test_the_servers_are_those_we_say_they_are(data_dir: Path) -> None:
     with embedded_servers(data_dir, durable=True) as env:
         ((version, encoding, fsync, zone, connections),) = await rows(

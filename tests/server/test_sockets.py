@@ -219,6 +219,7 @@ async def test_limits_are_kept(ada: Client, bob: Client) -> None:
             assert (await wait_closed(silent))[0] == 4408
 
 
+@pytest.mark.exhaustive
 async def test_a_client_that_does_not_answer_pings_is_given_up(ada: Client) -> None:
     async with serving(socket_ping_interval=0.2) as url:
         async with open_websocket(url, bearer(ada)) as answering:

@@ -182,6 +182,7 @@ def mlmodel(inputs: Sequence[dict[str, Any]], flavor: str = "sklearn: {pickled_m
     return f"flavors:\n  {flavor}\nsignature:\n  inputs: '{json.dumps(inputs)}'\n  outputs: '[{{\"type\": \"double\"}}]'\n".encode()
 
 
+@pytest.mark.exhaustive
 async def test_what_a_model_takes_is_read_from_the_file_beside_it(ada: Client) -> None:
     run = await create_run(ada)
     line = SKOPS.dumps(LINEAR.LinearRegression().fit(ROWS, ROWS[:, 0]))

@@ -117,6 +117,7 @@ async def test_a_claim_that_took_long_has_its_lease_renewed_at_once(harness: Wor
     assert lease_remaining.total_seconds() > 6.0
 
 
+@pytest.mark.exhaustive
 async def test_a_job_that_is_not_done_is_given_back_within_the_grace_time(harness: WorkerHarness) -> None:
     worker = await harness.start_worker(GRACE="3", LEASE="10", HEARTBEAT_INTERVAL="1")
     job_id = await harness.submit("long")
