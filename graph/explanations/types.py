@@ -86,8 +86,8 @@ class Explanation(Node, prefix="explanation", found_by=explanations.live_by_id, 
     plots: list[Artifact] = many(
         artifacts.plots_of_explanation,
         metadata=costs(entries=5),
-        description="Its plots as PNG files: bars, and by the method each row as a dot (BEESWARM_PLOT), contributions over values (DEPENDENCE_PLOT), curves"
-        " or the parts of the item. Empty until it is complete, and if its model or its dataset is deleted.",
+        description="Its plots as PNG files: bars, and by the method each row as a dot (BEESWARM_PLOT), contributions over values (DEPENDENCE_PLOT)"
+        " or where they lie in an image (CONTRIBUTION_MAP), curves or the parts of the item. Empty until it is complete, and if its model or its dataset is deleted.",
     )
     data_file: Artifact | None = one(
         artifacts.data_of_explanation, description="Its data as a Parquet file, where they are larger than 1 MiB of JSON; null otherwise."

@@ -60,6 +60,10 @@ async def test_a_convolutional_network_reads_digits(ada: Client, worker: object,
     query = "query($id: ID!) { node(id: $id) { ... on DatasetVersion { items(last: 1) { edges { node { id } } } } } }"
     item = (await ada.one(query, id=version))["items"]["edges"][0]["node"]["id"]
     assert (await explain(ada, model, "OCCLUSION", itemId=item))["status"] == "COMPLETED"
+    found = await explain(ada, model, "INTEGRATED_GRADIENTS", itemId=item)
+    assert (found["status"], found["data"]["rows"]) == ("COMPLETED", 1)
+    assert found["additivityError"] < 0.05
+    assert {plot["role"] for plot in found["plots"]} == {"BAR_PLOT", "CONTRIBUTION_MAP"}
 
     study = await created(
         ada,

@@ -20,6 +20,7 @@ from tests.lazy_module import LazyModule
 from tests.workers.pipeline_runner import artifact_path, chain, pipeline_error, run
 from tests.workers.test_training_checkpoints import FRAME, SPLIT, curves, interrupted_training, model_contents
 
+CONVOLUTIONS: Any = LazyModule("workers.ml.explaining.convolutions")
 ESTIMATORS: Any = LazyModule("workers.ml.convolution.estimators")
 LAYERS: Any = LazyModule("workers.ml.convolution.layers")
 MODEL_FILE: Any = LazyModule("workers.ml.artifacts.model_file")
@@ -229,3 +230,25 @@ def test_columns_that_are_no_image_are_refused_where_that_is_said(tmp_path: Path
     error = pipeline_error(tmp_path, FRAME.drop("amount"), chain(SPLIT, ("train_cnn", {"target": "label"})))
     assert (error.code, error.path) == ("BAD_PARAMETER", ["definition", "nodes", "2", "parameters", "channels"])
     assert error.message.startswith("Step 'train_cnn' has 6 columns, which are no images of 1 or 3 channels and equal sides. ")
+
+
+@pytest.mark.parametrize(("parameters", "columns"), NETWORKS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_integrated_gradients_sum_up_to_what_the_network_computes(parameters: dict[str, Any], columns: int, target: str) -> None:
+    estimator, matrix = _network(parameters, columns, TARGETS[target])
+    network = CONVOLUTIONS.Convolutions(estimator)
+    start, end = matrix.mean(axis=0), matrix[3]
+    assert network.outputs(matrix) == pytest.approx(network.own_outputs(matrix), rel=1e-4, abs=1e-4)
+    # The gradient is that of small steps in each direction.
+    point, step = matrix[5], 1e-6
+    steps = np.eye(columns) * step
+    differences = (network.outputs(point + steps) - network.outputs(point - steps)) / (2 * step)
+    assert network.gradient(point[None]) == pytest.approx(differences.T, rel=1e-5, abs=1e-6)
+    # The same as the definition, by many more points than are taken.
+    shares = (np.arange(4_096) + 0.5) / 4_096
+    exact = network.gradient(start + shares[:, None] * (end - start)) / 4_096 * (end - start)
+    found = network.contributions(start, end)
+    size = 1 + np.abs(network.outputs(matrix)).max()
+    assert found == pytest.approx(exact, abs=2e-3 * size)
+    first, last = network.own_outputs(np.stack([start, end]))
+    assert found.sum(axis=1) == pytest.approx(last - first, abs=5e-4 * size)

@@ -23,7 +23,7 @@ TREES = frozenset(
     f"{name}{kind}" for name in ("LGBM", "XGB", "RandomForest", "ExtraTrees", "GradientBoosting") for kind in ("Classifier", "Regressor")
 )
 LINEAR = frozenset({"LogisticRegression", "LinearRegression", "Ridge", "ElasticNet"})
-NETWORKS = frozenset({"MLPClassifier", "MLPRegressor"})
+NETWORKS = frozenset({"MLPClassifier", "MLPRegressor", "ConvolutionalClassifier", "ConvolutionalRegressor"})
 _HIDING = {"IMAGE", "AUDIO", "SIGNAL"}
 _WITH_TARGET = (ProblemType.CLASSIFICATION, ProblemType.REGRESSION)
 

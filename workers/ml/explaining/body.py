@@ -13,9 +13,18 @@ import numpy as np
 import polars as pl
 
 from workers.ml.contents.places import ItemFiles
+from workers.ml.convolution.estimators import ConvolutionalNetwork
 from workers.ml.errors import BadInput
 from workers.ml.explaining import plots
-from workers.ml.explaining.contributions import Contributions, class_labels, integrated_gradients, linear, output_labels, tree_shap
+from workers.ml.explaining.contributions import (
+    Contributions,
+    class_labels,
+    columns_of,
+    integrated_gradients,
+    linear,
+    output_labels,
+    tree_shap,
+)
 from workers.ml.explaining.documents import Told, tell_contributions, tell_curves, tell_occlusion, tell_permutation
 from workers.ml.explaining.groups import chosen, sources_of
 from workers.ml.explaining.occlusion import ExplainedItem, occlusion
@@ -26,7 +35,7 @@ from workers.ml.explaining.rows import ExplainedRows, held_out_rows, requested_r
 from workers.ml.node_errors import RETRYABLE
 from workers.ml.prediction.contents import ContentReader
 from workers.ml.prediction.loading import load_predictor
-from workers.ml.prediction.predictor import Predictor
+from workers.ml.prediction.predictor import PipelinePredictor, Predictor
 from workers.ml.reporting import Reporter
 from workers.ml.trainer import THREADS, thread_pools
 
@@ -235,7 +244,24 @@ class Explaining:
         predicted = self._predictor.predict(rows.features).values
         told = tell_contributions(shown, names, values, predicted, rows.total)
         self._draw(shown, names, values, predicted)
+        self._draw_places(found, rows.features.columns, _drawn_output(found, predicted))
         return Told(told.attributions, told.document, told.table, error, told.rows)
+
+    def _draw_places(self, found: Contributions, columns: list[str], output: int) -> None:
+        """Draw an image or a signal whose columns are explained, where they lie in it."""
+        placed = _places(self._predictor, columns)
+        if placed is None:
+            return
+        order, shape = placed
+        matrix = np.empty_like(found.values[output])
+        matrix[:, order] = found.values[output]
+        sums = matrix.reshape(-1, *shape).sum(axis=3)
+        is_one = len(sums) == 1
+        title = "Contribution of each place" if is_one else f"Mean size of the contribution of each place, {len(sums):,} rows"
+        axis = found.scale if found.labels[output] is None else f"{found.scale} of {found.labels[output]}"
+        with optional_plot(self._reporter):
+            places = sums[0] if is_one else np.abs(sums).mean(axis=0)
+            plots.plot_map(places, title, axis, self._file("CONTRIBUTION_MAP", "map.png"))
 
     def _draw(self, found: Contributions, names: list[str], values: dict[str, pl.Series], predicted: np.ndarray) -> None:
         output = _drawn_output(found, predicted)
@@ -266,6 +292,17 @@ class Explaining:
                 with optional_plot(self._reporter):
                     path = self._file("DEPENDENCE_PLOT", f"dependence_{number}.png")
                     plots.plot_dependence(names[index], series, matrix[:, index], axis, path)
+
+
+def _places(predictor: Predictor, columns: list[str]) -> tuple[np.ndarray, tuple[int, int, int]] | None:
+    """Of a network that reads images or signals, the places of its columns in a row, and the height, width and channels of these."""
+    estimator: Any = getattr(predictor, "estimator", None)
+    if not isinstance(estimator, ConvolutionalNetwork) or not isinstance(predictor, PipelinePredictor):
+        return None
+    outputs, layout = columns_of(predictor.transformer), estimator.layout
+    if any(len(outputs.get(name, ())) != 1 for name in columns):
+        return None
+    return np.array([outputs[name][0] for name in columns]), (layout.height, layout.width, layout.channels)
 
 
 def _drawn_output(found: Contributions, predicted: np.ndarray) -> int:

@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from workers.ml.convolution.estimators import ConvolutionalNetwork
 from workers.ml.errors import BadInput
+from workers.ml.explaining.convolutions import Convolutions
 from workers.ml.explaining.networks import Network
-from workers.ml.explaining.networks import integrated_gradients as along_gradients
 from workers.ml.explaining.rows import sample
 from workers.ml.explaining.trees import booster_of
 from workers.ml.prediction.other_formats import BoosterPredictor
@@ -129,15 +130,15 @@ def integrated_gradients(
     Raises BadInput (NOT_SUPPORTED).
     """
     estimator: Any = getattr(predictor, "estimator", None)
-    if not isinstance(predictor, PipelinePredictor) or not hasattr(estimator, "coefs_"):
+    if not isinstance(predictor, PipelinePredictor) or not (hasattr(estimator, "coefs_") or isinstance(estimator, ConvolutionalNetwork)):
         raise _not_supported("INTEGRATED_GRADIENTS", "neural networks")
-    network = Network.of(estimator)
+    network = Convolutions(estimator) if isinstance(estimator, ConvolutionalNetwork) else Network.of(estimator)
     features = features[sample(features.height, max(1, MAX_OPERATIONS // network.work), seed)]
     baseline = _mean(predictor, background)
     base = network.own_outputs(baseline[None])[0]
 
     def of_batch(matrix: np.ndarray) -> _Batch:
-        return along_gradients(network, matrix, baseline), base, network.own_outputs(matrix).T
+        return np.stack([network.contributions(baseline, row) for row in matrix], axis=1), base, network.own_outputs(matrix).T
 
     scale: Scale = "value" if predictor.classes is None else _scale(predictor.classes, is_log_odds=True)
     return _by_column(predictor, features, of_batch, scale, progress), features

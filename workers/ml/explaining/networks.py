@@ -46,6 +46,13 @@ class Network:
         """Return rows × outputs as scikit-learn computes them."""
         return np.asarray(self.estimator._forward_pass_fast(matrix, check_input=False))  # noqa: SLF001 - the only one without the last function
 
+    def contributions(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Return outputs × inputs."""
+        if self.activation == "relu":
+            bends = self.bends(start, end)
+            return _integral(self, start, end, (bends[1:] + bends[:-1]) / 2, np.diff(bends))
+        return _refined(self, start, end)
+
     def outputs(self, points: np.ndarray) -> np.ndarray:
         return self._hidden(points)[-1] @ self.weights[-1] + self.biases[-1]
 
@@ -95,18 +102,6 @@ class Network:
 
 def _path(start: np.ndarray, end: np.ndarray, shares: np.ndarray) -> np.ndarray:
     return start + shares[:, None] * (end - start)
-
-
-def integrated_gradients(network: Network, matrix: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    """Return the contributions to each output, outputs × rows × inputs."""
-    return np.stack([_of_row(network, baseline, row) for row in matrix], axis=1)
-
-
-def _of_row(network: Network, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    if network.activation == "relu":
-        bends = network.bends(start, end)
-        return _integral(network, start, end, (bends[1:] + bends[:-1]) / 2, np.diff(bends))
-    return _refined(network, start, end)
 
 
 def _refined(network: Network, start: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -205,18 +205,42 @@ def _course_occlusion(found: Occlusion, quantity: str, path: Path) -> None:
     drawing.save(path)
 
 
+def plot_map(places: np.ndarray, title: str, axis: str, path: Path) -> None:
+    """Draw the contributions of the places of an image, height × width, in red where they raise the prediction; of a signal, one high, as a curve."""
+    height, width = places.shape
+    greatest = float(np.abs(places).max()) or 1.0
+    if height == 1:
+        drawing = Drawing(1_000, 420)
+        y_range, bottom = padded_range(places[0], np.zeros(1)), drawing.height - FOOTER
+        area = Area(drawing, MARGIN + y_label_width(y_range, bottom - HEADER), HEADER, drawing.width - MARGIN, bottom, (0, width), y_range)
+        zero = float(area.y(np.zeros(1))[0])
+        drawing.line(area.left, zero, area.right, zero, FAINT)
+        _polyline(area, np.arange(width), places[0], POINT, 1.5)
+        area.axes("samples", axis, title)
+        drawing.save(path)
+        return
+    ratio = ITEM_SIDE / max(height, width)
+    drawing = Drawing(round(width * ratio) + 2 * MARGIN + 120, round(height * ratio) + HEADER + MARGIN)
+    for row, column in np.ndindex(places.shape):
+        corner = (MARGIN + column * ratio, HEADER + row * ratio, MARGIN + (column + 1) * ratio, HEADER + (row + 1) * ratio)
+        drawing.rectangle(*corner, _signed(float(places[row, column]) / greatest))
+    _signed_scale(drawing, round(MARGIN + width * ratio) + 24, HEADER, min(200, round(height * ratio)), greatest, shorten(axis))
+    drawing.text(MARGIN + width * ratio / 2, HEADER - NORMAL, title, size=NORMAL + 1)
+    drawing.save(path)
+
+
 def _signed(share: float) -> tuple[int, int, int, int]:
     """Red for a positive share, blue for a negative one, transparent for none."""
     red, green, blue = (HIGH if share > 0 else LOW).astype(int).tolist()
     return red, green, blue, round(190 * min(1.0, abs(share)))
 
 
-def _signed_scale(drawing: Drawing, left: int, top: int, height: int, greatest: float) -> None:
+def _signed_scale(drawing: Drawing, left: int, top: int, height: int, greatest: float, what: str = "falls without it") -> None:
     for row in range(height):
         drawing.rectangle(left, top + row, left + 14, top + row + 1, _signed(1 - 2 * row / max(1, height - 1)))
     for share in (1.0, 0.0, -1.0):
         drawing.text(left + 20, top + (1 - share) / 2 * height, f"{share * greatest:+.2g}", size=SMALL, anchor="lm")
-    drawing.text(left + 78, top + height / 2, "falls without it", size=SMALL, upward=True)
+    drawing.text(left + 78, top + height / 2, what, size=SMALL, upward=True)
 
 
 def _spread(x: np.ndarray, reach: float) -> np.ndarray:
