@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import BigInteger, Row, bindparam, func, select
 
@@ -25,7 +24,7 @@ MAX_UNREAD = 1_000  # that are counted
 AT_ONCE = 200  # that a stream reads
 _STREAM = Sort("NOTIFICATION", Notification.sequence, Notification.id, descending=False, kind="int")
 
-_CHOICES = (NotificationPreference.in_app, NotificationPreference.webhook, NotificationPreference.email_frequency)
+CHOICES = (NotificationPreference.in_app, NotificationPreference.webhook, NotificationPreference.email_frequency)
 _COLUMNS = [column for column in Notification.__table__.c if column.name != "recipient_id"]
 
 
@@ -97,15 +96,9 @@ def sequence_of(cursor: str) -> int:
     return sequence
 
 
-def preference_of(user_id: UUID, event_type: EventType) -> Rows:
-    """The preference that a user set for a type of event, if they did."""
-    is_of_type = NotificationPreference.event_type == event_type
-    return select(*_CHOICES).where(NotificationPreference.user_id == user_id, is_of_type)
-
-
 def _preferences(viewer: Viewer) -> Rows:
     """The viewer's own, for admins too."""
-    return select(NotificationPreference.event_type, *_CHOICES).where(
+    return select(NotificationPreference.event_type, *CHOICES).where(
         NotificationPreference.user_id == viewer.id, visible(NotificationPreference, viewer)
     )
 

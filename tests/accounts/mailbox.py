@@ -34,23 +34,49 @@ def token_of(mail: Mail) -> str:
 
 
 class Mailbox:
-    """A mail server that keeps what it gets; `reply` is its answer to the content of a mail, `before` runs first."""
+    """A mail server that keeps what it gets; `reply` is its answer to the content of a mail.
+
+    `script` has what becomes of the next mails, one each: DROP breaks the connection at `MAIL`, LOSE once the content has arrived; what starts with
+    MAIL or DATA is the answer there; else it is taken. `peers` are the clients' addresses, one a connection.
+    """
 
     def __init__(self) -> None:
         self.mails: list[Mail] = []
         self.reply = "250 OK"
         self.hang_up = False
         self.port = 0
+        self.script: list[str] = []
+        self.peers: set[Any] = set()
+        self._current = ""
+
+    async def handle_MAIL(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]) -> str:  # noqa: N802 - aiosmtpd's
+        self.peers.add(session.peer)
+        self._current = self.script.pop(0) if self.script else ""
+        if self._current == "DROP":
+            await self._abort(server)
+        command, _, reply = self._current.partition(" ")
+        if command == "MAIL":
+            return reply
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
 
     async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
-        if self.hang_up:
-            transport: Any = server.transport
-            transport.abort()
-            await asyncio.sleep(3_600)  # cancelled with the connection
+        if self.hang_up or self._current == "LOSE":
+            await self._abort(server)
+        command, _, reply = self._current.partition(" ")
+        if command == "DATA":
+            return reply
         if self.reply.startswith("250"):
             assert isinstance(envelope.content, bytes)
             self.mails.append(message_from_bytes(envelope.content, policy=policy.default))  # pyright: ignore[reportArgumentType] - the policy's class
         return self.reply
+
+    @staticmethod
+    async def _abort(server: SMTP) -> None:
+        transport: Any = server.transport
+        transport.abort()
+        await asyncio.sleep(3_600)  # cancelled with the connection
 
 
 @asynccontextmanager

@@ -110,6 +110,20 @@ async def test_a_preference_of_mails_changes_nothing_else(ada: Client) -> None:
     assert await stored() == expected | {"emailFrequency": "INSTANT"}
 
 
+async def test_simultaneous_changes_of_one_preference_all_hold(ada: Client) -> None:
+    events = ["JOB_FAILED", "JOB_COMPLETED", "VERSION_READY", "EXPORT_READY"]
+    expected = {"inApp": False, "email": True, "emailFrequency": "WEEKLY", "webhook": False, "isDefault": False}
+    # The first changes add the row, the later ones find it.
+    for changes, outcome in (
+        (({"inApp": False}, {"webhook": False}, {"emailFrequency": "WEEKLY"}), expected),
+        (({"inApp": True}, {"webhook": True}, {"email": False}), {"inApp": True, "email": False, "emailFrequency": "OFF", "webhook": True}),
+    ):
+        answers = await asyncio.gather(*(prefer(ada, event, **change) for event in events for change in changes))
+        assert {answer["__typename"] for answer in answers} == {"SetNotificationPreferencePayload"}
+        stored = {row["eventType"]: row for row in await ada.one(PREFERENCES)}
+        assert [stored[event] for event in events] == [expected | outcome | {"eventType": event} for event in events]
+
+
 async def test_mails_of_accounts_are_neither_switched_off_nor_sent_twice(ada: Client, database: Database, post: Post) -> None:
     before = await ada.one(PREFERENCES)
     for event in ("LOGIN_NEW_DEVICE", "PASSWORD_CHANGED", "TEAM_INVITED"):
@@ -264,6 +278,37 @@ async def test_what_a_server_refuses_for_now_is_sent_once_later(ada: Client, dat
         await work.run(text("UPDATE email_messages SET run_after = now()"))
     assert len(await post.send()) == 1
     assert await post.send() == []
+
+
+async def test_mails_share_a_connection_that_is_replaced_when_it_breaks(ada: Client, database: Database, post: Post) -> None:
+    account, box = await account_of(ada), post.mailbox
+    for number in range(10):
+        await tell(database, account, f"n{number}")
+    await dispatched(database)
+    box.script = ["", "DROP", "", "", "LOSE", "", "MAIL 421 closing", "", "DATA 550 never", "", "DATA 421 closing", "", ""]
+    sent = [mail["subject"] for mail in await post.send()]
+    rows = await database.rows(text("SELECT name, status FROM email_messages ORDER BY name"))
+    assert sorted(sent) == [f"Trellis: The storage of {row.name} is nearly full" for row in rows if row.status == "sent"]
+    assert sorted(row.status for row in rows) == ["failed", *["sent"] * 8, "uncertain"]
+    assert (len(box.peers), box.script) == (5, [])
+    assert await post.send() == [], "nothing is repeated"
+    for number in range(20):
+        await tell(database, account, f"m{number}")
+    await dispatched(database)
+    assert (len(await post.send()), len(box.peers)) == (20, 6)
+
+
+async def test_a_server_that_takes_nothing_now_ends_the_batch_and_loses_no_mail(ada: Client, database: Database, post: Post) -> None:
+    for number in range(3):
+        await tell(database, await account_of(ada), f"n{number}")
+    await dispatched(database)
+    post.mailbox.script = ["", "MAIL 421 closing", "MAIL 421 closing"]
+    assert len(await post.send()) == 1
+    rows = await database.rows(text("SELECT status, tries FROM email_messages ORDER BY status, tries"))
+    assert [tuple(row) for row in rows] == [("pending", 0), ("pending", 1), ("sent", 1)]
+    async with database.work(SYSTEM) as work:
+        await work.run(text("UPDATE email_messages SET run_after = now()"))
+    assert len(await post.send()) == 2
 
 
 def with_links(settings: StateSettings) -> dict[str, Any]:

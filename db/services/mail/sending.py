@@ -52,13 +52,21 @@ async def queue_mail(
 
 
 async def send_pending(database: Database, settings: StateSettings) -> int:
-    """Send the mails that are due, one after the other; return how many were sent. Stops at the first that the server cannot take now.
+    """Send the mails that are due, one after the other over one connection; return how many. Stops at the first that the server cannot take now.
 
     Those of accounts go first: who waits to reset a password does not wait for a thousand events.
     A mail is marked as SENDING before it is sent: whatever happens then, it is never sent twice.
     """
     async with database.work(SYSTEM) as work:
         await _give_up(work)
+    client = smtp.SmtpClient(settings.smtp_url.get_secret_value())
+    try:
+        return await _send_due(database, settings, client)
+    finally:
+        await asyncio.to_thread(client.close)
+
+
+async def _send_due(database: Database, settings: StateSettings, client: smtp.SmtpClient) -> int:
     sent = 0
     while sent < MAX_PER_RUN:
         async with database.work(SYSTEM) as work:
@@ -73,7 +81,7 @@ async def send_pending(database: Database, settings: StateSettings) -> int:
                 is_void = {"status": status, "error": error.message}
                 await work.run(update(EmailMessage).where(EmailMessage.id == message_id).values(is_void))
                 continue
-        if not await _deliver(database, settings, message_id, mail):
+        if not await _deliver(database, settings, client, message_id, mail):
             break
         sent += 1
     return sent
@@ -111,13 +119,13 @@ async def _require_deliverable(work: Work, message_id: UUID, address: str) -> No
     )
 
 
-async def _deliver(database: Database, settings: StateSettings, message_id: UUID, mail: ComposedMail) -> bool:
+async def _deliver(database: Database, settings: StateSettings, client: smtp.SmtpClient, message_id: UUID, mail: ComposedMail) -> bool:
     """Send a mail and record the outcome; False if the server takes none now."""
     domain = parseaddr(settings.mail_from)[1].partition("@")[2] or "localhost"
-    url, goes_on = settings.smtp_url.get_secret_value(), True
+    goes_on = True
     name = f"<{message_id.hex}@{domain}>"
     try:
-        await asyncio.to_thread(smtp.deliver, url, settings.mail_from, name, mail)
+        await asyncio.to_thread(client.deliver, settings.mail_from, name, mail)
         values: dict[str, Any] = {"status": EmailStatus.SENT, "sent_at": func.now(), "error": None}
     except smtp.Refused as error:
         values = {"status": EmailStatus.FAILED, "error": str(error)}
@@ -130,7 +138,7 @@ async def _deliver(database: Database, settings: StateSettings, message_id: UUID
     # The provider may have told more of it already; that stays.
     is_ours = EmailMessage.status.in_((EmailStatus.SENDING, EmailStatus.UNCERTAIN))
     values |= {"status": case((is_ours, values["status"]), else_=EmailMessage.status)}
-    values |= {"message_id": name, "provider": urlsplit(url).hostname}
+    values |= {"message_id": name, "provider": urlsplit(settings.smtp_url.get_secret_value()).hostname}
     async with database.work(SYSTEM) as work:
         await work.run(update(EmailMessage).where(EmailMessage.id == message_id).values(values))
     return goes_on

@@ -6,13 +6,13 @@ from collections.abc import Collection
 from dataclasses import asdict, replace
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.work import Work
 from db.errors import NotFound, invalid
 from db.queries.accounts import is_person
-from db.queries.notifications import Preference, preference_of
+from db.queries.notifications import CHOICES, Preference
 from db.tables import NotificationPreference, User
 from db.tables.notifications import EmailFrequency, EventType
 
@@ -59,7 +59,7 @@ async def set_preference(
     if event_type in ALWAYS and in_app is False:
         message = f"{event_type.name} cannot be switched off: it may be the doing of somebody else who uses your account."
         raise invalid("inApp", message=message)
-    was = await _current(work, work.viewer.id, event_type)
+    was = await _lock(work, work.viewer.id, event_type)
     mailed = email_frequency(event_type, was.email_frequency)
     chosen = replace(
         was,
@@ -79,7 +79,7 @@ async def stop_mails(work: Work, user_id: UUID, event_types: Collection[EventTyp
     if not await work.scalar(select(User.id).where(User.id == user_id, is_person()).with_for_update(read=True)):
         raise NotFound(str(user_id))
     for event_type in sorted(set(event_types) - OF_ACCOUNTS):
-        was = await _current(work, user_id, event_type)
+        was = await _lock(work, user_id, event_type)
         if was.email_frequency is not EmailFrequency.OFF:
             await _store(work, user_id, event_type, was, replace(was, email_frequency=EmailFrequency.OFF), "unsubscribe")
 
@@ -97,15 +97,21 @@ def _frequency(mailed: EmailFrequency, email: bool | None, frequency: EmailFrequ
     return frequency
 
 
-async def _current(work: Work, user_id: UUID, event_type: EventType) -> Preference:
-    row = await work.first(preference_of(user_id, event_type))
-    return (
-        Preference(event_type in ON_BY_DEFAULT, webhook=True) if row is None else Preference(row.in_app, row.webhook, row.email_frequency)
-    )
+async def _lock(work: Work, user_id: UUID, event_type: EventType) -> Preference:
+    """Lock the preference and return it as it is then; one that was not set is added with the defaults of the event.
+
+    Of changes at the same time, each sees what the others have committed, so that all of them hold.
+    """
+    values = {"user_id": user_id, "event_type": event_type, **asdict(Preference(event_type in ON_BY_DEFAULT, webhook=True))}
+    added = upsert(NotificationPreference).values(values)
+    locked = added.on_conflict_do_update(index_elements=["user_id", "event_type"], set_={"event_type": added.excluded.event_type})
+    row = await work.one(locked.returning(*CHOICES))
+    return Preference(row.in_app, row.webhook, row.email_frequency)
 
 
 async def _store(work: Work, user_id: UUID, event_type: EventType, was: Preference, chosen: Preference, action: str) -> None:
+    """Write a preference that is locked."""
     values = asdict(chosen)
-    statement = upsert(NotificationPreference).values(user_id=user_id, event_type=event_type, **values)
-    await work.run(statement.on_conflict_do_update(index_elements=["user_id", "event_type"], set_=values))
+    is_its = (NotificationPreference.user_id == user_id, NotificationPreference.event_type == event_type)
+    await work.run(update(NotificationPreference).where(*is_its).values(values))
     work.record(action, "user", user_id, user_id, {"event_type": event_type, **asdict(was)}, {"event_type": event_type, **values})
