@@ -171,6 +171,11 @@ class StateSettings(TrellisSettings):
         default=30.0,
         description="Days for which deliveries to webhooks are kept, with what receivers answered, at least 1; empty: for ever.",
     )
+    retention_payment_events: Annotated[float, Field(ge=30)] | None = Field(
+        default=90.0,
+        description="Days for which the ids of the payment provider's events are kept, which take effect once because of them, at least 30; empty: for"
+        " ever. The ledger stays.",
+    )
     retention_archive: bool = Field(
         default=False,
         description="Whether months of job events and metric points are written to the bucket as Parquet, under `archive/`, before they are dropped. Then"

@@ -1,4 +1,4 @@
-"""`/hooks/stripe`: Stripe tells that a purchase of credits was paid, given up or refunded.
+"""`/hooks/stripe`: Stripe tells that a purchase of credits was paid, given up, refunded or lost to a dispute.
 
 The signature is verified on the raw bytes. An answer other than 2xx makes Stripe send the event again, for up to three days.
 """
@@ -36,6 +36,8 @@ def route(state: StateSettings) -> Route:
         except stripe.BadCallback as error:
             log.warning("payment_callback_refused", reason=str(error))
             raise HttpError(400, "BAD_REQUEST", str(error)) from error
+        if isinstance(notice, stripe.LostDispute):
+            notice = await stripe.payment_of_dispute(state, notice)
         if notice is not None:
             async with request.app.state.database.work(SYSTEM) as work:
                 await purchases.apply(work, notice)

@@ -110,7 +110,20 @@ NOTIFICATIONS = RetainedTable(
 DELIVERIES = RetainedTable(
     "webhook_deliveries", "TRELLIS_RETENTION_DELIVERIES", lambda settings: _days(settings.retention_deliveries), "created_at"
 )
-RETAINED_TABLES = (JOB_EVENTS, METRIC_POINTS, API_REQUESTS, API_METRICS, LOGIN_EVENTS, MAILS, NOTIFICATIONS, DELIVERIES)
+PAYMENT_EVENTS = RetainedTable(
+    "payment_events", "TRELLIS_RETENTION_PAYMENT_EVENTS", lambda settings: _days(settings.retention_payment_events), "created_at"
+)
+RETAINED_TABLES = (
+    JOB_EVENTS,
+    METRIC_POINTS,
+    API_REQUESTS,
+    API_METRICS,
+    LOGIN_EVENTS,
+    MAILS,
+    NOTIFICATIONS,
+    DELIVERIES,
+    PAYMENT_EVENTS,
+)
 
 
 @dataclass(frozen=True, slots=True)

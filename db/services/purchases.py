@@ -151,9 +151,17 @@ async def apply(work: Work, notice: PaymentNotice) -> None:
                 await _set_expired(work, found.id)
         case PaymentOutcome.REFUNDED:
             refunded = max(found.refunded, int(found.credits * notice.share))
-            await work.run(update(CreditPurchase).where(CreditPurchase.id == found.id).values(refunded=refunded))
-            if found.status is PurchaseStatus.COMPLETED:
-                work.before_commit(found.owner_id, lambda: _take_back(work, found, found.external_reference, refunded))
+            await _give_back(work, found, "refunded", refunded=refunded, disputed=found.disputed)
+        case PaymentOutcome.DISPUTED:
+            disputed = min(found.credits, found.disputed + int(found.credits * notice.share))
+            await _give_back(work, found, "disputed, and the dispute was lost", refunded=found.refunded, disputed=disputed)
+
+
+async def _give_back(work: Work, found: Row[Any], happened: str, *, refunded: int, disputed: int) -> None:
+    """Keep of how many credits the payment was given back, and take them if the purchase was credited; else they are taken off the payment."""
+    await work.run(update(CreditPurchase).where(CreditPurchase.id == found.id).values(refunded=refunded, disputed=disputed))
+    if found.status is PurchaseStatus.COMPLETED:
+        work.before_commit(found.owner_id, lambda: _take_back(work, found, found.external_reference, refunded + disputed, happened))
 
 
 def _is_its_checkout(found: Row[Any], notice: PaymentNotice) -> bool:
@@ -170,18 +178,18 @@ async def _credit(work: Work, found: Row[Any], reference: str) -> None:
     written = await credits.write_entry(work, found.owner_id, TransactionType.PURCHASE, found.credits, note=note, payment=payment)
     values = {"status": PurchaseStatus.COMPLETED, "transaction_id": written.id, "external_reference": reference}
     await work.run(update(CreditPurchase).where(CreditPurchase.id == found.id).values(values))
-    await _take_back(work, found, reference, found.refunded)
+    await _take_back(work, found, reference, found.refunded + found.disputed, "given back")
 
 
-async def _take_back(work: Work, found: Row[Any], reference: str, refunded: int) -> None:
+async def _take_back(work: Work, found: Row[Any], reference: str, given_back: int, happened: str) -> None:
     """Take the credits whose payment was given back, as far as the account still has them; the row keeps how many those were."""
-    due = refunded - found.taken_back
+    due = min(given_back, found.credits) - found.taken_back
     if due <= 0:
         return
     available: int = await work.scalar(select(User.credit_balance).where(User.id == found.owner_id).with_for_update())
     taken = min(due, available)
     if taken:
-        note, payment = f"The payment was refunded: {found.name}.", (found.package_id, reference)
+        note, payment = f"The payment was {happened}: {found.name}.", (found.package_id, reference)
         await credits.write_entry(work, found.owner_id, TransactionType.ADJUSTMENT, -taken, note=note, payment=payment)
         await work.run(update(CreditPurchase).where(CreditPurchase.id == found.id).values(taken_back=found.taken_back + taken))
     if taken < due:

@@ -1,7 +1,7 @@
 """Stripe, which takes payments: https://docs.stripe.com/api/checkout/sessions/create and https://docs.stripe.com/webhooks.
 
-What its callbacks say is believed once their signature is verified, and then only that a purchase was paid or refunded: what that is worth stands in
-the purchase's own row.
+What its callbacks say is believed once their signature is verified, and then only that a purchase was paid, refunded or lost to a dispute: what that is
+worth stands in the purchase's own row.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import httpx
@@ -47,11 +48,12 @@ class PaymentOutcome(StrEnum):
     PAID = "paid"
     FAILED = "failed"
     REFUNDED = "refunded"
+    DISPUTED = "disputed"
 
 
 @dataclass(frozen=True, slots=True)
 class PaymentNotice:
-    """An event that concerns a purchase. `share` is how much of the payment has been given back so far, from 0 to 1."""
+    """An event that concerns a purchase. `share` is how much of the payment has been refunded so far, or was lost to one dispute, from 0 to 1."""
 
     event_id: str
     type: str
@@ -59,6 +61,17 @@ class PaymentNotice:
     outcome: PaymentOutcome
     reference: str | None = None
     share: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
+class LostDispute:
+    """A dispute that was lost: its amount was taken from the operator. Which purchase it is of stands in the payment: `payment_of_dispute`."""
+
+    event_id: str
+    type: str
+    payment: str
+    amount: int
+    currency: str
 
 
 class BadCallback(Exception):
@@ -85,24 +98,48 @@ async def create_checkout(settings: StateSettings, purchase: Any) -> Checkout:
         form["line_items[0][price_data][currency]"] = purchase.currency.lower()
         form["line_items[0][price_data][unit_amount]"] = str(purchase.price_cents)
         form["line_items[0][price_data][product_data][name]"] = purchase.name
-    headers = {
-        "Authorization": f"Bearer {settings.stripe_secret_key.get_secret_value()}",
-        "Idempotency-Key": purchase.id.hex,
-        "Stripe-Version": VERSION,
-    }
+    status, answer = await _call(settings, "POST", "/v1/checkout/sessions", form, {"Idempotency-Key": purchase.id.hex})
+    url, reference = answer.get("url"), answer.get("id")
+    if status != 200 or not isinstance(url, str) or not isinstance(reference, str):
+        raise _refusal(status, answer)
+    return Checkout(url, reference)
+
+
+async def payment_of_dispute(settings: StateSettings, dispute: LostDispute) -> PaymentNotice | None:
+    """Ask which purchase a dispute is of, as the dispute does not tell (https://docs.stripe.com/api/payment_intents/retrieve); None if it is of none.
+
+    Its amount can differ from that of the payment, with currencies: more than all is all, and so is an amount in another currency. Raises `Unavailable`.
+    """
+    status, payment = await _call(settings, "GET", f"/v1/payment_intents/{quote(dispute.payment, safe='')}")
+    purchase_id = _purchase_id(_object(payment.get("metadata")).get("purchase"))
+    if status == 404 or (status == 200 and purchase_id is None):
+        return None
+    amount = payment.get("amount_received")
+    if status != 200 or purchase_id is None or not isinstance(amount, int):
+        raise _refusal(status, payment)
+    is_comparable = amount > 0 and payment.get("currency") == dispute.currency
+    share = min(Fraction(1), Fraction(dispute.amount, amount)) if is_comparable else Fraction(1)
+    return PaymentNotice(dispute.event_id, dispute.type, purchase_id, PaymentOutcome.DISPUTED, share=share)
+
+
+async def _call(
+    settings: StateSettings, method: str, path: str, form: dict[str, str] | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Return the status and the content of an answer. Raises `Unavailable` without one."""
+    sent = {"Authorization": f"Bearer {settings.stripe_secret_key.get_secret_value()}", "Stripe-Version": VERSION, **(headers or {})}
     try:
         async with httpx.AsyncClient(timeout=TIMEOUT, verify=ssl_context(), trust_env=False) as client:
-            response = await client.post(f"{settings.stripe_api_url.rstrip('/')}/v1/checkout/sessions", data=form, headers=headers)
+            response = await client.request(method, f"{settings.stripe_api_url.rstrip('/')}{path}", data=form, headers=sent)
     except httpx.HTTPError as error:
         log.warning("payment_provider_unreachable", error=f"{type(error).__name__}: {error}")
         raise Unavailable(_SERVICE, str(error)) from None
-    answer = _json(response.content)
-    url, reference = answer.get("url"), answer.get("id")
-    if response.status_code != 200 or not isinstance(url, str) or not isinstance(reference, str):
-        problem = _object(answer.get("error"))
-        log.error("payment_provider_refused", status=response.status_code, code=problem.get("code"), message=problem.get("message"))
-        raise Unavailable(_SERVICE, f"status {response.status_code}")
-    return Checkout(url, reference)
+    return response.status_code, _json(response.content)
+
+
+def _refusal(status: int, answer: dict[str, Any]) -> Unavailable:
+    problem = _object(answer.get("error"))
+    log.error("payment_provider_refused", status=status, code=problem.get("code"), message=problem.get("message"))
+    return Unavailable(_SERVICE, f"status {status}")
 
 
 def verify(body: bytes, header: str, secret: str, *, now: float | None = None) -> None:
@@ -121,12 +158,14 @@ def verify(body: bytes, header: str, secret: str, *, now: float | None = None) -
         raise BadCallback(f"The signature is more than {TOLERANCE:.0f} seconds old, or of the future: look at the clock of this machine.")
 
 
-def parse(body: bytes) -> PaymentNotice | None:
-    """Return what an event tells of a purchase; None if it tells of none. Raises `BadCallback` for what is no event."""
+def parse(body: bytes) -> PaymentNotice | LostDispute | None:
+    """Return what an event tells of a purchase, or a dispute that was lost; None if it tells of neither. Raises `BadCallback` for what is no event."""
     event = _json(body)
     event_id, event_type, subject = event.get("id"), event.get("type"), _object(_object(event.get("data")).get("object"))
     if not isinstance(event_id, str) or not isinstance(event_type, str) or not subject:
         raise BadCallback("An event is a JSON object with `id`, `type` and `data.object`.")
+    if event_type == "charge.dispute.closed":
+        return _lost_dispute(event_id, event_type, subject)
     purchase_id = _purchase_id(_object(subject.get("metadata")).get("purchase"))
     if purchase_id is None:
         return None  # of something else that is sold by the account at Stripe
@@ -143,6 +182,16 @@ def parse(body: bytes) -> PaymentNotice | None:
             raise BadCallback("A refunded charge has `amount` and `amount_refunded`.")
         return PaymentNotice(event_id, event_type, purchase_id, PaymentOutcome.REFUNDED, share=Fraction(refunded, amount))
     return None
+
+
+def _lost_dispute(event_id: str, event_type: str, subject: dict[str, Any]) -> LostDispute | None:
+    """https://docs.stripe.com/api/disputes/object. None for one that ended otherwise, or of a payment that no checkout made."""
+    payment, amount, currency = subject.get("payment_intent"), subject.get("amount"), subject.get("currency")
+    if subject.get("status") != "lost" or payment is None:
+        return None
+    if not isinstance(payment, str) or not isinstance(amount, int) or amount < 0 or not isinstance(currency, str):
+        raise BadCallback("A dispute has `payment_intent`, `amount` and `currency`.")
+    return LostDispute(event_id, event_type, payment, amount, currency)
 
 
 def _purchase_id(text: Any) -> UUID | None:

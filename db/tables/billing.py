@@ -122,8 +122,8 @@ class PurchaseStatus(StrEnum):
 class CreditPurchase(Table, policy=Owned()):
     """A package as it was when an account began to buy it. What is paid is credited from here; a callback of the provider only says that it is paid.
 
-    `external_reference` is the provider's id of the checkout. `refunded` are the credits whose payment was given back, `taken_back` those of them that
-    the account still had.
+    `external_reference` is the provider's id of the checkout. `refunded` are the credits whose payment was refunded, `disputed` those whose payment
+    was lost to disputes, `taken_back` those of them that the account still had.
     """
 
     __tablename__ = "credit_purchases"
@@ -131,7 +131,10 @@ class CreditPurchase(Table, policy=Owned()):
         filter_index("credit_purchases", "owner_id"),
         Index("uq_credit_purchases_external_reference", "external_reference", unique=True),
         CheckConstraint("(status = 'completed') = (transaction_id IS NOT NULL)", name="a_completed_one_has_its_entry"),
-        CheckConstraint("taken_back >= 0 AND taken_back <= refunded AND refunded <= credits", name="taken_back_of_what_was_refunded"),
+        CheckConstraint(
+            "refunded BETWEEN 0 AND credits AND disputed BETWEEN 0 AND credits AND taken_back BETWEEN 0 AND LEAST(refunded + disputed, credits)",
+            name="taken_back_of_what_was_given_back",
+        ),
     )
 
     id: Mapped[UUID] = uuid_primary_key()
@@ -147,6 +150,7 @@ class CreditPurchase(Table, policy=Owned()):
     external_reference: Mapped[str | None]
     transaction_id: Mapped[UUID | None] = mapped_column(ForeignKey("credit_transactions.id", ondelete="RESTRICT"), index=True)
     refunded: Mapped[int] = bigint_column(server_default="0")
+    disputed: Mapped[int] = bigint_column(server_default="0")
     taken_back: Mapped[int] = bigint_column(server_default="0")
     created_by_id: Mapped[UUID | None] = created_by_column()
     created_at: Mapped[datetime] = now_column()
@@ -156,6 +160,7 @@ class PaymentEvent(Table, policy=Internal("The provider sends each event several
     """An event of the payment provider that took effect, written in the transaction of its effects."""
 
     __tablename__ = "payment_events"
+    __table_args__ = (Index("ix_payment_events_created_at", "created_at"),)
 
     event_id: Mapped[str] = mapped_column(primary_key=True)
     type: Mapped[str]

@@ -39,6 +39,8 @@ class StripeStandIn:
             return 401, b'{"error": {"code": "unauthorized", "message": "No such key."}}'
         if self.status != 200:
             return self.status, b'{"error": {"code": "rate_limit", "message": "Too many requests."}}'
+        if request.path.startswith("/v1/payment_intents/"):
+            return self._payment(request.path.rpartition("/")[2])
         form = {name: values[0] for name, values in parse_qs(request.content.decode(), strict_parsing=True).items()}
         key = request.headers["idempotency-key"]
         if key not in self.checkouts:
@@ -49,6 +51,16 @@ class StripeStandIn:
         if self.breaks_off:
             raise ConnectionError
         return 200, orjson.dumps({"object": "checkout.session", "id": checkout["id"], "url": checkout["url"]})
+
+    def _payment(self, payment: str) -> tuple[int, bytes]:
+        """The payment of a checkout, https://docs.stripe.com/api/payment_intents/object; one of something else that is sold at Stripe; or none."""
+        key = payment.removeprefix("pi_")
+        if key not in self.checkouts and key != "other":
+            return 404, b'{"error": {"code": "resource_missing", "message": "No such payment_intent."}}'
+        form = {} if key == "other" else self.checkouts[key]["form"]
+        name = "payment_intent_data[metadata][purchase]"
+        answer = {"object": "payment_intent", "id": payment, "amount": 1_000, "amount_received": 1_000, "currency": "eur"}
+        return 200, orjson.dumps(answer | {"metadata": {"purchase": form[name]} if form else {}})
 
     @property
     def last(self) -> dict[str, Any]:
@@ -63,6 +75,13 @@ def event_of(checkout: dict[str, Any], event_type: str = "checkout.session.compl
 
 def refund_of(checkout: dict[str, Any], refunded: int, amount: int = 1_000) -> dict[str, Any]:
     return event_of(checkout, "charge.refunded", id=f"ch_{uuid4().hex}", amount=amount, amount_refunded=refunded)
+
+
+def dispute_of(checkout: dict[str, Any], status: str = "lost", amount: Any = 1_000, **changes: Any) -> dict[str, Any]:
+    """A closed dispute, https://docs.stripe.com/api/disputes/object: its metadata are its own, not those of the charge."""
+    payment = f"pi_{checkout['form']['metadata[purchase]']}"
+    subject = {"object": "dispute", "status": status, "amount": amount, "currency": "eur", "payment_intent": payment, "metadata": {}}
+    return event_of(checkout, "charge.dispute.closed", **subject | changes, id=f"du_{uuid4().hex}")
 
 
 def signed(body: bytes, *secrets: str, at: float | None = None) -> str:

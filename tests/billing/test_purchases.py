@@ -9,12 +9,15 @@ from typing import Any
 
 import orjson
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import text
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.errors import Unavailable
 from db.services import purchases
+from db.services.maintenance import MaintenanceContext
+from db.services.maintenance.rows import forget_notifications
 from db.settings import StateSettings
 from db.stores import stripe as provider
 from db.tables.billing import TransactionType
@@ -24,6 +27,7 @@ from tests.billing.stripe_stand_in import (
     StripeStandIn,
     call_back,
     call_back_often,
+    dispute_of,
     event_of,
     refund_of,
     signed,
@@ -237,6 +241,68 @@ async def test_a_refund_that_is_told_before_the_payment_is_taken_off_it(
     assert await billing.entries(await billing.user_id(ada)) == [("PURCHASE", 100, 0), ("ADJUSTMENT", -40, 0)]
 
 
+async def test_a_lost_dispute_takes_back_what_the_account_still_has(
+    ada: Client, admin: Client, billing: BillingDriver, stripe: StripeStandIn
+) -> None:
+    package, ada_id = await create_package(admin), await billing.user_id(ada)
+    await buy(ada, package)
+    first = stripe.last
+    await buy(ada, package)
+    second = stripe.last
+    for checkout in (first, second):
+        assert await call_back(ada, event_of(checkout)) == 204
+    # What changes nothing: disputes that are open, won or of something else, and an inquiry that was closed.
+    harmless = [dispute_of(first, "won"), dispute_of(first, "warning_closed"), dispute_of(first, payment_intent=None)]
+    harmless += [dispute_of(first, payment_intent="pi_other"), dispute_of(first, payment_intent="pi_gone")]
+    opened = {**dispute_of(first, "needs_response"), "type": "charge.dispute.created"}
+    assert await call_back_often(ada, *harmless, opened) == [204] * 6
+    assert await call_back(ada, dispute_of(first, amount="all")) == 400
+    stripe.status = 500
+    lost = dispute_of(first, amount=700)
+    assert await call_back(ada, lost) == 503, "Stripe sends it again"
+    stripe.status = 200
+    assert await billing.balances(ada_id) == (200, 0)
+    # With a refund of the rest, in any order and several times.
+    assert await call_back_often(ada, lost, refund_of(first, 300), lost, refund_of(first, 300)) == [204] * 4
+    assert await billing.balances(ada_id) == (100, 0)
+    assert await call_back(ada, dispute_of(first)) == 204, "no more than what was bought"
+    assert await billing.balances(ada_id) == (100, 0)
+    await billing.grant(ada_id, -60, TransactionType.ADJUSTMENT)
+    assert await call_back(ada, dispute_of(second, amount=1_150, currency="usd")) == 204
+    assert await billing.balances(ada_id) == (0, 0)
+    (last, *_) = [edge["node"] for edge in (await ada.one(LEDGER))["edges"]]
+    assert (last["amount"], last["description"]) == (-40, "The payment was disputed, and the dispute was lost: Starter.")
+    rows = await billing.database.rows(text("SELECT refunded, disputed, taken_back FROM credit_purchases ORDER BY created_at"))
+    assert [tuple(row) for row in rows] == [(30, 100, 100), (0, 100, 40)]
+
+
+async def test_a_dispute_that_is_told_before_the_payment_is_taken_off_it(
+    ada: Client, admin: Client, billing: BillingDriver, stripe: StripeStandIn
+) -> None:
+    await buy(ada, await create_package(admin))
+    assert await call_back(ada, dispute_of(stripe.last, amount=400)) == 204
+    assert await billing.entries(await billing.user_id(ada)) == []
+    assert await call_back(ada, event_of(stripe.last)) == 204
+    assert await billing.entries(await billing.user_id(ada)) == [("PURCHASE", 100, 0), ("ADJUSTMENT", -40, 0)]
+
+
+async def test_events_of_payments_are_kept_for_as_long_as_they_may_be_repeated(
+    ada: Client, admin: Client, billing: BillingDriver, stripe: StripeStandIn, settings: StateSettings
+) -> None:
+    await buy(ada, await create_package(admin))
+    for event in (paid := event_of(stripe.last), refund_of(stripe.last, 100)):
+        assert await call_back(ada, event) == 204
+    await billing.tamper("UPDATE payment_events SET created_at = now() - interval '91 days' WHERE type = 'checkout.session.completed'")
+    context = MaintenanceContext(billing.database, None, settings)  # pyright: ignore[reportArgumentType] - the task touches no object
+    await forget_notifications(context)
+    (kept,) = await billing.database.rows(text("SELECT type FROM payment_events"))
+    assert kept.type == "charge.refunded"
+    assert await call_back(ada, paid) == 204, "the purchase and the ledger still tell that it was paid"
+    assert await billing.balances(await billing.user_id(ada)) == (90, 0)
+    with pytest.raises(ValidationError):
+        StateSettings(retention_payment_events=29)
+
+
 async def test_a_purchase_whose_process_died_goes_on_by_its_key(
     ada: Client, admin: Client, billing: BillingDriver, stripe: StripeStandIn
 ) -> None:
@@ -267,7 +333,7 @@ async def test_a_process_that_dies_within_a_callback_has_done_nothing(
     await buy(ada, await create_package(admin))
     paid = event_of(stripe.last)
     notice = provider.parse(orjson.dumps(paid))
-    assert notice is not None
+    assert isinstance(notice, provider.PaymentNotice)
 
     async def applied_and_killed() -> None:
         async with billing.database.work(SYSTEM) as work:

@@ -22,6 +22,7 @@ TABLES = [
     "email_messages",
     "notifications",
     "webhook_deliveries",
+    "payment_events",
 ]
 
 
@@ -78,6 +79,7 @@ async def test_a_dry_run_tells_by_table_what_would_go_and_removes_nothing(past: 
         ("email_messages", "90", "0"),
         ("notifications", "90", "0"),
         ("webhook_deliveries", "30", "0"),
+        ("payment_events", "90", "0"),
     ]
 
 

@@ -36,6 +36,7 @@ class Received:
 
     headers: Mapping[str, str]
     content: bytes
+    path: str = ""
 
     @property
     def body(self) -> Any:
@@ -60,7 +61,7 @@ class Receiver:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head.split("\r\n")[1:] if line)}
-            request = Received(headers, await reader.readexactly(int(headers.get("content-length", "0"))))
+            request = Received(headers, await reader.readexactly(int(headers.get("content-length", "0"))), head.split(" ", 2)[1])
             self.open_requests += 1
             await asyncio.sleep(self.delay)
             self.received.append(request)

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Delete, Table, delete, exists, func, selec
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
-from db.queries.retention import DELIVERIES, LOGIN_EVENTS, MAILS, NOTIFICATIONS, RetainedTable, kept_since
+from db.queries.retention import DELIVERIES, LOGIN_EVENTS, MAILS, NOTIFICATIONS, PAYMENT_EVENTS, RetainedTable, kept_since
 from db.services import idempotency
 from db.services.jobs import retire_silent_workers
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
@@ -26,6 +26,7 @@ from db.tables import (
     LoginEvent,
     Notification,
     OAuthFlow,
+    PaymentEvent,
     Registration,
     StagedPoint,
     UserSession,
@@ -106,8 +107,12 @@ async def forget_sign_ins(context: MaintenanceContext) -> int:
 
 
 async def forget_notifications(context: MaintenanceContext) -> int:
-    """Delete the notifications and deliveries that the retention is over for, and return how many. A delivery is tried for less than a day and a half."""
-    return await forget(context, NOTIFICATIONS, Notification) + await forget(context, DELIVERIES, WebhookDelivery)
+    """Delete the notifications, deliveries and events of payments that the retention is over for, and return how many.
+
+    A delivery is tried for less than a day and a half; the payment provider repeats an event by itself for three days, and for 30 if it is asked to.
+    """
+    kept = ((NOTIFICATIONS, Notification), (DELIVERIES, WebhookDelivery), (PAYMENT_EVENTS, PaymentEvent))
+    return sum([await forget(context, retained, model) for retained, model in kept])
 
 
 async def forget(context: MaintenanceContext, retained: RetainedTable, model: Any) -> int:
