@@ -40,6 +40,9 @@ OPERATION_COST = Histogram(
     "trellis_operation_cost", "Static cost of operations, in points.", ["type"], buckets=(1, 10, 50, 100, 500, 1_000, 5_000, 10_000)
 )
 RESPONSES = Counter("trellis_graphql_responses", "HTTP responses of /graphql, by status.", ["status"])
+PAYMENT_MISMATCHES = Counter(
+    "trellis_payment_mismatches", "Callbacks of payments that were sent back, as amount or currency were not those of the purchase."
+)
 SENT_BYTES = Counter("trellis_graphql_sent_bytes", "Bytes of HTTP response bodies of /graphql.")
 SOCKETS = Gauge("trellis_sockets", "Open websockets.", multiprocess_mode="livesum")
 SUBSCRIPTIONS = Gauge("trellis_subscriptions", "Running subscriptions, over all transports.", multiprocess_mode="livesum")

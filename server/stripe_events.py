@@ -14,6 +14,7 @@ from starlette.routing import Route
 from db.core.viewer import SYSTEM
 from db.services import purchases
 from db.stores import stripe
+from server.metrics import PAYMENT_MISMATCHES
 from server.protocol.callbacks import callback_route, read_body
 from server.protocol.http_errors import HttpError
 
@@ -40,6 +41,10 @@ def route(state: StateSettings) -> Route:
             notice = await stripe.payment_of_dispute(state, notice)
         if notice is not None:
             async with request.app.state.database.work(SYSTEM) as work:
-                await purchases.apply(work, notice)
+                is_wrong = await purchases.apply(work, notice)
+            if is_wrong:
+                PAYMENT_MISMATCHES.inc()
+                if notice.payment is not None:
+                    await stripe.refund(state, notice.payment)
 
     return callback_route(PATH, lambda: state.stripe_webhook_secret, accept)

@@ -88,7 +88,10 @@ async def _begin(work: Work, new: NewPurchase) -> Row[Any]:
         )
         is_too_late = begun.checkout_url is None and begun.now - begun.created_at > CHECKOUT_RETRY
         if begun.status is PurchaseStatus.EXPIRED or (begun.status is PurchaseStatus.OPEN and is_too_late):
-            raise WrongState("EXPIRED", "The purchase with this idempotency key was not paid in time. Use a new key to buy the package.")
+            raise WrongState(
+                "EXPIRED",
+                "The purchase with this idempotency key was not paid in time, or not as it should. Use a new key to buy the package.",
+            )
         return begun
     package = await work.first(
         select(*CreditPackage.__table__.c).where(CreditPackage.id == new.package_id, visible_or_shipped(CreditPackage, work.viewer))
@@ -131,19 +134,29 @@ async def _set_expired(work: Work, purchase_id: UUID) -> None:
     await work.run(update(CreditPurchase).where(*is_open).values(status=PurchaseStatus.EXPIRED))
 
 
-async def apply(work: Work, notice: PaymentNotice) -> None:
-    """Do what an event of the provider says, once. A payment is credited even if the purchase was given up: the money has been taken."""
+async def apply(work: Work, notice: PaymentNotice) -> bool:
+    """Do what an event of the provider says, once. A payment is credited even if the purchase was given up: the money has been taken.
+
+    Returns whether the payment has to be sent back, because it is not what the purchase costs; also if the event comes again, as whoever got it first
+    may have died.
+    """
     found = await work.first(select(*CreditPurchase.__table__.c).where(CreditPurchase.id == notice.purchase_id).with_for_update())
     if found is None:
         log.error("payment_without_purchase", event_id=notice.event_id, purchase=str(notice.purchase_id))
-        return
-    event = {"event_id": notice.event_id, "type": notice.type, "purchase_id": found.id}
+        return False
+    mismatch = _mismatch(found, notice)
+    event = {"event_id": notice.event_id, "type": notice.type, "purchase_id": found.id, "refused": mismatch}
     inserted = upsert(PaymentEvent).values(event).on_conflict_do_nothing().returning(PaymentEvent.event_id)
     if await work.first(inserted) is None:
-        return
+        return await work.scalar(select(PaymentEvent.refused).where(PaymentEvent.event_id == notice.event_id)) is not None
     match notice.outcome:
         case PaymentOutcome.PAID:
-            if found.status is not PurchaseStatus.COMPLETED and _is_its_checkout(found, notice):
+            if mismatch is not None:
+                log.error(
+                    "payment_mismatch", event_id=notice.event_id, purchase=str(found.id), account=str(found.owner_id), reason=mismatch
+                )
+                await _set_expired(work, found.id)
+            elif found.status is not PurchaseStatus.COMPLETED and _is_its_checkout(found, notice):
                 reference = notice.reference or found.id.hex
                 work.before_commit(found.owner_id, lambda: _credit(work, found, reference))
         case PaymentOutcome.FAILED:
@@ -155,6 +168,18 @@ async def apply(work: Work, notice: PaymentNotice) -> None:
         case PaymentOutcome.DISPUTED:
             disputed = min(found.credits, found.disputed + int(found.credits * notice.share))
             await _give_back(work, found, "disputed, and the dispute was lost", refunded=found.refunded, disputed=disputed)
+    return mismatch is not None
+
+
+def _mismatch(found: Row[Any], notice: PaymentNotice) -> str | None:
+    """What is wrong with the payment of the purchase's own checkout, if something is, such as another price behind `external_price_id`."""
+    is_its = found.external_reference in (None, notice.reference)
+    if notice.outcome is not PaymentOutcome.PAID or found.status is PurchaseStatus.COMPLETED or not is_its:
+        return None
+    paid = (notice.amount, (notice.currency or "").upper())
+    if paid == (found.price_cents, found.currency):
+        return None
+    return f"{paid[0]} {paid[1]} were paid, and the package costs {found.price_cents} {found.currency}."
 
 
 async def _give_back(work: Work, found: Row[Any], happened: str, *, refunded: int, disputed: int) -> None:

@@ -53,7 +53,10 @@ class PaymentOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PaymentNotice:
-    """An event that concerns a purchase. `share` is how much of the payment has been refunded so far, or was lost to one dispute, from 0 to 1."""
+    """An event that concerns a purchase. `share` is how much of the payment has been refunded so far, or was lost to one dispute, from 0 to 1.
+
+    `amount` and `currency` are what a checkout asked for, before taxes and discounts; `payment` is the provider's id of the payment.
+    """
 
     event_id: str
     type: str
@@ -61,6 +64,9 @@ class PaymentNotice:
     outcome: PaymentOutcome
     reference: str | None = None
     share: Fraction = Fraction(0)
+    amount: int | None = None
+    currency: str | None = None
+    payment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,13 @@ async def payment_of_dispute(settings: StateSettings, dispute: LostDispute) -> P
     return PaymentNotice(dispute.event_id, dispute.type, purchase_id, PaymentOutcome.DISPUTED, share=share)
 
 
+async def refund(settings: StateSettings, payment: str) -> None:
+    """Send the whole of a payment back, once (https://docs.stripe.com/api/refunds/create). Raises `Unavailable`."""
+    status, answer = await _call(settings, "POST", "/v1/refunds", {"payment_intent": payment}, {"Idempotency-Key": f"refund {payment}"})
+    if status != 200 and _object(answer.get("error")).get("code") != "charge_already_refunded":
+        raise _refusal(status, answer)
+
+
 async def _call(
     settings: StateSettings, method: str, path: str, form: dict[str, str] | None = None, headers: dict[str, str] | None = None
 ) -> tuple[int, dict[str, Any]]:
@@ -173,7 +186,11 @@ def parse(body: bytes) -> PaymentNotice | LostDispute | None:
     if event_type in _PAID:
         if subject.get("payment_status") not in ("paid", "no_payment_required"):
             return None  # such as a bank transfer: another event follows when the money has arrived
-        return PaymentNotice(event_id, event_type, purchase_id, PaymentOutcome.PAID, reference)
+        amount, currency, payment = (subject.get(name) for name in ("amount_subtotal", "currency", "payment_intent"))
+        if not isinstance(amount, int) or not isinstance(currency, str) or not isinstance(payment, str | None):
+            raise BadCallback("A checkout that is paid has `amount_subtotal`, `currency` and `payment_intent`.")
+        outcome = PaymentOutcome.PAID
+        return PaymentNotice(event_id, event_type, purchase_id, outcome, reference, amount=amount, currency=currency, payment=payment)
     if event_type in _FAILED:
         return PaymentNotice(event_id, event_type, purchase_id, PaymentOutcome.FAILED, reference)
     if event_type == "charge.refunded":

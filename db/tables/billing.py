@@ -157,7 +157,10 @@ class CreditPurchase(Table, policy=Owned()):
 
 
 class PaymentEvent(Table, policy=Internal("The provider sends each event several times; its id here says that it took effect.")):
-    """An event of the payment provider that took effect, written in the transaction of its effects."""
+    """An event of the payment provider that took effect, written in the transaction of its effects.
+
+    `refused` is why the payment that it tells of is sent back instead.
+    """
 
     __tablename__ = "payment_events"
     __table_args__ = (Index("ix_payment_events_created_at", "created_at"),)
@@ -165,6 +168,7 @@ class PaymentEvent(Table, policy=Internal("The provider sends each event several
     event_id: Mapped[str] = mapped_column(primary_key=True)
     type: Mapped[str]
     purchase_id: Mapped[UUID] = mapped_column(ForeignKey("credit_purchases.id", ondelete="CASCADE"), index=True)
+    refused: Mapped[str | None]
     created_at: Mapped[datetime] = now_column()
 
 

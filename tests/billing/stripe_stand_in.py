@@ -27,10 +27,14 @@ PATH = "/hooks/stripe"
 
 @dataclass
 class StripeStandIn:
-    """Checkouts by idempotency key, with the forms that were sent. While `breaks_off`, a checkout is made and the connection closed before the answer."""
+    """Checkouts by idempotency key, with the forms that were sent, and keys of refunds by payment.
+
+    While `breaks_off`, a checkout is made and the connection closed before the answer.
+    """
 
     url: str = ""
     checkouts: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    refunds: dict[str, str] = field(default_factory=dict[str, str])
     breaks_off: bool = False
     status: int = 200
 
@@ -43,6 +47,11 @@ class StripeStandIn:
             return self._payment(request.path.rpartition("/")[2])
         form = {name: values[0] for name, values in parse_qs(request.content.decode(), strict_parsing=True).items()}
         key = request.headers["idempotency-key"]
+        if request.path == "/v1/refunds":
+            if form["payment_intent"] in self.refunds and self.refunds[form["payment_intent"]] != key:
+                return 400, b'{"error": {"code": "charge_already_refunded", "message": "It has been refunded."}}'
+            self.refunds[form["payment_intent"]] = key
+            return 200, b'{"object": "refund", "status": "succeeded"}'
         if key not in self.checkouts:
             reference = f"cs_test_{uuid4().hex}"
             self.checkouts[key] = {"id": reference, "url": f"https://checkout.example.org/{reference}", "form": form}
@@ -69,7 +78,15 @@ class StripeStandIn:
 
 def event_of(checkout: dict[str, Any], event_type: str = "checkout.session.completed", **changes: Any) -> dict[str, Any]:
     """An event of a checkout, or of its charge."""
-    subject = {"id": checkout["id"], "metadata": {"purchase": checkout["form"]["metadata[purchase]"]}, "payment_status": "paid", **changes}
+    purchase = checkout["form"]["metadata[purchase]"]
+    paid = {
+        "payment_status": "paid",
+        "amount_subtotal": 1_000,
+        "amount_total": 1_190,
+        "currency": "eur",
+        "payment_intent": f"pi_{purchase}",
+    }
+    subject = {"id": checkout["id"], "metadata": {"purchase": purchase}, **paid, **changes}
     return {"id": f"evt_{uuid4().hex}", "object": "event", "type": event_type, "data": {"object": subject}}
 
 

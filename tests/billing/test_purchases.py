@@ -36,6 +36,7 @@ from tests.billing.stripe_stand_in import (
 )
 from tests.client import Client, GraphQLErrors
 from tests.notifications.telling import told
+from tests.server.test_metrics import sample_value
 
 CREATE = """mutation($input: CreateCreditPackageInput!) { createCreditPackage(input: $input) { __typename ... on Problem { code message }
   ... on InvalidInput { issues { path } } ... on CreateCreditPackagePayload { package { id name credits priceCents currency isActive tierRestriction
@@ -132,8 +133,8 @@ async def test_what_is_paid_is_credited_once_as_the_purchase_says(
     assert await billing.entries(ada_id) == []
     assert await call_back(ada, event_of(stripe.last, payment_status="unpaid")) == 204
     assert await billing.entries(ada_id) == [], "a transfer that has not arrived"
-    # Amount, currency and account of a callback do not matter; it comes several times, at once and later, and as two events.
-    paid = event_of(stripe.last, amount_total=1, currency="jpy", client_reference_id="somebody")
+    # Taxes and the account of a callback do not matter; it comes several times, at once and later, and as two events.
+    paid = event_of(stripe.last, amount_total=1, client_reference_id="somebody")
     later = event_of(stripe.last, "checkout.session.async_payment_succeeded")
     assert await call_back_often(ada, paid, paid, later, paid, later) == [204] * 5
     assert await call_back(ada, paid) == 204
@@ -284,6 +285,35 @@ async def test_a_dispute_that_is_told_before_the_payment_is_taken_off_it(
     assert await billing.entries(await billing.user_id(ada)) == []
     assert await call_back(ada, event_of(stripe.last)) == 204
     assert await billing.entries(await billing.user_id(ada)) == [("PURCHASE", 100, 0), ("ADJUSTMENT", -40, 0)]
+
+
+async def test_a_payment_that_is_not_what_the_purchase_costs_is_sent_back(
+    ada: Client, admin: Client, billing: BillingDriver, stripe: StripeStandIn
+) -> None:
+    package, ada_id = await create_package(admin, externalPriceId="price_of_something_else"), await billing.user_id(ada)
+    before = sample_value("trellis_payment_mismatches_total")
+    wrong: list[dict[str, Any]] = [{"amount_subtotal": 999}, {"amount_subtotal": 1_001}, {"currency": "jpy"}]
+    for change in wrong:
+        await buy(ada, package, idempotencyKey=str(change))
+        paid = event_of(stripe.last, **change)
+        stripe.status = 500
+        assert await call_back(ada, paid) == 503, "nobody knows whether it was sent back: the provider sends the event again"
+        stripe.status = 200
+        assert await call_back_often(ada, paid, paid) == [204, 204]
+        assert await call_back(ada, {**paid, "id": f"{paid['id']}_again"}) == 204
+        assert stripe.refunds == {paid["data"]["object"]["payment_intent"]: next(iter(stripe.refunds.values()))}
+        assert await call_back(ada, refund_of(stripe.last, 1_000)) == 204
+        assert (await buy(ada, package, idempotencyKey=str(change)))["code"] == "WRONG_STATE"
+        stripe.refunds.clear()
+    assert await billing.entries(ada_id) == []
+    assert sample_value("trellis_payment_mismatches_total") == before + 12
+    rows = await billing.database.rows(text("SELECT refused FROM payment_events WHERE refused IS NOT NULL GROUP BY 1 ORDER BY 1"))
+    costs = "were paid, and the package costs 1000 EUR."
+    assert [row.refused for row in rows] == [f"1000 JPY {costs}", f"1001 EUR {costs}", f"999 EUR {costs}"]
+    await buy(ada, package)
+    assert await call_back(ada, event_of(stripe.last, amount_subtotal=None)) == 400
+    assert await call_back(ada, event_of(stripe.last)) == 204
+    assert (await billing.entries(ada_id), stripe.refunds) == ([("PURCHASE", 100, 0)], {})
 
 
 async def test_events_of_payments_are_kept_for_as_long_as_they_may_be_repeated(
