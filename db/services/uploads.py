@@ -59,9 +59,12 @@ _KINDS = {
     for extension in extensions.split()
 }
 """What a filename promises, by its extension: what a dataset does not take is refused before it is sent. An ingest decides by the content."""
-_TABLES = "Send the data as CSV, JSON, JSON lines, Parquet or Excel, under a name with that extension."
 _ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".gz", ".tzst", ".zst"})
 _READABLE = {
+    Modality.TABULAR: (
+        frozenset({".zip"}),
+        "Send the data as CSV, JSON, JSON lines, Parquet or Excel, under a name with that extension, or as a .zip of Parquet files by split.",
+    ),
     Modality.SIGNAL: (
         _ARCHIVES | {".wav", ".npy", ".npz", ".mat", ".sgy", ".segy"},
         "Send signals as CSV, NPY, NPZ, MAT, WAV or SEG-Y, one file or an archive (.zip, .tar, .tar.gz, .tar.zst) of them.",
@@ -87,7 +90,7 @@ _READABLE = {
         "Send an archive (.zip, .tar, .tar.gz, .tar.zst) of a table and of the files that a column of it names.",
     ),
 }
-"""Extensions of `_KINDS` that a dataset of this modality takes, and what to send; other datasets take tables."""
+"""Extensions of `_KINDS` that a dataset of this modality takes, and what to send."""
 _ALONE = dict.fromkeys(
     (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xls"), "a table without the files that it names"
 )
@@ -198,7 +201,7 @@ def _validated(new: NewUpload, modality: Modality, *, can_read: bool) -> dict[st
     checks = Checks()
     if not can_read:
         checks.add("datasetId", message=extras.NO_VIDEO)
-    readable, advice = _READABLE.get(modality, (frozenset[str](), _TABLES))
+    readable, advice = _READABLE[modality]
     filename = checks.name(new.filename.replace("\\", "/").rsplit("/", 1)[-1], "filename", length=255)
     extension = PurePosixPath(filename.lower()).suffix
     kinds = _KINDS | _ALONE if modality is Modality.MULTIMODAL else _KINDS

@@ -94,7 +94,7 @@ describe(
     SEGY="Seismic traces in SEG-Y: each gather is a signal.",
     MAT="A MATLAB file, of signals.",
     WAV="WAVE audio: channels of a signal, or a recording.",
-    ZIP="A ZIP archive of signals, images, recordings, videos or texts, or of a table and the files that it names.",
+    ZIP="A ZIP archive of signals, images, recordings, videos or texts, or of a table: its Parquet files by split, or it and the files that it names.",
     NPZ="Several NumPy arrays, of signals.",
     TAR="A tar archive of what a ZIP archive may hold, plain or compressed by gzip or Zstandard.",
     PNG="A PNG image.",

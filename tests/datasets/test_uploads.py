@@ -139,7 +139,7 @@ async def test_one_idempotency_key_makes_one_upload_and_one_job(ada: Client, wor
         ({"sizeBytes": 5 * 1024**3 + 1}, "sizeBytes"),
         ({"filename": " "}, "filename"),
         ({"filename": "traces.SGY"}, "filename"),
-        ({"filename": "images.tar.zip"}, "filename"),
+        ({"filename": "images.zip.tar"}, "filename"),
         ({"filename": "rows.csv.GZ"}, "filename"),
         ({"filename": "plot.png"}, "filename"),
         ({"sha256": "xyz"}, "sha256"),

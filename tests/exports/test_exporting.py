@@ -152,6 +152,30 @@ async def test_a_body_writes_for_each_library_a_folder_and_an_archive_of_it(ada:
     assert [issue["path"] for issue in refused["issues"]] == [["options", "shardRows"], ["options", "target"]]
 
 
+async def test_an_exported_folder_of_a_table_is_the_same_table_when_it_is_uploaded(ada: Client, bob: Client, worker: object) -> None:
+    rows = "".join(f"{i},{'rgb'[i % 3]},{['train', 'test', 'validation', ''][i % 4]},2020-01-{1 + i % 28:02}\n" for i in range(40))
+    version = await ada.ingest("colours", f"n,colour,part,day\n{rows}", targetColumn="colour", problemType="CLASSIFICATION")
+    export = await ada.export(version, "HUGGINGFACE", {"splitColumn": "part", "shardRows": 1_000})
+    archive = next(file for file in export["files"] if file["role"] == "ARCHIVE")
+    content = await ada.download(archive)
+    again = await bob.ingest("colours again", content, archive["filename"])
+
+    async def table(client: Client, of: str) -> tuple[Any, list[Any]]:
+        query = (
+            "query($id: ID!) { node(id: $id) { ... on DatasetVersion { format rowCount issues { code } columns { name type nullable } } } }"
+        )
+        files = (await client.export(of, "PARQUET"))["files"]
+        content = await client.download(next(file for file in files if file["filename"].endswith(".parquet")))
+        return await client.one(query, id=of), pq.read_table(io.BytesIO(content)).to_pylist()
+
+    (shown, before), (shown_again, after) = await table(ada, version), await table(bob, again)
+    order = ["train", "validation", "test", None]
+    assert after == sorted(before, key=lambda row: order.index(row["part"]))
+    assert len({row["n"] for row in after}) == 40
+    assert shown_again == shown | {"format": "ZIP"}
+    assert shown_again["issues"] == []
+
+
 @pytest.mark.exhaustive
 async def test_the_files_of_items_are_exported_where_the_format_has_them(ada: Client, database: Database, worker: object) -> None:
     keys = [f"{split}/{label}/{number}.png" for split in ("train", "test") for label in ("a", "bb") for number in range(2)]

@@ -173,9 +173,9 @@ async def test_an_archive_of_signals_is_a_list_of_items_and_a_table_to_train_on(
     assert {metric["key"]: metric["last"] for metric in run["metrics"]}["accuracy"] >= 0.85
 
 
-async def test_a_tabular_dataset_takes_no_archive_and_a_dataset_of_signals_no_other_files(ada: Client) -> None:
+async def test_a_tabular_dataset_takes_no_tar_and_a_dataset_of_signals_no_other_files(ada: Client) -> None:
     for modality, filename, message in (
-        ("TABULAR", "a.zip", "A file that ends in .zip is an archive, which cannot be read. Send the data as CSV,"),
+        ("TABULAR", "a.tar", "A file that ends in .tar is an archive, which cannot be read. Send the data as CSV,"),
         ("SIGNAL", "a.png", "A file that ends in .png is an image, which cannot be read. Send signals as CSV, NPY,"),
         ("SIGNAL", "a.7z", "A file that ends in .7z is an archive of another kind, which cannot be read. Send signals"),
         ("IMAGE", "a.wav", "A file that ends in .wav is a recording, which cannot be read. Send images as PNG,"),

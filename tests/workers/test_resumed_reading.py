@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.archives import zip_of
 from tests.exhaustive import exhaustive
 from tests.workers.ingest_runner import IngestRecorder, column_types, issue_locations, run_ingest
 from workers.ml import limits
@@ -179,6 +180,17 @@ def parquet() -> bytes:
     return file.getvalue()
 
 
+def parquet_folder() -> bytes:
+    """Of one split two files, the wide number in the last."""
+    table = pq.read_table(io.BytesIO(parquet()))
+    files: dict[str, bytes] = {}
+    for name, start, rows in (("train-00000-of-00002", 0, 610), ("train-00001-of-00002", 610, 300), ("test-00000-of-00001", 910, ROWS)):
+        file = io.BytesIO()
+        pq.write_table(table.slice(start, rows), file, row_group_size=250)
+        files[f"data/{name}.parquet"] = file.getvalue()
+    return zip_of(files)
+
+
 def odd_csv() -> bytes:
     """Units, typographic numbers, open dates, invisible lines and a sum at the end."""
     lines = ["item,t,minus,day", "a,s,\u22121,01/02/2024"]
@@ -212,6 +224,7 @@ SOURCES = {
     "lines.jsonl": json_lines,
     "array.json": json_array,
     "table.parquet": parquet,
+    "folder.zip": parquet_folder,
 }
 
 
@@ -227,7 +240,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "ROW_GROUP_ROWS", 80)
     monkeypatch.setattr("workers.ml.reading.parquet._NESTED_BATCH_ROWS", 256)
     monkeypatch.setattr("workers.ml.reading.parquet._BATCH_BYTES", 3_000)
-    monkeypatch.setattr("workers.ml.reading.parquet._MIN_CHUNK_ROWS", 1_000)
+    monkeypatch.setattr("workers.ml.reading.parquet_files._MIN_CHUNK_ROWS", 1_000)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ The file is read block by block, so memory does not grow with its size. Reading 
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NotRequired, TypedDict
 
 from workers.ml.errors import BadInput
@@ -231,23 +232,24 @@ def _read_file(raw: RawFile, spec: IngestSpec, target: Path, reporter: Reporter,
         percent = 50.0 + (_READ_PERCENT - 50.0) * share if checkpoints.passes else 50.0 * share
         reading.progress(percent, step)
 
-    format_name, reader = open_reader(raw, spec["filename"], progress, ReadingOptions.of(spec.get("reading")))
-    checkpoints.resume(reader)
-    while True:
-        with ParquetSink(target, checkpoints.parts, checkpoints.row_count) as sink:
-            for frame in reader.frames():
-                if sink.write(frame):
-                    checkpoints.checkpoint_if_due(sink, reader)
-            is_done = not reader.needs_another_pass()
+    with TemporaryDirectory(dir=spec["folder"]) as unpacked:
+        format_name, reader = open_reader(raw, spec["filename"], progress, ReadingOptions.of(spec.get("reading")), Path(unpacked))
+        checkpoints.resume(reader)
+        while True:
+            with ParquetSink(target, checkpoints.parts, checkpoints.row_count) as sink:
+                for frame in reader.frames():
+                    if sink.write(frame):
+                        checkpoints.checkpoint_if_due(sink, reader)
+                is_done = not reader.needs_another_pass()
+                if is_done:
+                    sink.close(reader.column_types())
+                rows = sink.row_count
             if is_done:
-                sink.close(reader.column_types())
-            rows = sink.row_count
-        if is_done:
-            break
-        checkpoints.start_next_pass(rows)
-        if checkpoints.passes >= _MAX_PASSES:
-            raise RuntimeError(f"column types still changed after {_MAX_PASSES} passes")
-        reporter.log("Some values later in the file do not fit the types inferred from its beginning; the file is read again.")
+                break
+            checkpoints.start_next_pass(rows)
+            if checkpoints.passes >= _MAX_PASSES:
+                raise RuntimeError(f"column types still changed after {_MAX_PASSES} passes")
+            reporter.log("Some values later in the file do not fit the types inferred from its beginning; the file is read again.")
     reading.progress(_READ_PERCENT, "Read")
     return format_name, reader, rows
 

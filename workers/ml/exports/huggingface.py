@@ -1,6 +1,7 @@
 """A folder that `datasets.load_dataset` of Hugging Face reads: Parquet files by split, and a card that names them.
 
-The features are in the metadata of the Parquet files, as that library writes them itself; a target with classes is a ClassLabel.
+The features are in the metadata of the Parquet files, as that library writes them itself; a target with classes is a ClassLabel. What the library does not
+know, such as the column of the split, is beside them: an upload of the folder is the same table again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from workers.ml.exports.categories import Categories, find_categories
 from workers.ml.exports.source import ExportSpec, Rows, WrittenFile, written
 from workers.ml.exports.splits import Splits, find_splits, write_shards
+from workers.ml.table_parts import KEY, TableParts
 
 PARQUET = "application/vnd.apache.parquet"
 ROW_GROUP = 65_536
@@ -95,7 +97,9 @@ def _schema(rows: Rows, splits: Splits, target: str | None, labels: Sequence[str
         kind = plain_type(rows.file.schema_arrow.field(name).type)
         fields.append(pa.field(name, kind))
         features[name] = {"dtype": feature_type(kind), "_type": "Value"}
-    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}}, ensure_ascii=False)})
+    values = {name: value for value, name in splits.names.items()}
+    described = {"huggingface": json.dumps({"info": {"features": features}}, ensure_ascii=False)}
+    return pa.schema(fields, metadata={**described, KEY: TableParts(rows.types, splits.column, values).encode()})
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

@@ -38,10 +38,16 @@ def parquet_rows(content: bytes, max_fields: int, max_cells: int) -> tuple[list[
     return rows, False
 
 
-def split_of_shard(filename: str) -> str | None:
-    """The split in a name such as `train-00000.zip` or `validation-00001-of-00003.zip`."""
+def shard_name(filename: str) -> str | None:
+    """What comes before the number in a name such as `train-00000.zip` or `val-00001-of-00003.parquet`."""
     shard = _SHARD.fullmatch(filename)
-    return None if shard is None else SPLITS.get(shard[1].lower(), shard[1])
+    return None if shard is None else shard[1]
+
+
+def split_of_shard(filename: str) -> str | None:
+    """The split in such a name, `validation` for the second."""
+    name = shard_name(filename)
+    return None if name is None else SPLITS.get(name.lower(), name)
 
 
 def _is_too_large(metadata: pq.FileMetaData) -> bool:

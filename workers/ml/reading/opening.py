@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from workers.ml.reading.delimited import DelimitedReader
 from workers.ml.reading.excel import ExcelReader
 from workers.ml.reading.json_array import JsonArrayReader
@@ -15,12 +17,19 @@ from workers.ml.reading.table_reader import ProgressCallback, TableReader
 _TEXT_READERS = {"JSON": JsonArrayReader, "JSONL": JsonLinesReader, "CSV": DelimitedReader}
 
 
-def open_reader(raw: RawFile, filename: str, progress: ProgressCallback, options: ReadingOptions | None = None) -> tuple[str, TableReader]:
-    """Return the FileFormat and the reader. Raises BadInput with the codes of `detect_format` and of the readers."""
+def open_reader(
+    raw: RawFile, filename: str, progress: ProgressCallback, options: ReadingOptions | None = None, folder: Path | None = None
+) -> tuple[str, TableReader]:
+    """Return the FileFormat and the reader. The files of an archive are unpacked into `folder`, or else beside it.
+
+    Raises BadInput with the codes of `detect_format` and of the readers.
+    """
     options = options or ReadingOptions()
     format_name, encoding = detect_format(raw, filename, options.encoding)
     if format_name == "PARQUET":
         return format_name, ParquetReader(raw, filename, progress, options.text_rules())
+    if format_name == "ZIP":
+        return format_name, ParquetReader(raw, filename, progress, options.text_rules(), folder or raw.path.parent)
     if format_name == "EXCEL":
         return format_name, ExcelReader(raw, filename, progress, options)
     assert encoding is not None  # all other formats are text

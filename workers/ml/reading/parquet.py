@@ -9,18 +9,18 @@ missing, and dates and times written as text are such.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import orjson
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from workers.ml import limits
 from workers.ml.errors import BadInput
@@ -32,6 +32,8 @@ from workers.ml.reading.issues import IssueLog
 from workers.ml.reading.kept_as_text import describe_kept_as_text
 from workers.ml.reading.numbers import MAX_DIGITS
 from workers.ml.reading.objects import STRING_RULES, TEMPORAL_TYPES
+from workers.ml.reading.parquet_files import ParquetFiles, ParquetPart
+from workers.ml.reading.parquet_folder import open_folder
 from workers.ml.reading.raw import RawFile
 from workers.ml.reading.reader_state import ReaderState
 from workers.ml.reading.table_reader import ProgressCallback
@@ -41,34 +43,40 @@ from workers.ml.reading.value_notes import ValueNotes
 
 _NESTED_BATCH_ROWS = 1_024
 _BATCH_ROWS = 65_536
-_MIN_CHUNK_ROWS = 262_144
 _BATCH_BYTES = 32 * limits.MIB
+_TEXTS = frozenset({"STRING", "CATEGORY", "JSON"})  # types whose values are text in Parquet
 _MAX_FLOAT_DIGITS = 15  # any decimal of so many digits survives the way to a double and back
 
 
 class ParquetReader:
-    """Raises BadInput: UNREADABLE_FILE, EMPTY_FILE, TOO_MANY_COLUMNS, CELL_TOO_LARGE, UNFOLDS_TOO_LARGE."""
+    """Raises BadInput: UNREADABLE_FILE, EMPTY_FILE, TOO_MANY_COLUMNS, CELL_TOO_LARGE, UNFOLDS_TOO_LARGE; of a folder those of `open_folder`, too."""
 
-    def __init__(self, raw: RawFile, filename: str, progress: ProgressCallback, rules: TextRules = STRING_RULES) -> None:
+    def __init__(
+        self, raw: RawFile, filename: str, progress: ProgressCallback, rules: TextRules = STRING_RULES, folder: Path | None = None
+    ) -> None:
+        """Reads the file `raw` or, with a `folder`, the Parquet files of that archive, which it unpacks there."""
         self._raw = raw
         self._filename = filename
         self._progress = progress
         self._decoded_bytes = 0
         self._max_decoded_bytes = max(limits.MAX_PARQUET_DECODED_BYTES, limits.MAX_PARQUET_DECODED_RATIO * raw.size)
         self._rules = replace(rules, only=TEMPORAL_TYPES)
-        self._name_issues = IssueLog()
+        self._file_issues = IssueLog()
+        """About the file and the names of its columns."""
         self._column_issues = IssueLog()
         """About columns of text, of all passes."""
         self.issues = IssueLog()
-        self._check_footer()
+        self._recorded: Mapping[str, str] = {}
+        """Types that an export recorded."""
         try:
-            schema = pq.read_schema(raw.path)
+            self._files = self._opened(folder)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self._unreadable(error) from error
+        schema = self._files.schema
         check_width(len(schema))
         if not len(schema):
             raise BadInput("EMPTY_FILE", f"{filename!r} is Parquet without columns.")
-        self._names = clean_names(schema.names, self._name_issues)
+        self._names = clean_names(schema.names, self._file_issues)
         self._types: dict[str, str] = {}
         self._revised: dict[str, str] = {}
         """Types of columns of numbers that turned out wider than declared."""
@@ -81,25 +89,23 @@ class ParquetReader:
         self._resume_state: ReaderState | None = None
         self._batch_state: ReaderState = {}
 
-    def _check_footer(self) -> None:
-        """Raises BadInput (UNREADABLE_FILE)."""
-        length = int.from_bytes(self._raw.tail(8)[:4], "little")
-        if length + 12 > self._raw.size:
-            raise BadInput(
-                "UNREADABLE_FILE",
-                f"{self._filename!r} is damaged Parquet: its end says that the footer, which describes the columns, has {length:,} bytes, and the whole "
-                f"file has {self._raw.size:,}. A part of it is missing or overwritten: write it again and upload all of it.",
-                row=1,
-            )
+    def _opened(self, folder: Path | None) -> ParquetFiles:
+        if folder is None:
+            return ParquetFiles([ParquetPart(self._raw.path, self._filename)])
+        opened = open_folder(self._raw, self._filename, folder)
+        files = ParquetFiles(opened.parts)
+        self._file_issues.extend(opened.issues)
+        self._recorded = opened.types
+        # What was text stays text, and is no date that nobody has recognised yet. What the user says comes first.
+        texts = [field.name for field in files.schema if _is_text(field.type) and opened.types.get(field.name) in _TEXTS]
+        self._rules = replace(self._rules, fixed={**dict.fromkeys(texts, "STRING"), **self._rules.fixed})
+        return files
 
     def frames(self) -> Iterator[pl.DataFrame]:
         state, self._resume_state = self._resume_state, None
         rows = 0
         try:
-            with pq.ParquetFile(self._raw.path) as probe:
-                schema, total = probe.schema_arrow, probe.metadata.num_rows
-                dictionary_columns = _dictionary_columns(probe.schema)
-                chunks = _row_group_chunks(probe.metadata)
+            schema, total = self._files.schema, self._files.row_count
             if total == 0:
                 raise BadInput("EMPTY_FILE", f"{self._filename!r} is Parquet with {len(schema)} columns and no rows.")
             kinds = [_column_type(field.type) for field in schema]
@@ -115,21 +121,20 @@ class ParquetReader:
                 rows = self._restore(state)
             first_chunk, batches_done, slices_done = self._position
             # Dictionary values are measured before they are repeated. Arrow decodes nested values at once, so their batches are small.
-            with pq.ParquetFile(self._raw.path, read_dictionary=dictionary_columns) as file:
-                for chunk_index, row_groups in enumerate(chunks[first_chunk:], start=first_chunk):
-                    batches = file.iter_batches(batch_size=_batch_rows(schema), row_groups=row_groups, use_threads=False)
-                    for batch_index, batch in enumerate(islice(batches, batches_done, None), start=batches_done):
-                        self._batch_state = {"rows": rows, "unfolded": self._decoded_bytes}
-                        rows += batch.num_rows
-                        first_row = rows - batch.num_rows + 1
-                        for slice_index, part in enumerate(self._slices(batch, rows)):
-                            if slice_index >= slices_done:
-                                self._position = (chunk_index, batch_index, slice_index + 1)
-                                yield self._frame(part, schema, first_row)
-                            first_row += part.num_rows
-                        slices_done = 0
-                        self._progress(rows / max(1, total), f"Read Parquet: {rows:,} of {total:,} rows")
-                    batches_done = 0
+            for chunk_index, chunk in enumerate(self._files.chunks[first_chunk:], start=first_chunk):
+                batches = self._files.batches(chunk, _batch_rows(schema))
+                for batch_index, batch in enumerate(islice(batches, batches_done, None), start=batches_done):
+                    self._batch_state = {"rows": rows, "unfolded": self._decoded_bytes}
+                    rows += batch.num_rows
+                    first_row = rows - batch.num_rows + 1
+                    for slice_index, part in enumerate(self._slices(batch, rows)):
+                        if slice_index >= slices_done:
+                            self._position = (chunk_index, batch_index, slice_index + 1)
+                            yield self._frame(part, schema, first_row)
+                        first_row += part.num_rows
+                    slices_done = 0
+                    self._progress(rows / max(1, total), f"Read Parquet: {rows:,} of {total:,} rows")
+                batches_done = 0
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
             raise self._unreadable(error, rows) from error
 
@@ -173,7 +178,7 @@ class ParquetReader:
             self._text_types = revised or (inference.types() if inference is not None else None)
             return True
         self.issues = IssueLog()
-        self.issues.extend(self._name_issues)
+        self.issues.extend(self._file_issues)
         for name, (row, value) in self._kept_as_text.items():
             self.issues.add("KEPT_AS_TEXT", describe_kept_as_text(name, row, value), column=name, row=row)
         for name, notes in self._notes.items():
@@ -185,7 +190,9 @@ class ParquetReader:
 
     def column_types(self) -> dict[str, str]:
         texts = {} if self._type_inference is None else self._type_inference.types()
-        return self._types | {name: kind.name for name, kind in texts.items()}
+        types = self._types | {name: kind.name for name, kind in texts.items()}
+        # JSON is text in Parquet.
+        return {name: "JSON" if kind == "STRING" and self._recorded.get(name) == "JSON" else kind for name, kind in types.items()}
 
     def _unreadable(self, error: BaseException, rows: int | None = None) -> BadInput:
         where = (
@@ -336,28 +343,9 @@ def _exceeds_float(values: pa.Array, scale: int) -> bool:
     return greatest.scaleb(scale) >= 10**_MAX_FLOAT_DIGITS
 
 
-def _row_group_chunks(metadata: pq.FileMetaData) -> list[list[int]]:
-    """Group row group indices into chunks of at least 262,144 rows: batches do not span chunks, and small ones are slow."""
-    chunks: list[list[int]] = []
-    rows = _MIN_CHUNK_ROWS
-    for row_group in range(metadata.num_row_groups):
-        if rows >= _MIN_CHUNK_ROWS:
-            chunks.append([])
-            rows = 0
-        chunks[-1].append(row_group)
-        rows += metadata.row_group(row_group).num_rows
-    return chunks
-
-
 def _batch_rows(schema: pa.Schema) -> int:
     rows = _NESTED_BATCH_ROWS if any(pa.types.is_nested(kind) for kind in schema.types) else _BATCH_ROWS
     return max(256, min(rows, 8_000_000 // max(1, len(schema))))
-
-
-def _dictionary_columns(schema: pq.ParquetSchema) -> list[str]:
-    """Paths of text and binary columns. Decimals may be byte arrays, too, but are not read as dictionaries."""
-    columns = [schema.column(index) for index in range(len(schema))]
-    return [column.path for column in columns if column.physical_type == "BYTE_ARRAY" and column.converted_type != "DECIMAL"]
 
 
 def _decoded_sizes(column: pa.Array) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from workers.ml.errors import BadInput
 from workers.ml.reading.archives import foreign_ole, foreign_zip
 from workers.ml.reading.encodings import Encoding, detect_encoding, given_encoding
 from workers.ml.reading.issues import short_repr
+from workers.ml.reading.parquet_folder import has_parquet_files
 from workers.ml.reading.raw import RawFile
 
 READABLE: Final = "CSV and other delimited text, JSON, JSON lines, Parquet and Excel (.xlsx, .xls)"
@@ -127,6 +128,8 @@ def _detect_container(raw: RawFile, head: bytes, filename: str) -> str | None:
             )
         return "PARQUET"
     if head.startswith(b"PK\x03\x04"):
+        if has_parquet_files(raw.path):
+            return "ZIP"
         if is_workbook_size and (foreign := foreign_zip(raw.path)) is not None:
             raise _unsupported_format(filename, *foreign)
         if b"xl/" in head or b"[Content_Types].xml" in head or PurePath(filename).suffix.lower() in {".xlsx", ".xlsm"}:
