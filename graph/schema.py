@@ -39,6 +39,7 @@ DOMAINS = (
     "notifications",
     "mail",
     "webhooks",
+    "learning",
     "audit",
     "usage",
 )

@@ -116,6 +116,7 @@ DO $$ DECLARE name text; BEGIN
     EXECUTE format('DELETE FROM %I', name) || CASE name
       WHEN 'users' THEN ' WHERE kind <> ''system'''
       WHEN 'pipelines' THEN ' WHERE owner_id NOT IN (SELECT id FROM users WHERE kind = ''system'')'
+      WHEN 'tutorials' THEN ' WHERE owner_id NOT IN (SELECT id FROM users WHERE kind = ''system'')'
       WHEN 'user_counters' THEN ' WHERE owner_id NOT IN (SELECT id FROM users WHERE kind = ''system'')'
       ELSE '' END;
   END LOOP;

@@ -5,11 +5,13 @@ from __future__ import annotations
 from graphql import (
     GraphQLField,
     GraphQLInterfaceType,
+    GraphQLList,
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLSchema,
     GraphQLUnionType,
     get_named_type,
+    get_nullable_type,
     is_leaf_type,
     is_required_argument,
 )
@@ -42,6 +44,17 @@ def root_lists(schema: GraphQLSchema) -> dict[str, GraphQLObjectType]:
         name: connected_type(field) for name, field in schema.query_type.fields.items() if not missing_arguments(schema.query_type, name)
     }
     return {name: node for name, node in listed.items() if node is not None}
+
+
+def whole_lists(schema: GraphQLSchema) -> set[str]:
+    """Return the names of the types that `Query` lists without pages and without required arguments, such as what ships."""
+    assert schema.query_type is not None
+    fields = ((name, get_nullable_type(field.type)) for name, field in schema.query_type.fields.items())
+    return {
+        get_named_type(type_).name
+        for name, type_ in fields
+        if isinstance(type_, GraphQLList) and not missing_arguments(schema.query_type, name)
+    }
 
 
 def all_fields(schema: GraphQLSchema, type_name: str, depth: int = 3) -> str:

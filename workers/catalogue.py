@@ -1,4 +1,6 @@
-"""Writes the step definitions of the code to the table that the API reads and validates steps against, and the templates that ship."""
+"""Writes the step definitions of the code to the table that the API reads and validates steps against, and the templates and
+tutorials that ship.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from db.core.viewer import SYSTEM
 from db.core.work import Database
+from db.services.learning import publish_tutorials
 from db.services.pipelines import publish_templates
 from db.settings import StateSettings
 from db.tables import StepDefinition
@@ -18,7 +21,7 @@ from workers.ml.steps import DEFINITIONS
 
 
 async def project_steps(database: Database) -> None:
-    """Upsert all step definitions and templates. A step removed from the code keeps its row, marked retired. Safe to run concurrently."""
+    """Upsert all step definitions, templates and tutorials. A step removed from the code keeps its row, marked retired. Safe to run concurrently."""
     rows = [_row(position, definition) for position, definition in enumerate(DEFINITIONS)]
     statement = upsert(StepDefinition).values(sorted(rows, key=lambda step: step["key"]))
     updated_columns = {
@@ -31,6 +34,7 @@ async def project_steps(database: Database) -> None:
         )
         await work.run(retire.values(retired_at=func.now()))
         await publish_templates(work)
+        await publish_tutorials(work)
 
 
 def _row(position: int, definition: dict[str, Any]) -> dict[str, Any]:

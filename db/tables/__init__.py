@@ -39,6 +39,7 @@ from db.tables.jobs import (
     Uptime,
     Worker,
 )
+from db.tables.learning import Tutorial, TutorialProgress
 from db.tables.mail import DigestItem, EmailMessage, SuppressedAddress
 from db.tables.models import Artifact, Model, ModelAliasEvent, ModelDataset, ModelVersion
 from db.tables.notifications import Inbox, Notification, NotificationPreference, OutboxEvent
@@ -133,6 +134,8 @@ __all__ = [
     "Tagging",
     "Trial",
     "TrialRung",
+    "Tutorial",
+    "TutorialProgress",
     "Upload",
     "Uptime",
     "User",

@@ -37,6 +37,7 @@ PARTS: dict[str, str] = {
     "studies": "study_events.study_id taggings.study_id trial_rungs.study_id",
     "tags": "taggings.tag_id",
     "trials": "study_events.trial_id trial_rungs.trial_id",
+    "tutorials": "tutorial_progress.tutorial_id",
     "webhook_endpoints": "webhook_deliveries.endpoint_id",
 }
 """CASCADE: what is private to a row and goes with it. What goes with an account is not listed: its purge finds it by its key."""
