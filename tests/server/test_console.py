@@ -166,6 +166,15 @@ def test_each_tab_is_valid_and_its_variables_fit(tab: Path) -> None:
     assert used_names == set(variables)
 
 
+def test_what_the_panel_of_tutorials_asks_is_valid() -> None:
+    schema = build_schema(Path("graph/schema.graphql").read_text())
+    source = Path("server/console/src/tutorials/api.ts").read_text()
+    fragment, *operations = re.findall(r"= `((?:fragment|query|mutation) [^`]*)`", source)
+    assert len(operations) == 3
+    for operation in operations:
+        assert validate(schema, parse(f"{operation} {fragment}")) == []
+
+
 async def test_the_pipeline_of_the_train_tab_is_sound(ada: Client) -> None:
     variables = json.loads(Path("server/console/src/tabs/3-train.json").read_text())
     answer = await ada.one(

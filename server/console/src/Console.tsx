@@ -13,13 +13,17 @@ import { SignIn } from "./SignIn";
 import { TabKeeper } from "./TabKeeper";
 import { TABS } from "./tabs";
 import { Theme } from "./Theme";
+import { keepFor } from "./tutorials/kept";
+import { started } from "./tutorials/outcome";
+import { TUTORIALS_PLUGIN } from "./tutorials/TutorialsPanel";
 import { useSignIn } from "./useSignIn";
 import { UPLOAD_PLUGIN } from "./upload/UploadPanel";
 
-const PLUGINS = [HISTORY_PLUGIN, explorerPlugin({ showAttribution: false }), UPLOAD_PLUGIN];
+const PLUGINS = [HISTORY_PLUGIN, explorerPlugin({ showAttribution: false }), UPLOAD_PLUGIN, TUTORIALS_PLUGIN];
 // Without these GraphiQL underlines every object given for a JSON scalar.
 const SCALARS = { JSON: {}, BigInt: { type: ["integer" as const, "string" as const] }, DateTime: { type: "string" as const }, Duration: { type: "number" as const } };
 const SEEN: Observed = {
+  started,
   answered: (_operation, kind, result) => carry(idsIn(kind, result)),
   opened,
   streamed,
@@ -27,10 +31,13 @@ const SEEN: Observed = {
   stopped,
 };
 
-const carryForViewer = (viewer: Viewer) => carryFor(viewer.username);
+function keepForViewer({ username }: Viewer) {
+  carryFor(username);
+  keepFor(username);
+}
 
 export function Console() {
-  const { check, viewer, actions } = useSignIn(carryForViewer);
+  const { check, viewer, actions } = useSignIn(keepForViewer);
   // A websocket has the cookie of its handshake, so another viewer needs another one.
   const client = useMemo(connect, [viewer]);
   useEffect(() => () => void client.dispose(), [client]);

@@ -41,6 +41,8 @@ export function streamFailure(cause: unknown): Error {
 }
 
 export type Observed = {
+  /** What it returns is called with the answer, or when a subscription came to its end by itself, with its first event that has errors, else its last. */
+  started?: (operation: Operation) => ((result: Result<unknown>) => void) | undefined;
   answered?: (operation: Operation, kind: "query" | "mutation", result: Result<unknown>) => void;
   opened?: (operation: Operation) => void;
   streamed?: (result: Result<unknown>) => void;
@@ -53,18 +55,23 @@ export function fetcherFor(client: Client, seen: Observed): Fetcher {
   return async (params: FetcherParams, options) => {
     const operation = params as Operation;
     const kind = kindOf(operation, options?.documentAST);
+    const ended = seen.started?.(operation);
     if (kind !== "subscription") {
       const headers = { ...planHeaders(operation), ...(options?.headers as Record<string, string> | undefined) };
       const result = await post<unknown>(operation, headers);
       takePlan(operation, result);
       seen.answered?.(operation, kind, result);
+      ended?.(result);
       return result as never;
     }
     return {
       subscribe(observer: { next(value: unknown): void; error(error: unknown): void; complete(): void }) {
         seen.opened?.(operation);
+        let last: Result<unknown> = { data: {} };
+        let isStopped = false;
         const end = subscribe<unknown>(client, operation, {
           next(result) {
+            last = last.errors ? last : (result as Result<unknown>);
             seen.streamed?.(result as Result<unknown>);
             observer.next(result);
           },
@@ -75,11 +82,13 @@ export function fetcherFor(client: Client, seen: Observed): Fetcher {
           },
           complete() {
             seen.closed?.(null);
+            if (!isStopped) ended?.(last);
             observer.complete();
           },
         });
         return {
           unsubscribe() {
+            isStopped = true;
             seen.stopped?.(); // Before graphql-ws reports this end as that of the stream.
             end();
           },

@@ -6,6 +6,7 @@ import "@graphiql/plugin-explorer/style.css";
 import "@graphiql/plugin-history/style.css";
 import "graphiql/graphiql.css";
 import "./style.css";
+import "./tutorials/tutorials.css";
 import { createRoot } from "react-dom/client";
 import { Console } from "./Console";
 
