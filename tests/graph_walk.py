@@ -7,6 +7,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from graphql import (
@@ -87,6 +88,7 @@ class Path:
 
 def paths(core: GraphQLSchema, type_name: str) -> Iterator[Path]:
     """Yield paths from the root lists to the nodes of a type by increasing cost: an edge costs less than a list, a list less than a page."""
+    leading = _leading_to(core, type_name)  # of the others, all ways would be tried
     order = itertools.count()
     heap: list[tuple[int, int, GraphQLObjectType, Path, frozenset[str]]] = []
     for root, node in selection.root_lists(core).items():
@@ -98,9 +100,31 @@ def paths(core: GraphQLSchema, type_name: str) -> Iterator[Path]:
             continue
         for name in here.fields:
             for extra, steps, there in _steps(core, here, name):
-                if there.name not in visited and cost + extra <= LONGEST_PATH:
+                if there.name in leading and there.name not in visited and cost + extra <= LONGEST_PATH:
                     further = Path(path.root, (*path.steps, *steps))
                     heapq.heappush(heap, (cost + extra, next(order), there, further, visited | {there.name}))
+
+
+def _leading_to(core: GraphQLSchema, type_name: str) -> set[str]:
+    """The names of the types that lead to a type, itself among them."""
+    found, pending = {type_name}, [type_name]
+    while pending:
+        new = _parents(core)[pending.pop()] - found
+        found |= new
+        pending += new
+    return found
+
+
+@cache
+def _parents(core: GraphQLSchema) -> defaultdict[str, set[str]]:
+    """The names of the types that have a field of a type."""
+    parents: defaultdict[str, set[str]] = defaultdict(set)
+    for here in core.type_map.values():
+        if isinstance(here, GraphQLObjectType):
+            for name in here.fields:
+                for _, _, there in _steps(core, here, name):
+                    parents[there.name].add(here.name)
+    return parents
 
 
 def _steps(core: GraphQLSchema, here: GraphQLObjectType, name: str) -> Iterator[tuple[int, tuple[str, ...], GraphQLObjectType]]:
