@@ -28,6 +28,11 @@ def network(units: list[int], activation: str, seed: int = 0, scale: float = 1.0
     return NETWORKS.Network.of(SimpleNamespace(coefs_=weights, intercepts_=biases, activation=activation))
 
 
+def contributions(made: Any, rows: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    """Outputs × rows × inputs."""
+    return np.stack([made.contributions(baseline, row) for row in rows], axis=1)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_a_gradient_is_what_finite_differences_say(activation: str) -> None:
     made = network([4, 6, 5, 3], activation)
@@ -43,7 +48,7 @@ def test_contributions_sum_up_to_the_difference_of_the_predictions_and_are_the_m
     made = network([4, 8, 8, 8, 2], activation, scale=scale)
     random = np.random.default_rng(2)
     rows, baseline = random.normal(size=(3, 4)) * 3, random.normal(size=4)
-    found = NETWORKS.integrated_gradients(made, rows, baseline)
+    found = contributions(made, rows, baseline)
     differences = (made.outputs(rows) - made.outputs(baseline[None])).T
     assert found.shape == (2, 3, 4)
     assert found.sum(axis=2) == pytest.approx(differences, rel=1e-9, abs=1e-9)
@@ -60,7 +65,7 @@ def test_where_no_unit_changes_its_side_a_network_is_a_linear_model() -> None:
     made.biases[0][:] = 100
     coefficients = made.weights[0] @ made.weights[1][:, 0]
     rows, baseline = np.random.default_rng(3).normal(size=(4, 3)), np.zeros(3)
-    assert NETWORKS.integrated_gradients(made, rows, baseline)[0] == pytest.approx(coefficients * rows, abs=1e-9)
+    assert contributions(made, rows, baseline)[0] == pytest.approx(coefficients * rows, abs=1e-9)
     assert len(made.bends(baseline, rows[0])) == 2
 
 
@@ -70,7 +75,7 @@ def test_a_unit_that_changes_its_side_halfway_counts_half() -> None:
         coefs_=[np.array([[1.0], [0.0]]), np.array([[1.0]])], intercepts_=[np.array([-1.0]), np.zeros(1)], activation="relu"
     )
     made = NETWORKS.Network.of(estimator)
-    found = NETWORKS.integrated_gradients(made, np.array([[2.0, 7.0]]), np.zeros(2))
+    found = contributions(made, np.array([[2.0, 7.0]]), np.zeros(2))
     assert found.tolist() == [[[1.0, 0.0]]]
 
 
