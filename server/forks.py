@@ -13,10 +13,8 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from server.embedded.processes import die_with_parent
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-STOP_TIMEOUT = 3.0  # seconds between SIGTERM and SIGKILL
+from server.embedded.processes import STOP_TIMEOUT, die_with_parent
+from server.supervisor import STOP_SIGNALS
 
 
 class ForkedProcess:
