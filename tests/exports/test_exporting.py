@@ -30,7 +30,7 @@ from db.tables import Artifact, DatasetVersion, Export, Job, User
 from db.tables.datasets import FileFormat
 from db.tables.exports import ExportFormat
 from db.tables.jobs import JobKind
-from tests.archives import csv_of, image_of, vibration, zip_of
+from tests.archives import csv_of, image_of, recording_of, vibration, zip_of
 from tests.client import EXPORT, Client
 from tests.endings import key_of
 from tests.lazy_module import LazyModule
@@ -220,6 +220,56 @@ async def test_the_files_of_items_are_exported_where_the_format_has_them(ada: Cl
         assert refused["issues"][0]["message"].startswith(message)
     refused = await ada.create_export(version, "HUGGINGFACE", {"shardRows": 5_000})
     assert [issue["path"] for issue in refused["issues"]] == [["options", "shardRows"]]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("modality", ["IMAGE", "AUDIO"])
+async def test_exported_items_are_the_same_items_when_they_are_uploaded(ada: Client, bob: Client, worker: object, modality: str) -> None:
+    """A folder for Hugging Face's `datasets` in one archive; and shards of WebDataset, each of which is an upload."""
+    names = [
+        f"{split}/{label}/{level}/{n}" for split in ("train", "test") for label in ("None", "3") for level in ("a", "b") for n in (0, 1)
+    ]
+    generator = np.random.default_rng(3)
+    make: Any = {
+        "IMAGE": lambda: image_of(generator.integers(0, 255, (9, 7, 3), dtype=np.uint8)),
+        "AUDIO": lambda: recording_of(generator.uniform(-0.5, 0.5, 800), "FLAC", 8_000),
+    }[modality]
+    extension = {"IMAGE": "png", "AUDIO": "flac"}[modality]
+    version = await ada.ingest("items", zip_of({f"{name}.{extension}": make() for name in names}), "items.zip", modality=modality)
+    query = """query($id: ID!) { node(id: $id) { ... on DatasetVersion { rowCount issues { code } classLabels { label count } splits { label count }
+      severityLevels { label count } columns { name type } items(first: 100) { totalCount edges { node { key label split severity sizeBytes sha256
+      contentType metadata features downloadUrl issues { code } image { width height channels perceptualHash } audio { duration codec } } } } } } }"""
+
+    async def shown(client: Client, of: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        found = await client.one(query, id=of)
+        for counts in ("classLabels", "splits", "severityLevels"):  # of equal counts, the first in the archive is first
+            found[counts].sort(key=lambda entry: entry["label"])
+        items: dict[str, Any] = {}
+        for edge in found.pop("items")["edges"]:
+            item = edge["node"]
+            content = (await client.http.get(item.pop("downloadUrl"))).content
+            assert item["sha256"] == hashlib.sha256(content).hexdigest()
+            key = item.pop("key")
+            items[item.pop("metadata").get("key", key)] = item
+        return found, items
+
+    about, before = await shown(ada, version)
+    assert list(before) == sorted(f"{name}.{extension}" for name in names)
+    assert (about["rowCount"], about["issues"], len(about["severityLevels"])) == (16, [], 2)
+    folder = (await ada.export(version, "HUGGINGFACE", {"archive": True}))["files"][0]
+    again = await bob.ingest("again", await ada.download(folder), folder["filename"], modality=modality)
+    assert await shown(bob, again) == (about, before)
+
+    shards = [file for file in (await ada.export(version, "PYTORCH"))["files"] if file["filename"].endswith(".tar")]
+    assert [file["filename"] for file in shards] == ["train-00000.tar", "test-00000.tar"]
+    for shard in shards:
+        split = shard["filename"].partition("-")[0]
+        again = await bob.ingest(split, await ada.download(shard), shard["filename"], modality=modality)
+        part, items = await shown(bob, again)
+        assert items == {key: item for key, item in before.items() if item["split"] == split}
+        assert (part["splits"], part["issues"]) == ([{"label": split, "count": 8}], [])
+        assert [column["name"] for column in part["columns"]] == [column["name"] for column in about["columns"]]
 
 
 async def test_items_that_a_format_has_no_files_for_are_refused_before_a_job(ada: Client, database: Database, worker: object) -> None:
