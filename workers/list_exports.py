@@ -47,7 +47,7 @@ async def export_list(attempt: Attempt) -> Effects:
     lines = attempt.folder / "rows.jsonl"
     with attempt.stage(READ) as output:
         try:
-            rights = await MakerRights.of(attempt.database, row.created_by_id, plan.key_id)
+            rights = await MakerRights.of(attempt.database, row.created_by_id, plan.key_id, lists.LISTS[row.target].scope)
             output["rows"] = count = await _read(attempt, ListReader(row.target, row.list_parent_id, plan), rights, lines)
         except RightsLost as error:
             raise BodyFailed(Failure("FORBIDDEN", str(error), retryable=False)) from error

@@ -20,11 +20,36 @@ from db.core.policy import visible
 from db.core.prepared import Record, RecordColumn
 from db.core.record_page import PageParts
 from db.core.sql import Column, Rows, equals_any
-from db.core.viewer import Viewer
+from db.core.viewer import ApiScope, Viewer
 from db.core.work import Database, is_transient
-from db.queries import datasets, experiments, items, jobs, leaderboard, models, pipelines, studies, versions
+from db.queries import (
+    accounts,
+    api_keys,
+    artifacts,
+    audit,
+    billing,
+    datasets,
+    experiments,
+    explanations,
+    exports,
+    items,
+    jobevents,
+    jobs,
+    leaderboard,
+    models,
+    notifications,
+    pipelines,
+    proposals,
+    runs,
+    sign_ins,
+    studies,
+    tags,
+    usage,
+    versions,
+    webhooks,
+)
 from db.queries.stored_criteria import from_json, to_json
-from db.tables import Dataset, DatasetVersion, Export, Model, RunMetric, Study
+from db.tables import ApiKey, Dataset, DatasetVersion, Export, Job, Model, ModelVersion, Run, RunMetric, Study, User, WebhookEndpoint
 from db.tables.datasets import ColumnType
 from db.tables.exports import ExportTarget
 
@@ -42,24 +67,49 @@ class ListParent:
 
 @dataclass(frozen=True, slots=True)
 class ExportedList:
-    """A list as the API serves it, and what it is under; None for the list of all rows that a viewer sees."""
+    """A list as the API serves it, what it is under, None for the list of all rows that a viewer sees, and the scope that reading it takes."""
 
     listing: Listing
     parent: ListParent | None = None
+    scope: ApiScope = ApiScope.READ
 
 
+_DATASET = ListParent("dataset", datasets.datasets, Dataset.id)
+_VERSION = ListParent("version", versions.versions, DatasetVersion.id)
+_MODEL = ListParent("model", models.models, Model.id)
+_MODEL_VERSION = ListParent("mversion", models.live_versions, ModelVersion.id)
+_STUDY = ListParent("study", studies.studies, Study.id)
+_RUN = ListParent("run", runs.runs, Run.id)
+_JOB = ListParent("job", jobs.jobs, Job.id)
+_USER = ListParent("user", accounts.live, User.id)
+_API_KEY = ListParent("apikey", api_keys.api_keys, ApiKey.id)
+_WEBHOOK = ListParent("webhook", webhooks.endpoints, WebhookEndpoint.id)
 LISTS: Mapping[ExportTarget, ExportedList] = {
     ExportTarget.DATASETS: ExportedList(datasets.listing),
-    ExportTarget.DATASET_VERSIONS: ExportedList(versions.of_dataset, ListParent("dataset", datasets.datasets, Dataset.id)),
-    ExportTarget.DATASET_ITEMS: ExportedList(items.of_version, ListParent("version", versions.versions, DatasetVersion.id)),
+    ExportTarget.DATASET_VERSIONS: ExportedList(versions.of_dataset, _DATASET),
+    ExportTarget.DATASET_ITEMS: ExportedList(items.of_version, _VERSION),
     ExportTarget.PIPELINES: ExportedList(pipelines.listing),
     ExportTarget.JOBS: ExportedList(jobs.listing),
     ExportTarget.EXPERIMENTS: ExportedList(experiments.listing),
     ExportTarget.RUNS: ExportedList(leaderboard.listing),
     ExportTarget.MODELS: ExportedList(models.listing),
-    ExportTarget.MODEL_VERSIONS: ExportedList(models.of_model, ListParent("model", models.models, Model.id)),
+    ExportTarget.MODEL_VERSIONS: ExportedList(models.of_model, _MODEL),
     ExportTarget.STUDIES: ExportedList(studies.listing),
-    ExportTarget.TRIALS: ExportedList(studies.trials_of_study, ListParent("study", studies.studies, Study.id)),
+    ExportTarget.TRIALS: ExportedList(studies.trials_of_study, _STUDY),
+    ExportTarget.USERS: ExportedList(accounts.listing, scope=ApiScope.ACCOUNT),
+    ExportTarget.TAGS: ExportedList(tags.listing),
+    ExportTarget.EXPORTS: ExportedList(exports.listing),
+    ExportTarget.EXPLANATIONS: ExportedList(explanations.of_model_version, _MODEL_VERSION),
+    ExportTarget.SCHEMA_PROPOSALS: ExportedList(proposals.of_version, _VERSION),
+    ExportTarget.ALIAS_EVENTS: ExportedList(models.alias_history, _MODEL),
+    ExportTarget.ARTIFACTS: ExportedList(artifacts.of_run, _RUN),
+    ExportTarget.JOB_EVENTS: ExportedList(jobevents.of_job, _JOB),
+    ExportTarget.NOTIFICATIONS: ExportedList(notifications.listing),
+    ExportTarget.CREDIT_TRANSACTIONS: ExportedList(billing.transactions_listing, scope=ApiScope.BILLING),
+    ExportTarget.AUDIT_EVENTS: ExportedList(audit.listing, scope=ApiScope.ACCOUNT),
+    ExportTarget.LOGIN_EVENTS: ExportedList(sign_ins.login_events_of_user, _USER, ApiScope.ACCOUNT),
+    ExportTarget.API_REQUESTS: ExportedList(usage.of_api_key, _API_KEY, ApiScope.ACCOUNT),
+    ExportTarget.WEBHOOK_DELIVERIES: ExportedList(webhooks.deliveries_of_endpoint, _WEBHOOK, ApiScope.ACCOUNT),
 }
 
 
@@ -145,7 +195,8 @@ class ListReader:
         self._target, self._parent_id, self._plan = target, parent_id, plan
         self._listing, self._has_parent = exported.listing, exported.parent is not None
         needed = {name for column in plan.columns for name in (column.column, column.until) if name is not None}
-        self._names = ("id", *sorted(needed - {"id"}))
+        key = ("id",) if "id" in self._listing.columns else ()  # events of jobs have none
+        self._names = (*key, *sorted(needed - {*key}))
         self._metric_keys = sorted({column.metric for column in plan.columns if column.metric is not None})
         self._cells = [self._cell(column) for column in plan.columns]
 

@@ -58,7 +58,8 @@ async def create(work: Work, new: NewListExport, make_plan: MakePlan) -> tuple[U
     """
     viewer = work.viewer
     viewer.require_write()
-    viewer.require_scope(ApiScope.READ, OPERATION)
+    for scope in (ApiScope.READ, LISTS[new.target].scope):
+        viewer.require_scope(scope, f"{OPERATION} of {new.target.name}")
     request = {key: value for key, value in asdict(new).items() if key != "idempotency_key"}
     stored_answer = await idempotency.recall(work, OPERATION, new.idempotency_key, request)
     if stored_answer is not None:
@@ -127,18 +128,18 @@ class RightsLost(Exception):
 class MakerRights:
     """The rights of who asked for an export, which are read again for each page: what they lose ends it."""
 
-    def __init__(self, database: Database, maker_id: UUID | None, key_id: UUID | None, viewer: Viewer) -> None:
-        self._database, self._maker_id, self._key_id = database, maker_id, key_id
+    def __init__(self, database: Database, maker_id: UUID | None, key_id: UUID | None, scope: ApiScope, viewer: Viewer) -> None:
+        self._database, self._maker_id, self._key_id, self._scope = database, maker_id, key_id, scope
         self.viewer = viewer
 
     @classmethod
-    async def of(cls, database: Database, maker_id: UUID | None, key_id: UUID | None) -> MakerRights:
-        """Raises `RightsLost` for who may not export any more."""
-        return cls(database, maker_id, key_id, await _current(database, maker_id, key_id))
+    async def of(cls, database: Database, maker_id: UUID | None, key_id: UUID | None, scope: ApiScope = ApiScope.READ) -> MakerRights:
+        """`scope` is what reading the list takes. Raises `RightsLost` for who may not export it any more."""
+        return cls(database, maker_id, key_id, scope, await _current(database, maker_id, key_id, scope))
 
     async def check(self) -> Viewer:
         """Return the viewer of the first page, with rights that they still have. Raises `RightsLost`."""
-        current, before = await _current(self._database, self._maker_id, self._key_id), self.viewer
+        current, before = await _current(self._database, self._maker_id, self._key_id, self._scope), self.viewer
         if (before.sees_all and not current.sees_all) or not set(before.accounts) <= set(current.accounts):
             raise RightsLost(
                 "You may not see all any more that you saw when this export began, so it was ended and nothing of it was kept."
@@ -147,9 +148,11 @@ class MakerRights:
         return before
 
 
-async def _current(database: Database, maker_id: UUID | None, key_id: UUID | None) -> Viewer:
+async def _current(database: Database, maker_id: UUID | None, key_id: UUID | None, scope: ApiScope) -> Viewer:
     viewer = await accounts.viewer_with(database, maker_id, key_id)
-    if viewer is None or not {ApiScope.READ, ApiScope.RUN} <= viewer.scopes:
+    if viewer is None or not {ApiScope.READ, ApiScope.RUN, scope} <= viewer.scopes:
         how = "The account" if key_id is None else "The account or the API key"
-        raise RightsLost(f"{how} that asked for this export may not read and run any more. Make the export again with one that may.")
+        raise RightsLost(
+            f"{how} that asked for this export may not read this list and run jobs any more. Make the export again with one that may."
+        )
     return viewer

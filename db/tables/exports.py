@@ -52,6 +52,20 @@ class ExportTarget(StrEnum):
     MODEL_VERSIONS = "model_versions"
     STUDIES = "studies"
     TRIALS = "trials"
+    USERS = "users"
+    TAGS = "tags"
+    EXPORTS = "exports"
+    EXPLANATIONS = "explanations"
+    SCHEMA_PROPOSALS = "schema_proposals"
+    ALIAS_EVENTS = "alias_events"
+    ARTIFACTS = "artifacts"
+    JOB_EVENTS = "job_events"
+    NOTIFICATIONS = "notifications"
+    CREDIT_TRANSACTIONS = "credit_transactions"
+    AUDIT_EVENTS = "audit_events"
+    LOGIN_EVENTS = "login_events"
+    API_REQUESTS = "api_requests"
+    WEBHOOK_DELIVERIES = "webhook_deliveries"
 
 
 class Export(Table, policy=Owned()):

@@ -23,7 +23,7 @@ describe(
 )
 describe(
     ExportTarget,
-    "A list that `exportTable` writes. Those that are under something need `parentId`.",
+    "A list that `exportTable` writes. Those that are under something need `parentId`. Reading it takes the scope READ of an API key, or another where it says so.",
     DATASETS="`datasets`.",
     DATASET_VERSIONS="`versions` of the dataset that `parentId` names; it takes neither filter nor order.",
     DATASET_ITEMS="`items` of the dataset version that `parentId` names.",
@@ -35,4 +35,18 @@ describe(
     MODEL_VERSIONS="`versions` of the model that `parentId` names; it takes neither filter nor order.",
     STUDIES="`studies`.",
     TRIALS="`trials` of the study that `parentId` names. The columns `parameters.<node>.<name>` are its parameters.",
+    USERS="`users`, without what concerns their sign-in. Scope ACCOUNT.",
+    TAGS="`tags`.",
+    EXPORTS="`exports`.",
+    EXPLANATIONS="`explanations` of the model version that `parentId` names.",
+    SCHEMA_PROPOSALS="`schemaProposals` of the dataset version that `parentId` names.",
+    ALIAS_EVENTS="`aliasHistory` of the model that `parentId` names; it takes neither filter nor order.",
+    ARTIFACTS="`artifacts` of the run that `parentId` names.",
+    JOB_EVENTS="`events` of the job that `parentId` names, its log among them; it takes neither filter nor order.",
+    NOTIFICATIONS="`notifications`: your own.",
+    CREDIT_TRANSACTIONS="`creditTransactions`, the ledger. Scope BILLING.",
+    AUDIT_EVENTS="`auditEvents`. The columns `before.<name>` and `after.<name>` are single values. Scope ACCOUNT.",
+    LOGIN_EVENTS="`loginEvents` of the user that `parentId` names. Scope ACCOUNT.",
+    API_REQUESTS="`requests` of the API key that `parentId` names. Scope ACCOUNT.",
+    WEBHOOK_DELIVERIES="`deliveries` of the webhook that `parentId` names. Scope ACCOUNT.",
 )

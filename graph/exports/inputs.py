@@ -51,7 +51,8 @@ class CreateExportInput:
 class ExportTableInput:
     target: ExportTarget = strawberry.field(description="The list.")
     parent_id: ID | None = strawberry.field(
-        default=None, description="What the list is under: a dataset, a dataset version, a model or a study; not for other lists."
+        default=None,
+        description="What the list is under, as `ExportTarget` says, such as a dataset or a study; not for lists that are under nothing.",
     )
     filter: JSON | None = strawberry.field(
         default=None, description="An object as the list takes it as `filter`, such as `{status: [FAILED]}` of runs; all rows if left out."

@@ -38,6 +38,20 @@ FIELDS: Mapping[ExportTarget, ListField] = {
     ExportTarget.MODEL_VERSIONS: ListField("Model", "versions"),
     ExportTarget.STUDIES: ListField("Query", "studies"),
     ExportTarget.TRIALS: ListField("Study", "trials"),
+    ExportTarget.USERS: ListField("Query", "users"),
+    ExportTarget.TAGS: ListField("Query", "tags"),
+    ExportTarget.EXPORTS: ListField("Query", "exports"),
+    ExportTarget.EXPLANATIONS: ListField("ModelVersion", "explanations"),
+    ExportTarget.SCHEMA_PROPOSALS: ListField("DatasetVersion", "schemaProposals"),
+    ExportTarget.ALIAS_EVENTS: ListField("Model", "aliasHistory"),
+    ExportTarget.ARTIFACTS: ListField("Run", "artifacts"),
+    ExportTarget.JOB_EVENTS: ListField("Job", "events"),
+    ExportTarget.NOTIFICATIONS: ListField("Query", "notifications"),
+    ExportTarget.CREDIT_TRANSACTIONS: ListField("Query", "creditTransactions"),
+    ExportTarget.AUDIT_EVENTS: ListField("Query", "auditEvents"),
+    ExportTarget.LOGIN_EVENTS: ListField("User", "loginEvents"),
+    ExportTarget.API_REQUESTS: ListField("ApiKey", "requests"),
+    ExportTarget.WEBHOOK_DELIVERIES: ListField("WebhookEndpoint", "deliveries"),
 }
 _TYPES: Mapping[Any, ColumnType] = {
     str: ColumnType.STRING,
@@ -48,6 +62,7 @@ _TYPES: Mapping[Any, ColumnType] = {
     bool: ColumnType.BOOLEAN,
     datetime: ColumnType.DATETIME,
     JSON: ColumnType.JSON,
+    strawberry.ID: ColumnType.STRING,
 }
 _METRICS, _PARAMETERS = "metrics", "parameters"
 _DOCUMENTS = {ExportTarget.RUNS: {_PARAMETERS: "hyperparameters"}}
@@ -69,8 +84,9 @@ def columns_of(schema: strawberry.Schema, target: ExportTarget) -> Mapping[str, 
     return {column.name: column for column in _columns(target, node_type) if column.column in known}
 
 
-def _columns(target: ExportTarget, node_type: type[Node]) -> Iterator[ListedColumn]:
-    yield ListedColumn("id", ColumnType.STRING, "id", prefix=node_type.prefix)
+def _columns(target: ExportTarget, node_type: type[Any]) -> Iterator[ListedColumn]:
+    if issubclass(node_type, Node):
+        yield ListedColumn("id", ColumnType.STRING, "id", prefix=node_type.prefix)
     fields: Any = get_object_definition(node_type, strict=True).fields
     for field in fields:
         name = to_camel_case(field.python_name)

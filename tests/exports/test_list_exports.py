@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,24 +16,29 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import delete, func, insert, select, text, update
+from strawberry.types.base import get_object_definition
+from strawberry.utils.str_converters import to_camel_case
 
 from db.core.viewer import SYSTEM, AccountKind, ApiScope, UserRole
 from db.core.work import Database
-from db.queries.list_exports import LISTS, ListPlan, ListReader, value_at
+from db.queries.list_exports import LISTS, ListedColumn, ListPlan, ListReader, value_at
 from db.queries.stored_criteria import from_json, to_json
 from db.services.list_exports import MakerRights, RightsLost
 from db.tables import ApiKey, Experiment, Export, Job, Membership, Run, RunMetric, User
 from db.tables.datasets import ColumnType
 from db.tables.exports import ExportTarget
-from graph.core.edges import Paged
+from graph.accounts.types import Profile
+from graph.core.edges import EdgeField, One, Paged
 from graph.core.list_inputs import ListField
+from graph.core.permissions import scopes
 from graph.exports.lists import FIELDS, columns_of
 from graph.schema import schema
 from tests.client import EXPORT, Client
 from tests.endings import key_of
 from tests.exhaustive import few
 from tests.factories import platform
-from tests.list_operations import Operation, Parents, operations
+from tests.list_operations import Operation, Parents, connection_fields, operations
+from tests.selection import connected_type
 from workers.ml.exports.listed import common_type, kind_of
 
 MAKE = """mutation($input: ExportTableInput!) { exportTable(input: $input) { __typename
@@ -330,18 +335,31 @@ async def test_whose_role_account_or_key_does_not_allow_it_any_more_exports_noth
         await MakerRights.of(database, None, None)
 
 
+def edges_of(node_type: Any, columns: Mapping[str, ListedColumn]) -> dict[str, str]:
+    """By the name of a column that is an id of what a type refers to: a selection of that id."""
+    fields: Any = get_object_definition(node_type, strict=True).fields
+    by_key = {field.declaration.key: field for field in fields if isinstance(field, EdgeField) and isinstance(field.declaration, One)}
+    edges: dict[str, str] = {}
+    for name, column in columns.items():
+        if column.prefix is not None and name != "id":
+            field = by_key[column.column or ""]
+            edges[name] = f"{name}: {to_camel_case(field.python_name)} {{ {'accountId' if field.node_type is Profile else 'id'} }}"
+    return edges
+
+
 @pytest.mark.parametrize("target", few(3, ExportTarget))
-async def test_each_column_has_the_values_of_its_field(ada: Client, database: Database, target: ExportTarget) -> None:
+async def test_each_column_has_the_values_of_its_field(ada: Client, bob: Client, database: Database, target: ExportTarget) -> None:
     """All fields that are plain values, and the ids of what is referred to, of all rows that the list shows."""
-    await platform.fill(database, "ada", 3)
+    for username in ("bob", "ada"):
+        await platform.fill(database, username, 3)
     ids, parent, field = await platform.ids_by_prefix(database, "ada"), LISTS[target].parent, FIELDS[target]
     columns = columns_of(schema, target)
-    edges = {name: name[:-2] for name, column in columns.items() if column.prefix is not None and name != "id"}
+    edges = edges_of(field.declared(schema).node_type, columns)
     plain = [name for name in columns if name not in edges and "." not in name]
-    selected = " ".join([*plain, *(f"{edge} {{ {'accountId' if edge == 'createdBy' else 'id'} }}" for edge in edges.values())])
+    selected = " ".join([*plain, *edges.values()])
     selected += " error { code message }" if target is ExportTarget.JOBS else ""
     body = f"{field.name}(first: 100) {{ edges {{ node {{ {selected} }} }} }}"
-    viewer = (await MakerRights.of(database, await id_of(database, "ada"), None)).viewer
+    viewer = (await MakerRights.of(database, await id_of(database, "ada"), None, LISTS[target].scope)).viewer
     compared = 0
     for parent_id in [None] if parent is None else ids[parent.prefix]:
         query = f"{{ {body} }}" if parent_id is None else f'{{ node(id: "{parent_id}") {{ ... on {field.type} {{ {body} }} }} }}'
@@ -357,7 +375,7 @@ async def test_each_column_has_the_values_of_its_field(ada: Client, database: Da
         lines = [dict(zip(columns, json.loads(line), strict=True)) for page in pages for line in reader.lines(page).splitlines()]
         for row, node in zip(lines, listed, strict=True):
             expected = {name: node[name] for name in plain}
-            expected |= {name: node[edge] and next(iter(node[edge].values())) for name, edge in edges.items()}
+            expected |= {name: node[name] and next(iter(node[name].values())) for name in edges}
             if target is ExportTarget.JOBS:
                 expected |= {f"error.{name}": node["error"] and node["error"][name] for name in ("code", "message")}
             for name, column in columns.items():
@@ -365,7 +383,41 @@ async def test_each_column_has_the_values_of_its_field(ada: Client, database: Da
                     row[name], expected[name] = datetime.fromisoformat(row[name]), datetime.fromisoformat(expected[name])
             assert row == expected
             compared += 1
-    assert compared >= 3
+    assert compared >= (1 if target is ExportTarget.USERS else 3)
+
+
+SHORT = {"ApiKey", "Deleted", "EmailMessage", "Invitation", "Membership", "PipelineSnapshot", "SavedSearch", "WebhookEndpoint"}
+"""Types of lists that are settings, or of which nearly all is computed when it is shown."""
+
+
+def test_every_list_can_be_exported_with_the_scope_that_reading_it_takes() -> None:
+    exported = {field.declared(schema).node_type.__name__ for field in FIELDS.values()}
+    listed = {node.name for _, found in connection_fields() if (node := connected_type(found)) is not None}
+    assert (exported | SHORT, exported & SHORT) == (listed, set())
+    required = scopes(schema)
+    for target, field in FIELDS.items():
+        names = (f"{field.type}.{field.name}", f"{field.declared(schema).node_type.__name__}.createdAt")
+        taken = {scope.api_scope for name in names if (scope := required.get(name)) is not None}
+        assert taken | {ApiScope.READ} == {ApiScope.READ, LISTS[target].scope}, target
+
+
+async def test_a_ledger_takes_the_scope_of_the_ledger_from_the_request_to_the_last_page(ada: Client, database: Database) -> None:
+    ada_id = await id_of(database, "ada")
+    (key,) = await database.rows(select(ApiKey.id).where(ApiKey.user_id == ada_id))
+
+    async def give(*given: ApiScope) -> None:
+        async with database.work(SYSTEM) as work:
+            await work.run(update(ApiKey).where(ApiKey.id == key.id).values(scopes=list(given)))
+
+    rights = await MakerRights.of(database, ada_id, key.id, ApiScope.BILLING)
+    assert (await rights.check()).accounts == (ada_id,)
+    await give(ApiScope.READ, ApiScope.RUN, ApiScope.ACCOUNT)
+    with pytest.raises(RightsLost, match="may not read this list"):
+        await rights.check()
+    for target, scope in (("CREDIT_TRANSACTIONS", "BILLING"), ("AUDIT_EVENTS", None), ("RUNS", None)):
+        answer = await ada.post(MAKE, input={"target": target, "format": "CSV"})
+        refused = [(error["extensions"]["code"], error["extensions"]["scope"]) for error in answer.get("errors", ())]
+        assert refused == ([] if scope is None else [("FORBIDDEN", scope)]), target
 
 
 def _filters_and_orders() -> Iterator[tuple[ListField, Operation]]:
