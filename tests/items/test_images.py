@@ -168,18 +168,18 @@ def _bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + image_of(GRADIENT)[33:]
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (_bomb(), "has more than 100,000,000 pixels"),
-        (image_of(COLOURS)[: len(image_of(COLOURS)) // 2], "is damaged or cut off"),
-        (image_of(COLOURS, "JPEG")[:400], "is damaged or cut off"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is no image in one of the formats PNG, JPEG"),
-        (npy_of(GRADIENT), "is no image in one of the formats PNG, JPEG"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is no image in one of the formats PNG, JPEG"),
-        (b"", "is empty"),
-    ],
-)
+DAMAGED: list[tuple[bytes, str]] = [
+    (_bomb(), "has more than 100,000,000 pixels"),
+    (image_of(COLOURS)[: len(image_of(COLOURS)) // 2], "is damaged or cut off"),
+    (image_of(COLOURS, "JPEG")[:400], "is damaged or cut off"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is no image in one of the formats PNG, JPEG"),
+    (npy_of(GRADIENT), "is no image in one of the formats PNG, JPEG"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is no image in one of the formats PNG, JPEG"),
+    (b"", "is empty"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), DAMAGED)
 def test_a_damaged_image_is_refused_with_a_reason(content: bytes, words: str, tmp_path: Path) -> None:
     error = ingest_error(tmp_path, zip_of({"a/1.png": content}), "i.zip", modality="IMAGE")
     assert (error.code, words in error.message) == ("CORRUPT_ITEMS", True), error.message

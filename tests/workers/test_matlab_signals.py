@@ -53,16 +53,21 @@ def test_the_vectors_of_a_file_are_items_and_of_a_file_in_an_archive_channels(co
     assert frame["dominant_frequency_2"].to_list() == [20, 20]
 
 
+DAMAGED: list[tuple[bytes, str]] = [
+    (mat_5(x=DRIVE)[:400], "is a damaged MATLAB file"),
+    (mat_5(note="x"), "has no variable that is an array of numbers"),
+    (mat_73(x=DRIVE)[:900], "is a damaged MATLAB 7.3 file"),
+    (mat_73(outside=h5py.ExternalLink("/etc/hostname", "/")), "has no variable that is an array of numbers"),
+]
+
+
+def bomb(size: int) -> bytes:
+    packed = zlib.compress(bytes(size))
+    return mat_5(x=DRIVE)[:128] + struct.pack("<II", 15, len(packed)) + packed
+
+
 def test_a_damaged_file_and_one_without_numbers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_ITEM_BYTES", 1 << 20)  # so that the bomb may be small
-    packed = zlib.compress(bytes(8 << 20))
-    bomb = mat_5(x=DRIVE)[:128] + struct.pack("<II", 15, len(packed)) + packed
-    for content, words in (
-        (mat_5(x=DRIVE)[:400], "is a damaged MATLAB file"),
-        (mat_5(note="x"), "has no variable that is an array of numbers"),
-        (mat_73(x=DRIVE)[:900], "is a damaged MATLAB 7.3 file"),
-        (mat_73(outside=h5py.ExternalLink("/etc/hostname", "/")), "has no variable that is an array of numbers"),
-        (bomb, "unfolds to more than"),
-    ):
+    for content, words in (*DAMAGED, (bomb(8 << 20), "unfolds to more than")):
         error = ingest_error(tmp_path, content, "97.mat", modality="SIGNAL")
         assert (error.code, words in error.message) == ("UNREADABLE_FILE", True), error.message

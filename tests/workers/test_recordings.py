@@ -133,24 +133,24 @@ FLAC, MP3, WAV, OGG = (
 )
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (MP3[: len(MP3) // 2], "is cut off: its header says 32,000 samples"),
-        (MP3[:200], "is damaged or cut off"),
-        (FLAC[: len(FLAC) // 2], "is damaged or cut off"),
-        (_claiming(FLAC, 30), "is damaged or cut off"),
-        (WAV[: len(WAV) // 2], "is cut off: it says that it has 64,000 bytes of samples"),
-        (OGG[:3_000], "has fewer than two samples"),
-        (WAV[:24] + struct.pack("<I", 0) + WAV[28:], "has a header that contradicts itself"),
-        (WAV[:22] + struct.pack("<H", 0) + WAV[24:], "has a header that contradicts itself"),
-        (b"fLaC" + bytes(200), "is damaged or cut off"),
-        (b"ID3" + bytes(200), "is damaged or cut off"),
-        (b".snd" + bytes(200), "is no recording in one of the formats WAV, FLAC, OGG and MP3"),
-        (wav_of(np.zeros(0)), "has fewer than two samples"),
-        (b"", "is empty"),
-    ],
-)
+DAMAGED: list[tuple[bytes, str]] = [
+    (MP3[: len(MP3) // 2], "is cut off: its header says 32,000 samples"),
+    (MP3[:200], "is damaged or cut off"),
+    (FLAC[: len(FLAC) // 2], "is damaged or cut off"),
+    (_claiming(FLAC, 30), "is damaged or cut off"),
+    (WAV[: len(WAV) // 2], "is cut off: it says that it has 64,000 bytes of samples"),
+    (OGG[:3_000], "has fewer than two samples"),
+    (WAV[:24] + struct.pack("<I", 0) + WAV[28:], "has a header that contradicts itself"),
+    (WAV[:22] + struct.pack("<H", 0) + WAV[24:], "has a header that contradicts itself"),
+    (b"fLaC" + bytes(200), "is damaged or cut off"),
+    (b"ID3" + bytes(200), "is damaged or cut off"),
+    (b".snd" + bytes(200), "is no recording in one of the formats WAV, FLAC, OGG and MP3"),
+    (wav_of(np.zeros(0)), "has fewer than two samples"),
+    (b"", "is empty"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), DAMAGED)
 def test_a_damaged_recording_is_refused_with_a_reason(content: bytes, words: str, tmp_path: Path) -> None:
     error = ingest_error(tmp_path, zip_of({"a/1.wav": content}), "a.zip", modality="AUDIO")
     assert (error.code, words in error.message) == ("CORRUPT_ITEMS", True), error.message

@@ -89,20 +89,20 @@ def test_the_trace_header_counts_where_the_binary_header_does_not_fit(tmp_path: 
     assert items_of(result)[0]["info"]["samples"] == 250
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (segy(TRACES)[:3_000], "has 3,000 bytes, and the headers alone"),
-        (segy(TRACES, code_field=77), "has the format code 77 in bytes 3225-3226 (19712 if they are swapped)"),
-        (
-            segy(TRACES)[:-100],
-            "250 samples a trace (bytes 3221-3222) of 4 bytes (format 5, bytes 3225-3226) make traces of 1,240 bytes, and the 7,340",
-        ),
-        (segy(TRACES, samples_field=251, trace_samples=252), "Its first trace header says 252 samples (bytes 115-116)"),
-        (segy(TRACES, samples_field=0, trace_samples=9), "says 0 samples a trace in bytes 3221-3222, and 9 in the first trace header"),
-        (segy(TRACES, extended_field=-1), "has -1 extended textual headers by bytes 3505-3506"),
-    ],
-)
+DAMAGED: list[tuple[bytes, str]] = [
+    (segy(TRACES)[:3_000], "has 3,000 bytes, and the headers alone"),
+    (segy(TRACES, code_field=77), "has the format code 77 in bytes 3225-3226 (19712 if they are swapped)"),
+    (
+        segy(TRACES)[:-100],
+        "250 samples a trace (bytes 3221-3222) of 4 bytes (format 5, bytes 3225-3226) make traces of 1,240 bytes, and the 7,340",
+    ),
+    (segy(TRACES, samples_field=251, trace_samples=252), "Its first trace header says 252 samples (bytes 115-116)"),
+    (segy(TRACES, samples_field=0, trace_samples=9), "says 0 samples a trace in bytes 3221-3222, and 9 in the first trace header"),
+    (segy(TRACES, extended_field=-1), "has -1 extended textual headers by bytes 3505-3506"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), DAMAGED)
 def test_a_damaged_header_is_named_by_its_bytes(content: bytes, words: str, tmp_path: Path) -> None:
     error = ingest_error(tmp_path, content, "line.sgy", modality="SIGNAL")
     assert (error.code, words in error.message) == ("UNREADABLE_FILE", True), error.message

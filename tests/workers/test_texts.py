@@ -103,15 +103,15 @@ def test_a_table_in_a_dataset_of_texts_stays_a_table(tmp_path: Path) -> None:
         assert frame.rows() == [("good", 1), ("bad", 2)]
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8, "is no text: it has binary data"),
-        (b"\n \n", "has nothing but blanks"),
-        (b"a" * (16 * 1024**2 + 1), "a text may have 16,777,216"),
-        (b"", "is empty"),
-    ],
-)
+DAMAGED: list[tuple[bytes, str]] = [
+    (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8, "is no text: it has binary data"),
+    (b"\n \n", "has nothing but blanks"),
+    (b"a" * (16 * 1024**2 + 1), "a text may have 16,777,216"),
+    (b"", "is empty"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), DAMAGED)
 def test_what_is_no_text_is_refused_with_a_reason(content: bytes, words: str, tmp_path: Path) -> None:
     error = ingest_error(tmp_path, zip_of({"a/1.txt": content}, compressed=False), "a.zip", modality="TEXT")
     assert (error.code, words in error.message) == ("CORRUPT_ITEMS", True), error.message
