@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -21,7 +22,7 @@ from tests.accounts.test_teams import create_team, join
 from tests.client import Client
 from tests.endings import key_of
 from tests.notifications.telling import dispatched, told
-from tests.webhooks.receiving import DELIVERIES, UPDATE, Receiver, claim_all, created, deliveries, receiving, sent
+from tests.webhooks.receiving import CREATE, DELIVERIES, UPDATE, Receiver, claim_all, created, deliveries, receiving, sent
 
 SignIn = Callable[[str], Awaitable[Client]]
 ROTATE = "mutation($id: ID!) { rotateWebhookSecret(input: {id: $id}) { ... on RotateWebhookSecretPayload { secret } } }"
@@ -266,6 +267,24 @@ async def test_a_worker_sends_what_a_team_is_told(
     body = receiver.received[0].body
     assert (body["type"], body["data"]["title"], body["data"]["accountId"]) == ("VERSION_READY", "Version 1 of wine is ready", team)
     Webhook(secret).verify(receiver.received[0].content, dict(receiver.received[0].headers))
+
+
+async def test_an_account_has_an_address_once(ada: Client, bob: Client, receiver: Receiver) -> None:
+    async def create(client: Client, path: str = "/") -> dict[str, Any]:
+        return await client.one(CREATE, input={"name": "receiver", "url": receiver.url(path), "events": ["QUOTA_NEAR"]})
+
+    answers = await asyncio.gather(*(create(ada) for _ in range(4)), create(bob))
+    assert sorted(answer["__typename"] for answer in answers) == ["CreateWebhookEndpointPayload"] * 2 + ["InvalidInput"] * 3
+    (endpoint,) = (await ada.one("{ webhookEndpoints { edges { node { id } } } }"))["edges"]
+    id_ = endpoint["node"]["id"]
+    await ada.one(UPDATE, input={"id": id_, "isActive": False})
+    assert (await create(ada))["issues"] == [
+        {"path": ["url"], "message": f"{id_} has this address already. Change its events, or switch it on."}
+    ]
+    other = (await create(ada, "/other"))["endpoint"]["id"]
+    assert (await ada.one(UPDATE, input={"id": other, "url": receiver.url("/")}))["__typename"] == "InvalidInput"
+    for changed, path in ((other, "/other"), (id_, "/new"), (other, "/")):
+        assert (await ada.one(UPDATE, input={"id": changed, "url": receiver.url(path)}))["endpoint"]["url"] == receiver.url(path)
 
 
 async def test_endpoints_are_changed_and_deleted_by_their_owners_alone(

@@ -12,13 +12,13 @@ from uuid import UUID
 from sqlalchemy import Row, delete, func, insert, select
 from sqlalchemy import update as update_rows
 
-from db.core.audit import differences
+from db.core.audit import differences, ref
 from db.core.checks import Checks
 from db.core.outbound import is_allowed, is_public, literal_address, parse_networks
 from db.core.policy import visible
 from db.core.viewer import UserRole, Viewer
 from db.core.work import Work
-from db.errors import NotFound, QuotaExceeded, WrongState
+from db.errors import NotFound, QuotaExceeded, WrongState, invalid
 from db.services import sealing
 from db.services.webhooks import signing
 from db.settings import StateSettings, state_settings
@@ -58,14 +58,16 @@ async def create(work: Work, new: NewEndpoint) -> tuple[UUID, str]:
     work.viewer.require_write()
     owner_id = work.viewer.owner_of_new(new.owner_id)
     checks = Checks()
+    url = _checked_url(checks, new.url)
     values = {"name": checks.name(new.name, "name"), "description": new.description, "provider": new.provider}
     checks.text(new.description, "description", length=1_000)
-    values |= {"url": _checked_url(checks, new.url), "events": _checked_events(checks, new.events)}
+    values |= {"url": url, "events": _checked_events(checks, new.events)}
     checks.raise_if_invalid()
-    await work.run(select(func.pg_advisory_xact_lock(func.hashtextextended(f"webhooks {owner_id}", 0))))  # nobody adds one meanwhile
+    await _lock_addresses(work, owner_id)
     count: int = await work.scalar(select(func.count()).where(WebhookEndpoint.owner_id == owner_id))
     if count >= MAX_ENDPOINTS:
         raise QuotaExceeded("webhook endpoints", MAX_ENDPOINTS, count)
+    await _require_other_address(work, owner_id, url)
     secret = signing.new_secret()
     sealed = sealing.seal(state_settings(), signing.PURPOSE, owner_id, secret)
     row = {"owner_id": owner_id, "created_by_id": work.viewer.maker_id, "secret": sealed, **values}
@@ -93,6 +95,9 @@ async def update(work: Work, endpoint_id: UUID, changes: dict[str, Any]) -> UUID
     if values.get("events") is not None:
         values["events"] = _checked_events(checks, values["events"])
     checks.raise_if_invalid()
+    if "url" in values and values["url"] != endpoint.url:
+        await _lock_addresses(work, endpoint.owner_id)
+        await _require_other_address(work, endpoint.owner_id, values["url"])
     audited = {name: value for name, value in values.items() if name in _AUDITED}
     before, after = differences(endpoint, audited)
     is_active = values.pop("is_active", None)
@@ -107,6 +112,18 @@ async def update(work: Work, endpoint_id: UUID, changes: dict[str, Any]) -> UUID
         await work.run(update_rows(WebhookEndpoint).where(WebhookEndpoint.id == endpoint_id).values(values))
         work.record("update_webhook_endpoint", "webhook", endpoint_id, endpoint.owner_id, before, after)
     return endpoint_id
+
+
+async def _lock_addresses(work: Work, owner_id: UUID) -> None:
+    """Nobody adds an address of the account, or changes one, until the end of the transaction."""
+    await work.run(select(func.pg_advisory_xact_lock(func.hashtextextended(f"webhooks {owner_id}", 0))))
+
+
+async def _require_other_address(work: Work, owner_id: UUID, url: str) -> None:
+    """Raise `InvalidInput` if the account has this address already: it would get each event twice."""
+    same = await work.first(select(WebhookEndpoint.id).where(WebhookEndpoint.owner_id == owner_id, WebhookEndpoint.url == url))
+    if same is not None:
+        raise invalid("url", message=f"{ref('webhook', same.id)} has this address already. Change its events, or switch it on.")
 
 
 async def abandon(work: Work, endpoint_id: UUID) -> None:
