@@ -23,7 +23,7 @@ from db.core.viewer import Viewer
 from db.core.work import Database
 from db.queries import runs
 from db.queries.run_orders import ByColumn, ByMetric, RunOrder
-from db.queries.runs import FILTERS, MetricBound
+from db.queries.runs import FILTERS, MetricBound, ParameterMatch
 from db.tables import ModelVersion, Run
 
 _KEY = bindparam("run_order_key", type_=Text)
@@ -214,16 +214,15 @@ def _sorts(order: RunOrder) -> tuple[Sort, Sort]:
 
 
 def _excludes_unranked(criteria: Criteria | None, order: RunOrder) -> bool:
-    """Whether there is no run without a value, or a filter leaves none."""
+    """Whether there is no run without a value, or a filter leaves none: a bound on the same metric or hyperparameter, or that there is the metric."""
     by = order.by
     if isinstance(by, ByColumn):
         return not by.is_nullable
-    bounds = None if criteria is None else criteria.get("metrics")
-    return (
-        isinstance(by, ByMetric)
-        and isinstance(bounds, AllOf)
-        and any(isinstance(bound, MetricBound) and bound.key == by.key for bound in bounds.items)
-    )
+    conditions = () if criteria is None else (criteria.get(name) for name in ("metrics", "parameters", "conditions"))
+    matches = (match for condition in conditions if isinstance(condition, AllOf) for match in condition.items)
+    if isinstance(by, ByMetric):
+        return any(isinstance(match, MetricBound) and match.key == by.key for match in matches)
+    return any(isinstance(match, ParameterMatch) and match.key == by.key and match.is_bounded for match in matches)
 
 
 def _has_more(result: Page, page_slice: Slice) -> bool:

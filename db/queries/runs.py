@@ -69,8 +69,12 @@ class ParameterMatch:
         """Raises `TypeError` for a value that is no JSON or an integer beyond 64 bits."""
         return cls(key, tuple(tuple(orjson.dumps(value, option=orjson.OPT_SORT_KEYS) for value in values) for values in sets), gte, lte)
 
+    @property
+    def is_bounded(self) -> bool:
+        return self.gte is not None or self.lte is not None
+
     def condition(self) -> ColumnElement[bool]:
-        if self.gte is None and self.lte is None:
+        if not self.is_bounded:
             return self._matches()
         parameter = aliased(RunParameter)
         within = exists().where(parameter.run_id == Run.id, parameter.key == self.key, is_finite(parameter.number))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import orjson
@@ -111,6 +113,34 @@ async def test_hyperparameters_are_found_by_bounds_and_follow_what_a_run_has(ada
         )
         assert sorted(map(tuple, rows)) == [("long.huge", None, None), ("long.list", None, "[1, 2]"), ("train.alpha", 7, None)]
     assert await found(gte=5, lte=9) == [5]
+
+
+@pytest.mark.parametrize(
+    ("criteria", "by", "statements"),
+    [
+        ({"parameters": [{"key": "train.alpha", "gte": -1e300}]}, {"parameter": "train.alpha"}, 1),
+        ({"parameters": [{"key": "train.alpha", "lte": 1e300}]}, {"parameter": "train.alpha"}, 1),
+        ({"metrics": [{"key": "accuracy"}]}, {"metric": "accuracy"}, 1),
+        ({"parameters": [{"key": "train.alpha"}]}, {"parameter": "train.alpha"}, 2),
+        ({"parameters": [{"key": "train.beta", "gte": 0}]}, {"parameter": "train.alpha"}, 2),
+        ({"metrics": [{"key": "loss"}]}, {"metric": "accuracy"}, 2),
+    ],
+    ids=str,
+)
+async def test_where_a_filter_leaves_no_run_without_a_value_none_is_looked_for(
+    ada: Client,
+    runs: None,
+    capture_statements: Callable[[], AbstractContextManager[list[str]]],
+    criteria: dict[str, Any],
+    by: dict[str, str],
+    statements: int,
+) -> None:
+    """From the end of a list they come first, and are found only by looking at each run."""
+    query = "query($f: RunFilter, $o: RunOrder) { runs(filter: $f, orderBy: $o, last: 3) { edges { node { number } } } }"
+    with capture_statements() as sent:
+        backward = numbers(await ada.one(query, f=criteria, o={"by": by}))
+    assert len(sent) == statements
+    assert backward == numbers(await ada.one(RUNS, filter=criteria, orderBy={"by": by}, first=100))[-3:]
 
 
 @pytest.mark.parametrize("value", [["a", 1], [1e400, 1], [0.5], [0.5, {}], [0.5, "\0"], [True, 1], 0.5, "x"], ids=str)
