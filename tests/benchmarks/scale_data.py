@@ -200,6 +200,25 @@ _ROWS = (
       SELECT w.id, j.id, 'job_failed', 'job_' || replace(j.id::text, '-', ''), CASE WHEN row_number() OVER (ORDER BY j.id) % 100 = 1 THEN 'failed' ELSE 'delivered' END,
         j.created_at
       FROM jobs j JOIN webhook_endpoints w ON w.owner_id = j.owner_id""",
+    """INSERT INTO notifications (recipient_id, account_id, sequence, type, subject_id, read_at, created_at)
+      SELECT owner_id, owner_id, row_number() OVER (PARTITION BY owner_id ORDER BY id), CASE WHEN is_rare THEN 'quota_near' ELSE 'version_ready' END,
+        'job_' || replace(id::text, '-', ''), CASE WHEN NOT is_rare THEN created_at END, created_at
+      FROM (SELECT id, owner_id, created_at, row_number() OVER (ORDER BY id) % 100 = 1 AS is_rare FROM jobs) numbered""",
+    """INSERT INTO email_messages (user_id, account_id, address, template, status, event_type, created_at)
+      SELECT owner_id, owner_id, 'a@example.org', 'event', CASE WHEN is_rare THEN 'failed' ELSE 'sent' END,
+        CASE WHEN is_rare THEN 'credits_low' ELSE 'job_failed' END, created_at
+      FROM (SELECT id, owner_id, created_at, row_number() OVER (ORDER BY id) % 100 = 1 AS is_rare FROM jobs) numbered""",
+    """INSERT INTO login_events (user_id, method, succeeded, created_at)
+      SELECT pg_temp.owner(i, :owners), 'password', true, pg_temp.at(i, :jobs) FROM generate_series(0, :jobs - 1) i""",
+    """INSERT INTO deletions (id, owner_id, kind, name, restorable_until, created_at)
+      SELECT pg_temp.id(24, i, :jobs), pg_temp.owner(i, :owners), 'run', pg_temp.name(i),
+        CASE WHEN i % 100 = 1 THEN pg_temp.at(i, :jobs) ELSE timestamptz '2100-01-01' END, pg_temp.at(i, :jobs)
+      FROM generate_series(0, :jobs - 1) i""",
+    """INSERT INTO stored_objects (id, owner_id, object_key, size_bytes, sha256, reference_count)
+      SELECT pg_temp.id(25, i, :jobs), pg_temp.owner(i, :owners), 'runs/' || i, i, lpad(to_hex(i), 64, '0'), 1 FROM generate_series(0, :jobs - 1) i""",
+    """INSERT INTO artifacts (owner_id, object_id, run_id, path, role, filename, content_type, created_at)
+      SELECT r.owner_id, pg_temp.id(25, i, :jobs), r.id, 'plots/' || i || '.png', 'FILE', i || '.png', 'image/png', pg_temp.at(i, :jobs)
+      FROM generate_series(0, :jobs - 1) i JOIN runs r ON r.id = pg_temp.id(9, CASE WHEN i % 2 = 0 THEN 0 ELSE i END, :runs)""",
 )
 _REQUESTS = """INSERT INTO api_requests (id, created_at, user_id, api_key_id, operation_kind, cost, duration, request_bytes, response_bytes)
   SELECT pg_temp.id(12, i, :jobs), pg_temp.at(i, :jobs), owner, k.id, 'query', 1, 0.01, 100, 1000
