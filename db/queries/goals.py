@@ -12,12 +12,12 @@ __all__ = ["Goal", "goal_of"]
 _MAXIMIZED = (
     "accuracy accuracy_score acc balanced_accuracy top_5_accuracy f1 f1_score precision precision_score recall recall_score sensitivity specificity"
     " roc_auc roc_auc_score auc auroc pr_auc average_precision map mean_average_precision ndcg mrr matthews_corrcoef mcc cohen_kappa iou dice jaccard"
-    " r2 r2_score explained_variance log_likelihood silhouette silhouette_score calinski_harabasz adjusted_rand_score"
+    " r2 r2_score explained_variance log_likelihood silhouette silhouette_score calinski_harabasz adjusted_rand_score snr psnr"
 )
 _MINIMIZED = (
     "loss log_loss logloss cross_entropy nll brier_score hinge_loss rmse root_mean_squared_error mse mean_squared_error mae mean_absolute_error"
     " median_absolute_error max_error mape mean_absolute_percentage_error smape rmsle msle mean_squared_log_error mean_squared_logarithmic_error"
-    " poisson_deviance error error_rate perplexity wer cer inertia davies_bouldin aic bic"
+    " poisson_deviance error error_rate perplexity wer cer inertia davies_bouldin aic bic outlier_share"
 )
 _GOALS = {**dict.fromkeys(_MAXIMIZED.split(), Goal.MAXIMIZE), **dict.fromkeys(_MINIMIZED.split(), Goal.MINIMIZE)}
 

@@ -67,12 +67,30 @@ _TASKS = (
         "silhouette",
     ),
     MlTask(
+        "tabular_anomaly_detection",
+        "Find unusual rows",
+        "Learns what rows are like, without labels, and tells those that differ, such as a payment that is none. Of two models of ordinary rows, the one that"
+        " finds fewer unusual ones among those that it has not seen is the better one, if both count the same share of what they learned from.",
+        Modality.TABULAR,
+        MlTaskType.ANOMALY_DETECTION,
+        "outlier_share",
+    ),
+    MlTask(
         "signal_classification",
         "Classify signals",
         "Predicts the class of a signal, such as the fault of a bearing, from its statistics, its spectrum and its envelope.",
         Modality.SIGNAL,
         MlTaskType.CLASSIFICATION,
         "f1_macro",
+    ),
+    MlTask(
+        "signal_reconstruction",
+        "Reconstruct traces",
+        "Fills in the traces of seismic gathers that are missing or dead. It makes a dataset and no model: the output of the node that writes it has the"
+        " signal-to-noise ratio of the traces that were held back, in decibels.",
+        Modality.SIGNAL,
+        MlTaskType.RECONSTRUCTION,
+        "snr",
     ),
     MlTask(
         "image_classification",

@@ -54,7 +54,9 @@ class MlTask:
     description: str = strawberry.field(description="What is predicted or found, and from what.")
     modality: Modality = strawberry.field(description="The kind of data that it is about.")
     type: MlTaskType = strawberry.field(description="What is learned.")
-    primary_metric: str = strawberry.field(description="The metric to compare its runs by, such as `f1_macro`.")
+    primary_metric: str = strawberry.field(
+        description="The metric to compare its runs by, such as `f1_macro`; where no model is trained, the key in the output of the node that writes."
+    )
     goal: Goal = strawberry.field(description="Whether greater or smaller values of that metric are better.")
     templates: list[Pipeline] = many(
         pipelines.templates_of_task,

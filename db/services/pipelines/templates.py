@@ -58,6 +58,18 @@ _OF_TEXTS = (
     " It reads the column `text` and predicts the column `label`, which an archive of texts in folders has; of a table, name its columns."
 )
 
+_HELD_BACK = " Half of the traces of each gather are held back and filled in, so that the output says how well; take out the node `kill` to fill in dead traces alone."
+
+
+def _reconstruction(method: str) -> _Chain:
+    return (
+        ("data", "dataset", {}),
+        ("kill", "kill_traces", {"share": 0.5}),
+        ("fill", "reconstruct_traces", {"method": method}),
+        ("write", "write_signals", {}),
+    )
+
+
 TEMPLATES = (
     Template(
         "tabular_classification",
@@ -96,6 +108,13 @@ TEMPLATES = (
         (("data", "dataset", {}), _PREPARE_SCALED, ("train", "train_gaussian_mixture", {"n_components": 3})),
     ),
     Template(
+        "tabular_anomaly_detection",
+        "Find unusual rows: isolation forest",
+        "Random cuts, which separate an unusual row from the others sooner. All columns count; leave some out in `exclude` of the node `train`, and say in"
+        " `contamination` which share of the rows is unusual.",
+        _chain(_SPLIT, _PREPARE, ("train", "train_isolation_forest", {})),
+    ),
+    Template(
         "signal_classification",
         "Classify signals: random forest",
         "Trees on the features of each signal: its statistics, its spectrum and its envelope." + _OF_ITEMS,
@@ -112,6 +131,19 @@ TEMPLATES = (
             _PREPARE,
             ("train", "train_lightgbm", {**_LABELS, "n_estimators": 200, "min_child_samples": 5}),
         ),
+    ),
+    Template(
+        "signal_reconstruction",
+        "Reconstruct traces: projection onto convex sets",
+        "Strong waves of patches of the gather, which missing traces share with their neighbours: the better one where many traces are missing."
+        + _HELD_BACK,
+        _reconstruction("pocs"),
+    ),
+    Template(
+        "signal_reconstruction",
+        "Reconstruct traces: interpolation",
+        "Straight lines between the samples of the traces beside: fast, and enough for few missing traces and flat events." + _HELD_BACK,
+        _reconstruction("linear"),
     ),
     Template(
         "image_classification",
