@@ -36,6 +36,7 @@ class ReadingOptions:
     missing_words: Sequence[str] | None = None
     column_types: Sequence[tuple[str, ColumnType]] = ()
     sample_rate: float | None = None
+    text_lines: bool = False
 
 
 def validated(options: ReadingOptions | None, checks: Checks) -> dict[str, Any] | None:
@@ -51,6 +52,7 @@ def validated(options: ReadingOptions | None, checks: Checks) -> dict[str, Any] 
         "missingWords": _missing_words(options.missing_words, checks),
         "columnTypes": _column_types(options.column_types, checks) or None,
         "sampleRate": _sample_rate(options.sample_rate, checks),
+        "textLines": options.text_lines or None,
     }
     return {name: value for name, value in stored.items() if value is not None} or None
 

@@ -116,11 +116,23 @@ class ReadingOptionsInput:
     sample_rate: float | None = strawberry.field(
         description="Of signals: the samples per second of files that do not say it; a rate in a file counts for more."
     )
+    text_lines: bool = strawberry.field(
+        default=False,
+        description="Of texts: whether each line that is not blank is a text, in a file that is uploaded alone. In an archive each file is one.",
+    )
 
     def options(self) -> ReadingOptions:
         types = tuple((entry.column, entry.type) for entry in self.column_types or ())
         return ReadingOptions(
-            self.delimiter, self.decimal_mark, self.encoding, self.header_row, self.sheet, self.missing_words, types, self.sample_rate
+            self.delimiter,
+            self.decimal_mark,
+            self.encoding,
+            self.header_row,
+            self.sheet,
+            self.missing_words,
+            types,
+            self.sample_rate,
+            self.text_lines,
         )
 
 

@@ -77,3 +77,16 @@ async def test_an_archive_of_texts_is_a_list_of_items_and_a_table_to_train_on(ad
     assert ended["status"] == "COMPLETED", ended
     run = await ada.one("query($id: ID!) { run(id: $id) { metrics { key last } } }", id=started["run"]["id"])
     assert {metric["key"]: metric["last"] for metric in run["metrics"]}["accuracy"] >= 0.9
+
+
+async def test_each_line_of_a_file_is_a_text_with_a_language(ada: Client, worker: object) -> None:
+    content = b"The roses in the garden are red.\n\nLe chat est assis sur la chaise.\n"
+    upload = await ada.request_upload(await ada.create_dataset("lines", modality="TEXT"), "lines.txt", content, reading={"textLines": True})
+    assert (await ada.put(upload["upload"], content)).status_code == 200
+    completed = await ada.complete_upload(upload["upload"]["id"])
+    assert (await ada.wait(completed["job"]["id"]))["status"] == "COMPLETED"
+    found = await ada.one(VERSION, id=completed["version"]["id"])
+    items = [edge["node"] for edge in found["items"]["edges"]]
+    assert (found["format"], found["rowCount"], found["itemCount"], found["issues"]) == ("TEXT", 2, 2, [])
+    assert [(item["key"], item["text"]["language"]) for item in items] == [("line/0000001", "en"), ("line/0000003", "fr")]
+    assert [(await ada.http.get(item["downloadUrl"])).content for item in items] == content.splitlines()[::2]

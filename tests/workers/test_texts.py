@@ -9,6 +9,7 @@ import pytest
 
 from tests.archives import zip_of
 from tests.workers.ingest_runner import column_types, ingest_error, items_of, run_ingest
+from workers.ml.items import limits
 
 ENGLISH = (
     "The old harbour was quiet that morning. Two fishermen mended their nets, and a dog slept in the sun!\n"
@@ -94,6 +95,54 @@ def test_texts_are_rows_and_what_is_no_text_is_listed(tmp_path: Path) -> None:
     assert frame.columns[:4] == ["key", "label", "language", "text"]
     assert (frame.height, frame["text"][0], frame["text"][25]) == (26, f"{ENGLISH} 0", GERMAN + "\ufffd")
     assert column_types(result)["text"] == "STRING"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_each_line_of_a_single_file_is_a_text_where_that_is_asked_for(encoding: str, end: str, tmp_path: Path) -> None:
+    lines = ["x" * 70_000, GERMAN.replace("\n", " "), "", "  \t", ENGLISH.replace("\n", " "), "ä"]
+    content = end.join(lines).encode(encoding)
+    result, frame = run_ingest(tmp_path, content, "a.txt", modality="TEXT", reading={"textLines": True})
+    items = items_of(result)
+    assert (result["format"], [item["key"] for item in items]) == ("TEXT", [f"line/000000{number}" for number in (1, 2, 5, 6)])
+    assert frame["text"].to_list() == [line[:20_000] for line in lines if line.strip()]
+    assert frame["language"].to_list() == [None, "de", "en", None]
+    assert [issue["code"] for issue in result["issues"]] == ["ENCODING_GUESSED"] * (encoding == "cp1252")
+    pack = (tmp_path / "items.pack").read_bytes()
+    stored = [pack[item["byte_offset"] :][: item["stored_size"]] for item in items]
+    assert [text.decode() for text in stored] == [line for line in lines if line.strip()]
+    assert {item["content_type"] for item in items} == {"text/plain"}
+
+
+def test_the_encoding_of_texts_is_the_one_that_is_given(tmp_path: Path) -> None:
+    content = "größer als вода\nнет".encode()
+    for name, reading, texts in (
+        ("a.txt", {"encoding": "cp1251"}, [content.decode("cp1251", "replace")]),
+        ("a.txt", {"encoding": "cp1251", "textLines": True}, content.decode("cp1251", "replace").split("\n")),
+        ("a.zip", {"encoding": "utf-8", "textLines": True}, [content.decode()]),
+    ):
+        data = content if name == "a.txt" else zip_of({"b/1.txt": content})
+        result, frame = run_ingest(tmp_path, data, name, modality="TEXT", reading=reading)
+        assert frame["text"].to_list() == texts
+        assert "ENCODING_GUESSED" not in [issue["code"] for issue in result["issues"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        (b"\n \n\t\n", "EMPTY_FILE", "'a.txt' contains only blank lines."),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8, "BINARY_FILE", "'a.txt' is no text: it has binary data."),
+        (b"a\n" + b"b" * 2_000, "ROW_TOO_LONG", "Line 2 of 'a.txt' has more than 1,000 characters."),
+        (b"a\n" * 12, "TOO_MANY_ITEMS", "'a.txt' has more than 10 texts."),
+    ],
+)
+def test_lines_that_are_no_texts_are_refused(
+    content: bytes, code: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_TEXT_BYTES", 1_000)
+    monkeypatch.setattr(limits, "MAX_MEMBERS", 10)
+    error = ingest_error(tmp_path, content, "a.txt", modality="TEXT", reading={"textLines": True})
+    assert (error.code, words in error.message) == (code, True), error.message
 
 
 def test_a_table_in_a_dataset_of_texts_stays_a_table(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ _KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], Kind]]] = {
     "AUDIO": lambda _: AudioKind(),
     "IMAGE": lambda _: ImageKind(),
     "SIGNAL": lambda reading: SignalKind(reading.get("sampleRate")),
-    "TEXT": lambda _: TextKind(),
+    "TEXT": lambda reading: TextKind(reading.get("encoding"), has_lines=reading.get("textLines", False)),
     "VIDEO": lambda _: VideoKind(),
 }
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from functools import cache
-from itertools import islice
+from itertools import count, islice
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+from workers.ml.errors import BadInput
 from workers.ml.items import limits
 from workers.ml.items.reading import Corrupt, Described, Part
-from workers.ml.reading.encodings import Encoding, detect_encoding
+from workers.ml.reading.encodings import Encoding, detect_encoding, given_encoding
 from workers.ml.reading.issues import IssueLog
 from workers.ml.reading.raw import RawFile
 
@@ -19,6 +21,7 @@ TABLES: Final = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parqu
 """Extensions of files that are a table of texts, and have no items."""
 _CONTENT_TYPES: Final = {".txt": "text/plain", ".text": "text/plain", ".md": "text/markdown", ".markdown": "text/markdown"}
 _SAMPLE_BYTES: Final = 65_536
+_BLOCK_BYTES: Final = 1 << 20
 _LANGUAGE_CHARACTERS: Final = 3_000
 _MIN_LETTERS: Final = 20
 _BATCH: Final = 10_000
@@ -30,16 +33,21 @@ _BEYOND_ASCII: Final = re.compile(rb"[\x80-\xff]")
 
 
 class TextKind:
-    """Plain text and Markdown, in any common encoding."""
+    """Plain text and Markdown, in any common encoding, or in the one that is given. Of a single file each line may be a text."""
 
     name = "texts"
     suffixes = frozenset(_CONTENT_TYPES)
+
+    def __init__(self, encoding: str | None = None, *, has_lines: bool = False) -> None:
+        self._encoding = encoding
+        self._has_lines = has_lines
 
     def describe(self, content: bytes, path: str) -> Described:
         if len(content) > limits.MAX_TEXT_BYTES:
             raise Corrupt(f"has {len(content):,} bytes; a text may have {limits.MAX_TEXT_BYTES:,}")
         issues: list[tuple[str, str]] = []
-        text = _decode(content, issues)
+        # Lines have names without an extension, and were brought to UTF-8.
+        text = _decode(content, self._encoding if PurePosixPath(path).suffix else "utf-8", issues)
         language = language_of(text)
         features = features_of(text)
         if len(text) > limits.MAX_TEXT_CELL:
@@ -51,24 +59,51 @@ class TextKind:
         content_type = _CONTENT_TYPES.get(PurePosixPath(path).suffix.lower(), "text/plain")
         return Described(info, features, content_type, issues, texts=texts)
 
-    def parts(self, raw: RawFile, filename: str, issues: IssueLog) -> tuple[str, Iterator[Part]] | None:  # noqa: ARG002 - the protocol's signature
-        """A single text is the one item."""
-        return ("TEXT", iter([Part(filename)])) if PurePosixPath(filename).suffix.lower() in _CONTENT_TYPES else None
+    def parts(self, raw: RawFile, filename: str, issues: IssueLog) -> tuple[str, Iterator[Part]] | None:
+        """A single text is the one item, or each of its lines is one."""
+        if PurePosixPath(filename).suffix.lower() not in _CONTENT_TYPES:
+            return None
+        return "TEXT", self._lines(raw, filename, issues) if self._has_lines else iter([Part(filename)])
+
+    def _lines(self, raw: RawFile, filename: str, issues: IssueLog) -> Iterator[Part]:
+        """Those that are not blank, by their number in the file. Raises BadInput (BINARY_FILE, EMPTY_FILE, ROW_TOO_LONG)."""
+        encoding = given_encoding(self._encoding, raw.head(_SAMPLE_BYTES)) if self._encoding else _encoding_of_file(raw)
+        if encoding is None:
+            raise BadInput("BINARY_FILE", f"{filename!r} is no text: it has binary data.")
+        if (guess := _guess_of(encoding)) is not None:
+            issues.add(*guess)
+        with raw.path.open("rb") as source:
+            source.seek(encoding.bom_length)
+            with io.TextIOWrapper(source, encoding.name, errors="replace") as file:
+                is_blank = True
+                for number in count(1):
+                    line = file.readline(limits.MAX_TEXT_BYTES)
+                    if not line:
+                        break
+                    if len(line) == limits.MAX_TEXT_BYTES:
+                        raise BadInput(
+                            "ROW_TOO_LONG", f"Line {number:,} of {filename!r} has more than {limits.MAX_TEXT_BYTES:,} characters."
+                        )
+                    if line.strip():
+                        is_blank = False
+                        yield Part(f"line/{number:07}", line.rstrip("\n").encode())
+                if is_blank:
+                    raise BadInput("EMPTY_FILE", f"{filename!r} contains only blank lines.")
 
     def summary(self) -> dict[str, Any]:
         return {}
 
 
-def _decode(content: bytes, issues: list[tuple[str, str]]) -> str:
+def _decode(content: bytes, given: str | None, issues: list[tuple[str, str]]) -> str:
     """The text with line feeds alone at the ends of lines. Raises `Corrupt`."""
-    encoding = _encoding(content)
+    encoding = _encoding(content) if given is None else given_encoding(given, content[:_SAMPLE_BYTES])
     if encoding is None:
         raise Corrupt("is no text: it has binary data")
     text = content[encoding.bom_length :].decode(encoding.name, "replace").replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     if not text.strip():
         raise Corrupt("has nothing but blanks")
-    if not encoding.bom_length and encoding.name != "utf-8":
-        issues.append(("ENCODING_GUESSED", f"It does not say its encoding; by its letters it was read as {encoding.name}."))
+    if (guess := _guess_of(encoding)) is not None:
+        issues.append(guess)
     if damaged := text.count("\ufffd"):
         issues.append(("DAMAGED_TEXT", f"{damaged:,} characters cannot be read in {encoding.name} and are shown as U+FFFD."))
     return text
@@ -81,6 +116,25 @@ def _encoding(content: bytes) -> Encoding | None:
         sample = content[found.start() : found.start() + _SAMPLE_BYTES]
         return detect_encoding(sample, is_whole=False)
     return encoding
+
+
+def _encoding_of_file(raw: RawFile) -> Encoding | None:
+    sample = raw.head(_SAMPLE_BYTES)
+    encoding = detect_encoding(sample, is_whole=len(sample) == raw.size)
+    if encoding is not None and encoding.is_ascii_so_far:
+        with raw.path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                if (found := _BEYOND_ASCII.search(block)) is not None:
+                    file.seek(found.start() - len(block), io.SEEK_CUR)
+                    return detect_encoding(file.read(_SAMPLE_BYTES), is_whole=False)
+    return encoding
+
+
+def _guess_of(encoding: Encoding) -> tuple[str, str] | None:
+    """The issue of an encoding that neither the file nor its user says."""
+    if encoding.is_given or encoding.bom_length or encoding.name == "utf-8":
+        return None
+    return "ENCODING_GUESSED", f"It does not say its encoding; by its letters it was read as {encoding.name}."
 
 
 def features_of(text: str) -> dict[str, float | int | None]:
