@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import segyio
 
 from tests.archives import zip_of
 from tests.workers.ingest_runner import ingest_error, items_of, run_ingest
@@ -71,6 +72,32 @@ def test_the_gathers_of_a_file_are_items_at_their_place(options: dict[str, Any],
         assert item["features"]["dominant_frequency"] == pytest.approx(25, abs=2)
         assert item["stored_size"] == len(rows) * geometry["details"]["traceBytes"]
     assert items[1]["byte_offset"] == 3_600 + 2 * geometry["details"]["traceBytes"]
+
+
+@pytest.mark.parametrize("code", [1, 5])
+@pytest.mark.parametrize("order", ["big", "little"])
+def test_a_file_that_segyio_wrote_is_read_as_segyio_reads_it(code: int, order: str, tmp_path: Path) -> None:
+    path = tmp_path / "line.sgy"
+    spec: Any = segyio.spec()
+    spec.format, spec.samples, spec.tracecount, spec.endian = code, range(0, 500, 2), 6, order
+    created: Any = segyio.create(path, spec)
+    with created as file:
+        file.bin.update({segyio.BinField.Interval: 2_000, segyio.BinField.Format: code})
+        file.text[0] = segyio.create_text_header({1: "A LINE"})
+        for number, trace in enumerate(TRACES * 1.7):
+            file.header[number].update({segyio.TraceField.CDP: number // 2, segyio.TraceField.TRACE_SAMPLE_INTERVAL: 2_000})
+            file.trace[number] = trace.astype(np.float32)
+    opened: Any = segyio.open(path, strict=False, ignore_geometry=True, endian=order)
+    with opened as file:
+        expected = np.array(file.trace.raw[:], dtype=np.float64)
+    result, _ = run_ingest(tmp_path, path.read_bytes(), "line.sgy", modality="SIGNAL")
+    items = items_of(result)
+    assert len(items) == 3
+    for number, item in enumerate(items):
+        rows = expected[2 * number : 2 * number + 2]
+        assert item["info"]["sample_rate"] == 500
+        assert item["features"]["rms"] == pytest.approx(np.sqrt((rows**2).mean()), rel=1e-9)
+        assert item["features"]["peak"] == pytest.approx(np.abs(rows).max(), rel=1e-9)
 
 
 def test_traces_without_ensembles_are_blocks_and_a_file_in_an_archive_is_one_item(tmp_path: Path) -> None:
