@@ -249,3 +249,21 @@ def test_the_description_has_each_column_with_its_type(export: Exporter) -> None
         "=name": "sc:Integer",
     }
     assert all(field["source"] == {"fileObject": {"@id": "data-v1.csv"}, "extract": {"column": field["name"]}} for field in fields)
+
+
+@pytest.mark.parametrize(
+    ("export_format", "media_type"),
+    [
+        ("CSV", "text/csv"),
+        ("JSON", "application/json"),
+        ("JSONL", "application/jsonlines"),
+        ("PARQUET", "application/x-parquet"),
+        ("HUGGINGFACE", "application/x-parquet"),
+    ],
+)
+def test_files_have_the_media_types_by_which_mlcroissant_reads_them(export: Exporter, export_format: str, media_type: str) -> None:
+    """`mlcroissant.EncodingFormat` of 1.1, which it compares as they are: of any other it reads no rows."""
+    document = json.loads(export(NASTY, export_format)["croissant.json"])
+    described = {entry["@id"]: entry["encodingFormat"] for entry in document["distribution"]}
+    sources = {field["source"]["fileObject"]["@id"] for records in document["recordSet"] for field in records["field"]}
+    assert {described[source] for source in sources} == {media_type}

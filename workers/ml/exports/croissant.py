@@ -54,7 +54,9 @@ _DATA_TYPES = {
     "DATETIME": "sc:DateTime",
     "TIME": "sc:Time",
 }
-_TABLES = ("text/csv", "application/json", "application/jsonlines", "application/vnd.apache.parquet")
+_MEDIA_TYPES = {"application/vnd.apache.parquet": "application/x-parquet"}
+"""Those by which the library mlcroissant reads a file, where they are not the registered ones. It compares them without parameters."""
+_TABLES = ("text/csv", "application/json", "application/jsonlines", "application/x-parquet")
 """The media types whose rows Croissant can describe; it has none for TFRecord and safetensors."""
 
 
@@ -87,13 +89,13 @@ def describe(
                 "name": file["filename"],
                 "contentUrl": file["member"],
                 "contentSize": f"{file['size']} B",
-                "encodingFormat": file["content_type"],
+                "encodingFormat": _media_type(file),
                 "sha256": file["sha256"],
             }
             for file in files
         ],
     }
-    tables = [file for file in files if file["rows"] is not None and _table_type(file) in _TABLES]
+    tables = [file for file in files if file["rows"] is not None and _media_type(file) in _TABLES]
     record_sets = [_record_set(file, types, is_only=len(tables) == 1) for file in tables]
     archives = [{"@id": file["filename"]} for file in files if file["content_type"] in _ARCHIVES]
     for extension, content_type in sorted(extensions.items()):
@@ -142,8 +144,9 @@ def _records(name: str, fields: Iterable[tuple[str, str, dict[str, Any]]]) -> di
     }
 
 
-def _table_type(file: WrittenFile) -> str:
-    return file["content_type"].partition(";")[0]
+def _media_type(file: WrittenFile) -> str:
+    media_type = file["content_type"].partition(";")[0]
+    return _MEDIA_TYPES.get(media_type, media_type)
 
 
 def _record_set(file: WrittenFile, types: dict[str, str], *, is_only: bool) -> dict[str, Any]:
@@ -152,7 +155,7 @@ def _record_set(file: WrittenFile, types: dict[str, str], *, is_only: bool) -> d
     return _records(
         name,
         (
-            (column, _DATA_TYPES.get(column_type, "sc:Text"), {"fileObject": file_object, "extract": _extract(column, _table_type(file))})
+            (column, _DATA_TYPES.get(column_type, "sc:Text"), {"fileObject": file_object, "extract": _extract(column, _media_type(file))})
             for column, column_type in types.items()
         ),
     )
