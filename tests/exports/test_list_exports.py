@@ -338,11 +338,14 @@ async def test_whose_role_account_or_key_does_not_allow_it_any_more_exports_noth
 def edges_of(node_type: Any, columns: Mapping[str, ListedColumn]) -> dict[str, str]:
     """By the name of a column that is an id of what a type refers to: a selection of that id."""
     fields: Any = get_object_definition(node_type, strict=True).fields
-    by_key = {field.declaration.key: field for field in fields if isinstance(field, EdgeField) and isinstance(field.declaration, One)}
+    ones: list[Any] = [field for field in fields if isinstance(field, EdgeField) and isinstance(field.declaration, One)]
     edges: dict[str, str] = {}
     for name, column in columns.items():
         if column.prefix is not None and name != "id":
-            field = by_key[column.column or ""]
+            key = column.column or ""
+            same = [field for field in ones if field.declaration.key == key]
+            # What belongs to a thing that is referred to has the same key; the thing itself is named after it.
+            field = min(same, key=lambda field, key=key: field.python_name != key.removesuffix("_id"))
             edges[name] = f"{name}: {to_camel_case(field.python_name)} {{ {'accountId' if field.node_type is Profile else 'id'} }}"
     return edges
 
