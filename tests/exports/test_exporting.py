@@ -84,7 +84,8 @@ async def test_each_format_has_the_rows_and_a_description_with_checksums(
         document = json.loads(await ada.download(description))
         (listed,) = document["distribution"]
         assert (listed["contentUrl"], listed["sha256"]) == (data["filename"], data["sha256"])
-        assert [field["name"] for field in document["recordSet"][0]["field"]] == (export["options"].get("columns") or ["n", "text", "when"])
+        names = [field["name"] for records in document.get("recordSet", []) for field in records["field"]]
+        assert names == ([] if export_format == "CSV" else ["n", "text", "when"]), "Croissant knows no CSV with semicolons"
     assert [export["files"][0]["filename"] for export in exports.values()] == [
         "K-se-Wein-v1.csv",
         "K-se-Wein-v1.json",

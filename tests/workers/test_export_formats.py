@@ -267,3 +267,10 @@ def test_files_have_the_media_types_by_which_mlcroissant_reads_them(export: Expo
     described = {entry["@id"]: entry["encodingFormat"] for entry in document["distribution"]}
     sources = {field["source"]["fileObject"]["@id"] for records in document["recordSet"] for field in records["field"]}
     assert {described[source] for source in sources} == {media_type}
+
+
+def test_rows_that_croissant_cannot_read_are_not_described(export: Exporter) -> None:
+    cases: list[dict[str, Any]] = [{"delimiter": ";"}, {"delimiter": "\t"}, {"header": False}, {"compression": "gzip"}]
+    for options in cases:
+        document = json.loads(export(NASTY, "CSV", **options)["croissant.json"])
+        assert ("recordSet" in document, len(document["distribution"])) == (False, 1), options

@@ -111,8 +111,9 @@ TEMPLATES = (
         "tabular_anomaly_detection",
         "Find unusual rows: isolation forest",
         "Random cuts, which separate an unusual row from the others sooner. All columns count; leave some out in `exclude` of the node `train`, and say in"
-        " `contamination` which share of the rows is unusual.",
-        _chain(_SPLIT, _PREPARE, ("train", "train_isolation_forest", {})),
+        " `contamination` which share of the rows that it learns from is unusual.",
+        _chain(_SPLIT, _PREPARE, ("train", "train_isolation_forest", {"contamination": 0.05})),
+        version=2,
     ),
     Template(
         "signal_classification",

@@ -95,7 +95,7 @@ def describe(
             for file in files
         ],
     }
-    tables = [file for file in files if file["rows"] is not None and _media_type(file) in _TABLES]
+    tables = [file for file in files if file["rows"] is not None and _media_type(file) in _TABLES and _is_described(spec)]
     record_sets = [_record_set(file, types, is_only=len(tables) == 1) for file in tables]
     archives = [{"@id": file["filename"]} for file in files if file["content_type"] in _ARCHIVES]
     for extension, content_type in sorted(extensions.items()):
@@ -142,6 +142,12 @@ def _records(name: str, fields: Iterable[tuple[str, str, dict[str, Any]]]) -> di
             for field, data_type, source in fields
         ],
     }
+
+
+def _is_described(spec: ExportSpec) -> bool:
+    """Whether Croissant can say how the rows are read: it takes CSV to have commas and a header."""
+    options = spec["options"]
+    return spec["format"] != "CSV" or (options["delimiter"] == "," and options["header"])
 
 
 def _media_type(file: WrittenFile) -> str:
