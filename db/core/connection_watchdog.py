@@ -36,19 +36,25 @@ class ConnectionWatchdog:
 
     A network partition closes no connection, and `statement_timeout` is enforced by a server that can no longer report it: a client
     would wait for ever. So the watchdog opens another connection; if that fails, it terminates the connections that wait, which the
-    layers above handle as lost connections.
+    layers above handle as lost connections. A PostgreSQL that is too busy to open one in time, but answers others meanwhile, is waited for:
+    terminated connections are opened again, each for more than a statement costs, and that would keep it busy.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._probe_task: asyncio.Task[bool] | None = None
         self._unavailable_until = 0.0
+        self._answered_at = 0.0
         self.first_probes = Deadlines(FIRST_PROBE_DELAY)
 
     def raise_if_unavailable(self) -> None:
         """Raise `Unavailable` if a probe failed within `COOLDOWN`: clients that queue for a connection must not each wait for a probe."""
         if time.monotonic() < self._unavailable_until:
             raise Unavailable("database", "PostgreSQL did not answer a moment ago.")
+
+    def record_answer(self) -> None:
+        """A connection was used and returned without an error."""
+        self._answered_at = time.monotonic()
 
     async def is_reachable(self) -> bool:
         """Probe PostgreSQL; concurrent callers share one probe."""
@@ -59,9 +65,12 @@ class ConnectionWatchdog:
     async def _probe(self) -> bool:
         _, options = self._engine.dialect.create_connect_args(self._engine.url)
         arguments = {name: value for name, value in options.items() if name not in _OPTIONS}
+        started_at = time.monotonic()
         try:
             connection = await _connect(**arguments, timeout=PROBE_TIMEOUT)
         except OSError as error:
+            if isinstance(error, TimeoutError) and self._answered_at > started_at:
+                return True
             self._unavailable_until = time.monotonic() + COOLDOWN
             log.warning("postgres_unavailable", error=repr(error))
             return False
@@ -136,6 +145,8 @@ class _CheckedOut(ABC, Generic[C]):
         finally:
             if self._limit is not None:
                 self._limit.release()
+        if error is None and not self._is_terminated:
+            self._watchdog.record_answer()
         # A driver that is terminated between two of its own steps raises arbitrary errors, such as AttributeError.
         if self._is_terminated and isinstance(error, Exception) and not isinstance(error, StateError):
             raise Unavailable("database", repr(error)) from error
