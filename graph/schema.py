@@ -1,7 +1,5 @@
 """The whole graph. A domain is one line here: its root fields are found in its modules `queries`, `mutations` and `subscriptions`."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any

@@ -1,7 +1,5 @@
 """What admins change of users."""
 
-from __future__ import annotations
-
 from typing import Annotated
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """Making, replacing and revoking API keys. Only sessions may, so a stolen key ends when it is revoked, and gives no other."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Annotated
 from uuid import UUID

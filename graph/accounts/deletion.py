@@ -1,7 +1,5 @@
 """The end of an account by its owner."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Inputs of mutations on accounts."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

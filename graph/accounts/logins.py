@@ -1,7 +1,5 @@
 """How a sign-in ends well, whatever it was proven with: a session begins, and the operation goes on as its user."""
 
-from __future__ import annotations
-
 from uuid import UUID
 
 import strawberry

@@ -1,7 +1,5 @@
 """Adding and removing passkeys, and signing in with one."""
 
-from __future__ import annotations
-
 from typing import Annotated
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """Changing and resetting passwords."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import strawberry

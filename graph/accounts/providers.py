@@ -1,7 +1,5 @@
 """The identities at providers that open an account. They are linked by a browser, at `/auth/{provider}/start`."""
 
-from __future__ import annotations
-
 from typing import Annotated
 from uuid import UUID
 

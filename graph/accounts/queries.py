@@ -1,7 +1,5 @@
 """The signed-in user, the rate limit, and lookups of nodes of any type."""
 
-from __future__ import annotations
-
 import asyncio
 from datetime import datetime
 from typing import Annotated

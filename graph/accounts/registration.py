@@ -1,7 +1,5 @@
 """Registering, with or without an invitation; verifying and changing an address; changing what an account is called."""
 
-from __future__ import annotations
-
 from typing import Annotated
 from uuid import UUID
 

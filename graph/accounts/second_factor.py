@@ -1,7 +1,5 @@
 """Adding and removing the second factor: an app for codes, and backup codes."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import strawberry

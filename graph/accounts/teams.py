@@ -1,7 +1,5 @@
 """Making teams. Only sessions may: a key touches no membership."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Annotated
 from uuid import UUID

@@ -1,7 +1,5 @@
 """The filter of the audit."""
 
-from __future__ import annotations
-
 import strawberry
 from strawberry import ID
 

@@ -1,7 +1,5 @@
 """The root query for the audit."""
 
-from __future__ import annotations
-
 import strawberry
 
 from db.queries import audit

@@ -1,7 +1,5 @@
 """Events of the audit."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from uuid import UUID
 

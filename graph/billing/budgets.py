@@ -1,7 +1,5 @@
 """Budgets of experiments and teams."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import strawberry

@@ -1,7 +1,5 @@
 """The filter of the ledger, and inputs of mutations on credits."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import strawberry

@@ -1,7 +1,5 @@
 """Purchases of credits, and what admins change of credits and packages."""
 
-from __future__ import annotations
-
 from typing import Annotated
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """Credits of accounts, and the ledger of their changes."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any, Self
 from uuid import UUID

@@ -1,7 +1,5 @@
 """Annotations of things: the field, its change and the filter by them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import strawberry

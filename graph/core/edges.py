@@ -11,8 +11,6 @@ A declaration names the batch that reads the edge, the attribute of the parent t
 all parents of a level, see `graph.execution.planning`; the loaders run it where one object is resolved by itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Publication of Python enums as GraphQL enums, with their descriptions: `db` imports no GraphQL."""
 
-from __future__ import annotations
-
 from enum import Enum
 from typing import Any
 

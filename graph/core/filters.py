@@ -10,8 +10,6 @@ ids is declared with `reference`:
         owner_id: ID | None = reference("user", description="The user who owns it.")
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Iterator

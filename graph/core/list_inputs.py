@@ -1,7 +1,5 @@
 """The filter and the order of a list as JSON documents, read by the list's own input types, as those of a request are."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

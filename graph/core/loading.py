@@ -1,7 +1,5 @@
 """DataLoaders made from batch functions: the keys requested in one tick become one statement, and equal keys share one row."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """The filter by a number that is known by its key: the metric of a run, the feature of an item."""
 
-from __future__ import annotations
-
 import strawberry
 
 from db.queries.runs import MetricBound

@@ -1,7 +1,5 @@
 """Relay connections. Reads are lazy: edges and pageInfo share one page, totalCount is a query of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Generic, Self, TypeVar
 

@@ -7,8 +7,6 @@ open by oversight. Which rows a viewer sees is decided by the policies of the ta
 Root fields are checked when they are resolved. What an operation needs below them is known from its document, see `graph.execution.scopes`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Iterator
 from enum import StrEnum
 from functools import cached_property

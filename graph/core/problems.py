@@ -1,7 +1,5 @@
 """The problems with which a mutation can end. Each is made from the error that `db` raised, if the mutation's result has it as a member."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from enum import StrEnum

@@ -3,8 +3,6 @@
 A parser raises `ValueError` with a part of a sentence; graphql-core adds the variable or argument and the value.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Comparison of two versions by their schemas and profiles."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from enum import StrEnum

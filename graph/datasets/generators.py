@@ -1,7 +1,5 @@
 """The generators of synthetic data."""
 
-from __future__ import annotations
-
 from typing import Self
 
 import strawberry

@@ -1,7 +1,5 @@
 """Filters and orders of lists of datasets, and inputs of mutations on datasets."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import strawberry

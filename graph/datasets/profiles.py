@@ -1,7 +1,5 @@
 """The analysis of a version: its columns, validation issues and profile."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """Root queries for datasets."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import strawberry

@@ -1,7 +1,5 @@
 """Inputs of mutations that delete and restore."""
 
-from __future__ import annotations
-
 import strawberry
 from strawberry import ID
 

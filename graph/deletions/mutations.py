@@ -1,7 +1,5 @@
 """Mutations that delete and restore."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID

@@ -1,7 +1,5 @@
 """Root queries for what was deleted."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated
 

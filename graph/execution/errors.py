@@ -1,7 +1,5 @@
 """From exceptions to the errors that clients read: each carries a code of a fixed list; unexpected ones are masked."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -3,8 +3,6 @@
 Admission is in `limits.admission`. What comes by a request of its own is run by `graph.execution.operation_runner`.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from typing import Any

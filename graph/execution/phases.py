@@ -3,8 +3,6 @@
 Strawberry inspects every hook and wraps it anew for each operation, which took longer than the hooks. Here that is done once for a class.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager

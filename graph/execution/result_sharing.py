@@ -1,7 +1,5 @@
 """Whether two subscriptions select the same result of an event, so that it is computed and serialized once."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """Strawberry's schema, with our limits for the parser, a cache of parsed documents, our subscriptions, and errors with codes."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator
 from typing import Any
 

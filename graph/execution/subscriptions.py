@@ -3,8 +3,6 @@
 Strawberry's own path from an event to its result took a third of the cost of a delivery, and ran once per subscriber.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable
 from contextlib import ExitStack, aclosing

@@ -1,7 +1,5 @@
 """The timeout of one execution: of a query, of a mutation, or of one event of a subscription, over every transport."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable
 from inspect import isawaitable

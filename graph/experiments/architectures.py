@@ -1,7 +1,5 @@
 """What neural networks are made of."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Self
 

@@ -1,7 +1,5 @@
 """Comparison of runs."""
 
-from __future__ import annotations
-
 from typing import Self
 
 import strawberry

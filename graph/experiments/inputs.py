@@ -1,7 +1,5 @@
 """Filters and orders of lists of experiments and runs, and inputs of mutations on experiments."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import strawberry

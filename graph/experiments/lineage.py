@@ -1,7 +1,5 @@
 """Lineage: a graph of causes and effects."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """Metrics: summaries, series and points."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """Mutations on experiments."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated
 from uuid import UUID

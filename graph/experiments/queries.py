@@ -1,7 +1,5 @@
 """Root queries for experiments, runs, comparisons of runs, and lineage."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import strawberry

@@ -1,7 +1,5 @@
 """Mutations that make and delete explanations."""
 
-from __future__ import annotations
-
 from typing import Annotated
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """Filters and orders of lists of exports, and inputs of mutations on exports."""
 
-from __future__ import annotations
-
 import strawberry
 from strawberry import ID
 

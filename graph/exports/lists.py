@@ -1,7 +1,5 @@
 """The lists that can be exported: their fields in the schema, and the columns that these make."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cache

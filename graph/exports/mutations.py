@@ -1,7 +1,5 @@
 """Mutations that make and delete exports."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID

@@ -1,7 +1,5 @@
 """Root queries for exports."""
 
-from __future__ import annotations
-
 import strawberry
 
 from db.queries import exports

@@ -1,7 +1,5 @@
 """Exports of versions and lists."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """The filter and order of lists of items."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import ClassVar
 

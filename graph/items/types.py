@@ -1,7 +1,5 @@
 """The items of dataset versions, and what versions tell of their items."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 from uuid import UUID

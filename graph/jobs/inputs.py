@@ -1,7 +1,5 @@
 """Filters and orders of lists of jobs, and inputs of mutations on jobs."""
 
-from __future__ import annotations
-
 import strawberry
 from strawberry import ID
 

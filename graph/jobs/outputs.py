@@ -1,7 +1,5 @@
 """The output types of jobs: domains register them, and the union and the lookup of outputs use the registry."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar

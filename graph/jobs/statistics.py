@@ -1,7 +1,5 @@
 """What groups of jobs have in common, and how many and how long they are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Self

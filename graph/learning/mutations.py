@@ -1,7 +1,5 @@
 """Mutations of one's own progress; whoever may only read has them too."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import strawberry

@@ -1,7 +1,5 @@
 """Tutorials with their steps, as the viewer has completed them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """The filter of mails."""
 
-from __future__ import annotations
-
 import strawberry
 
 from graph.core.filters import DateTimeFilter, Filter

@@ -1,7 +1,5 @@
 """The root query for mails."""
 
-from __future__ import annotations
-
 import strawberry
 
 from db.queries import mail

@@ -1,7 +1,5 @@
 """Filters and orders of lists of models, and inputs of mutations on models."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import strawberry

@@ -1,7 +1,5 @@
 """Mutations on models, their versions and aliases."""
 
-from __future__ import annotations
-
 from typing import Annotated
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """Root queries for models."""
 
-from __future__ import annotations
-
 import strawberry
 
 from db.queries import models

@@ -1,7 +1,5 @@
 """The filter of notifications, and inputs of mutations on them."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import strawberry

@@ -1,7 +1,5 @@
 """Mutations of one's own notifications and preferences; whoever may only read has them too."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import strawberry

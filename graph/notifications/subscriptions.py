@@ -1,7 +1,5 @@
 """Subscription to one's notifications. A notice only wakes a stream, which then reads the rows: a notice may be lost, a row is not."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator
 from typing import Annotated
 

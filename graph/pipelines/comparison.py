@@ -1,7 +1,5 @@
 """Comparison of two snapshots: which nodes, parameters and links differ."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any

@@ -1,7 +1,5 @@
 """Filters and orders of lists of pipelines, and inputs of mutations on pipelines."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import strawberry

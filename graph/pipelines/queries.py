@@ -1,7 +1,5 @@
 """Root queries for pipelines and for the available steps."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import strawberry

@@ -1,7 +1,5 @@
 """Inputs of predictions."""
 
-from __future__ import annotations
-
 import strawberry
 from strawberry import ID
 

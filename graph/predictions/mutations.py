@@ -1,7 +1,5 @@
 """Mutations that predict with model versions."""
 
-from __future__ import annotations
-
 from typing import Annotated
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """Proposed schemas of dataset versions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """Inputs of mutations on saved searches."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import strawberry

@@ -1,7 +1,5 @@
 """Mutations that save, change, use and delete searches."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID

@@ -1,7 +1,5 @@
 """Root queries for saved searches."""
 
-from __future__ import annotations
-
 from itertools import chain
 
 import strawberry

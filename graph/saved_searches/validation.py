@@ -1,7 +1,5 @@
 """Whether the list of a type takes a filter and an order."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import strawberry

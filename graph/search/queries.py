@@ -1,7 +1,5 @@
 """The root query for the search."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import strawberry

@@ -1,7 +1,5 @@
 """What a search finds."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, Self
 from uuid import UUID

@@ -1,7 +1,5 @@
 """Filters and orders of lists of studies and trials, and inputs of their mutations."""
 
-from __future__ import annotations
-
 import strawberry
 from strawberry import ID
 

@@ -1,7 +1,5 @@
 """Mutations on studies and trials."""
 
-from __future__ import annotations
-
 from typing import Annotated
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """Subscription to the trials of a study. A notice only wakes a stream, which then reads the events: a notice may be lost, a row is not."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator
 from typing import Annotated
 from uuid import UUID

@@ -1,7 +1,5 @@
 """Filters and orders of lists of tags, and inputs of mutations on tags."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import strawberry

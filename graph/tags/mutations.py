@@ -1,7 +1,5 @@
 """Mutations that create, change and delete tags, put them on things and take them off."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """Root queries for tags."""
 
-from __future__ import annotations
-
 import strawberry
 
 from db.queries import tags

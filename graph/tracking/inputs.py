@@ -1,7 +1,5 @@
 """Inputs of the mutations of external runs."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import strawberry

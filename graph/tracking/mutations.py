@@ -1,7 +1,5 @@
 """Mutations that create external runs, log to them and end them."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID

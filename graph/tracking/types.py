@@ -1,7 +1,5 @@
 """What external runs read."""
 
-from __future__ import annotations
-
 from uuid import UUID
 
 import strawberry

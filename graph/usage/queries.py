@@ -1,7 +1,5 @@
 """The root query of the API's use."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated
 

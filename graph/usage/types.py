@@ -1,7 +1,5 @@
 """What the API was used for: requests, and their sums by period."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Self

@@ -1,7 +1,5 @@
 """The filter of deliveries, and inputs of mutations on webhooks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import strawberry

@@ -1,7 +1,5 @@
 """The root query for webhooks."""
 
-from __future__ import annotations
-
 import strawberry
 
 from db.queries import webhooks

@@ -1,7 +1,5 @@
 """Webhook endpoints and their deliveries."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """The cost of every field of a schema, and the number of its entries."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, cast

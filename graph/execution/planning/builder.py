@@ -1,7 +1,5 @@
 """From the selections of an operation to steps. Types are never known by name: only how their fields are declared counts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from graphql import GraphQLObjectType, GraphQLSchema, OperationDefinitionNode, is_object_type

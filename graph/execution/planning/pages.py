@@ -1,7 +1,5 @@
 """The step of connections: pages under all objects of a level in one statement, and their counts in another."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass

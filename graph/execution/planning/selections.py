@@ -1,7 +1,5 @@
 """The selection on one object type, and how the objects of a level are completed: written at once, then filled in by steps."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass

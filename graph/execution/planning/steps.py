@@ -1,7 +1,5 @@
 """Steps that run resolvers, or complete attributes that are no leaves."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Any
 
