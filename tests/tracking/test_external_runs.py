@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -104,6 +106,28 @@ async def test_points_are_kept_once_and_a_step_may_have_several(ada: Client) -> 
         {"key": "acc", "last": None, "lastStep": 0, "lastAt": T1, "min": None, "minStep": None, "max": None, "maxStep": None, "count": 1},
         {"key": "loss", "last": None, "lastStep": 2, "lastAt": T1, "min": 2.0, "minStep": 1, "max": 3.0, "maxStep": 0, "count": 5},
     ]
+
+
+async def test_keys_of_any_characters_and_values_to_the_last_bit_come_back(ada: Client) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    values = [math.ldexp(draw.uniform(-1, 1), draw.randrange(-1000, 1000)) for _ in range(200)]
+    values += [5e-324, 1.7976931348623157e308, 2.2250738585072014e-308, 0.1, 1e22, 123456789012345680.0]
+    keys = ['a"b', "c\\d", "{e}", "f,g", "NULL", " h ", "'i'", "j\\", '"', "k=>l", "ключ", "métrique 🙂", "{}", 'a\\"b']
+    points = [
+        *((key, 0, float(position), T1) for position, key in enumerate(keys)),
+        *(("v", step, value, T2) for step, value in enumerate(values)),
+    ]
+    run = await create_run(ada)
+    assert await log(ada, run, *points) == len(points)
+    histories = (await ada.one(HISTORY, id=run, n=1_000))["metricHistory"]
+    found = {each["key"]: [(point["step"], point["value"], point["recordedAt"]) for point in each["points"]] for each in histories}
+    assert found == {
+        **{key: [(0, float(position), T1)] for position, key in enumerate(keys)},
+        "v": [(step, value, T2) for step, value in enumerate(values)],
+    }
+    assert await log(ada, run, *points) == 0
 
 
 async def test_the_last_value_is_that_of_the_greatest_step_then_of_the_latest_time(ada: Client) -> None:
