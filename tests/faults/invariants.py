@@ -61,6 +61,7 @@ def _declared_outputs() -> str:
         "WHEN j.id IN (SELECT job_id FROM trials) THEN ARRAY[]::text[]",  # their models are registered later, if at all
         "WHEN j.kind = 'predict' AND j.dataset_version_id IS NULL THEN ARRAY[]::text[]",
         "WHEN j.kind = 'profile' AND NOT (SELECT (d.result->>'isNew')::boolean FROM job_documents d WHERE d.job_id = j.id) THEN ARRAY[]::text[]",
+        "WHEN j.dataset_id IN (SELECT id FROM datasets WHERE purged_at IS NOT NULL) THEN ARRAY['version']",  # the profile went with the purge
         "WHEN j.id IN (SELECT job_id FROM faults.submits WHERE script = 'exporting') THEN ARRAY['export', 'profile', 'version']",
     ]
     return " ".join([*clauses, *(f"WHEN j.kind = '{kind}' THEN ARRAY{kinds}::text[]" for kind, kinds in outputs.items())])
@@ -85,7 +86,9 @@ INVARIANTS: dict[str, str] = {
         SELECT s.job_id FROM faults.submits s LEFT JOIN jobs j ON j.id = s.job_id WHERE j.id IS NULL
         UNION ALL
         SELECT j.id FROM jobs j JOIN users u ON u.id = j.owner_id LEFT JOIN faults.submits s ON s.job_id = j.id
-        WHERE s.job_id IS NULL AND j.id NOT IN (SELECT job_id FROM trials) AND (SELECT count(*) FROM faults.submits) > 0 AND j.created_at > (SELECT min(created_at)
+        WHERE s.job_id IS NULL AND j.id NOT IN (SELECT job_id FROM trials) AND NOT EXISTS (SELECT FROM datasets d
+          WHERE d.id = j.dataset_id AND (d.name LIKE '%''s data to be purged%' OR d.purged_at IS NOT NULL))
+          AND (SELECT count(*) FROM faults.submits) > 0 AND j.created_at > (SELECT min(created_at)
           FROM jobs WHERE id IN (SELECT job_id FROM faults.submits))""",
     "1  every row ends in one terminal state": f"""
         SELECT id FROM jobs WHERE status NOT IN {TERMINAL_STATES}
