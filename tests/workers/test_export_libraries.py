@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load
 
+from tests.exhaustive import exhaustive
 from tests.lazy_module import LazyModule
 from tests.workers.test_export_formats import NASTY, TYPES, Exporter
 from tests.workers.test_export_formats import export as export  # noqa: PLC0414 - a fixture
@@ -25,6 +26,7 @@ from workers.ml.errors import BadInput
 from workers.ml.exports import splits
 
 DATASETS: Any = LazyModule("datasets")
+CROISSANT: Any = LazyModule("mlcroissant")
 LEARNING = NASTY.with_columns(split=pl.Series(["train", "test", "train", "validation"]), label=pl.Series(["b", "a", None, "b"]))
 LEARNING_TYPES = {**TYPES, "split": "CATEGORY", "label": "CATEGORY"}
 ROWS_OF = {"train": [0, 2], "validation": [3], "test": [1]}
@@ -230,3 +232,15 @@ def test_a_split_column_of_many_values_is_refused_and_one_that_is_found_is_no_sp
         export(NUMBERS, "PYTORCH", NUMBER_TYPES, splitColumn="fold")
     files = export(NUMBERS.rename({"fold": "split"}), "PYTORCH", {"x": "INTEGER", "y": "INTEGER", "split": "CATEGORY"})
     assert load(files["train.safetensors"])["X_split"].shape == (2_500,)
+
+
+@pytest.mark.parametrize("export_format", ["CSV", "PARQUET", *map(exhaustive, ("JSON", "JSONL", "HUGGINGFACE"))])
+def test_croissant_reads_the_rows_by_their_description(export: Exporter, export_format: str, tmp_path: Path) -> None:
+    table = pl.DataFrame({"whole": [1, 2, -3], "number": [0.1, -2.5, 1e300], "text": ["a", 'b,"c"', "ü 🍇"], "flag": [True, False, True]})
+    for name, content in export(table, export_format, {"whole": "INTEGER", "number": "FLOAT", "text": "STRING", "flag": "BOOLEAN"}).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    described = CROISSANT.Dataset(jsonld=str(tmp_path / "croissant.json"))
+    (records,) = described.metadata.record_sets
+    read = [{name.rpartition("/")[2]: value for name, value in row.items()} for row in described.records(records.uuid)]
+    assert [{**row, "text": row["text"].decode()} for row in read] == table.to_dicts()
