@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -92,7 +93,13 @@ def moment(value: int | None, name: str) -> datetime | None:
         return None
     if not 0 <= value <= MAX_MILLISECONDS:
         raise invalid(f"Invalid value {value} for parameter '{name}' supplied: it is no time in milliseconds since 1970.")
-    return _EPOCH + value * _MILLISECOND
+    return _time(value)
+
+
+@lru_cache(maxsize=1_024)
+def _time(milliseconds: int) -> datetime:
+    """The points of a step have one time, and a batch has many such."""
+    return _EPOCH + milliseconds * _MILLISECOND
 
 
 _MILLISECOND = datetime(1970, 1, 1, microsecond=1_000, tzinfo=UTC) - _EPOCH
