@@ -17,7 +17,12 @@ def translate_unique_violation(index: str, replacement: StateError) -> Generator
     try:
         yield
     except IntegrityError as error:
-        cause = error.orig.__cause__ if error.orig is not None else None
-        if isinstance(cause, UniqueViolationError) and getattr(cause, "constraint_name", None) == index:
+        if violated_unique_index(error) == index:
             raise replacement from None
         raise
+
+
+def violated_unique_index(error: IntegrityError) -> str | None:
+    """The name of the unique index that a statement violates, of a partitioned table that of a partition; None for another violation."""
+    cause = error.orig.__cause__ if error.orig is not None else None
+    return getattr(cause, "constraint_name", None) if isinstance(cause, UniqueViolationError) else None

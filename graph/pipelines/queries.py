@@ -41,7 +41,7 @@ class PipelineQueries:
         return [step for step in steps if not modality or modality in step.modalities]
 
     @query(
-        metadata=costs(entries=10),
+        metadata=costs(entries=len(TASKS)),
         description="The tasks of machine learning that the steps can do, each with templates to copy and run: a place to begin.",
     )
     def ml_tasks(

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db.core.checks import Checks
 from db.core.prepared import SELECTS
+from db.core.unique import violated_unique_index
 from db.core.viewer import Viewer
 from db.core.work import Database, Notice, Work
 from db.errors import invalid
@@ -23,7 +24,6 @@ from db.tables import MetricPoint, Run
 
 MAX_POINTS = 1_000  # in one batch
 KEY_LENGTH = 250
-_UNIQUE_VIOLATION = "23505"
 # The fields of LoggedPoint in their order.
 _POINT = {"key": Text, "step": Integer, "value": Double, "recorded_at": DateTime(timezone=True)}
 
@@ -71,7 +71,7 @@ async def log_alone(database: Database, viewer: Viewer, run_id: UUID, points: Se
     try:
         records = await database.write(statement, statement.values(viewer, arguments))
     except IntegrityError as error:
-        if getattr(error.orig, "sqlstate", None) != _UNIQUE_VIOLATION:
+        if violated_unique_index(error) is None:
             raise
         statement = SELECTS.get(_statement, viewer, _statement, names)
         records = await database.write(statement, statement.values(viewer, arguments))
