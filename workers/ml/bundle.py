@@ -9,16 +9,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from workers.ml.columns import Column, Derivation, Stage, as_features, unique, wrong_kind_message
+from workers.ml.data_split import DataSplit, Subset
 from workers.ml.errors import BadInput
 from workers.ml.node import Node, ValueKind
 from workers.ml.reporting import Reporter
+from workers.ml.value_checks import check_finite, check_texts
 
 if TYPE_CHECKING:
     from workers.ml.architectures import Architecture
@@ -28,72 +30,8 @@ if TYPE_CHECKING:
     from workers.ml.trainer import Trained
     from workers.ml.training_checkpoints import CheckpointSettings
 
-Subset = Literal["train", "validation", "test"]
-SUBSETS: tuple[Subset, ...] = ("train", "validation", "test")
-
 # Rows times columns in memory: 400 MB as float64, and about four times that while a model is trained.
 MAX_CELLS = 50_000_000
-MIN_TRAINING_ROWS = 5
-MAX_FEATURE_VALUE = 1e37
-MIN_TEST_ROWS = 2
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One transform of a column. Columns that share the same transformer objects are transformed together."""
-
-    name: str
-    transformer: Any
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the dataset. `kind` and the number of `missing` values apply after the stages; `type` is the raw ColumnType."""
-
-    name: str
-    type: str
-    kind: ValueKind
-    missing: int = 0
-    stages: tuple[Stage, ...] = ()
-
-
-@dataclass(frozen=True)
-class Derivation:
-    """How a column is computed from others before the rows are split, which is not part of the model: its users compute it likewise.
-
-    `document` tells it in `signature.json`, `code` is the polars expression for the model card, None if it takes another
-    table or the contents of items, and `words`, followed by the sources, tell people. Instead of `code`, columns that are computed together have the same
-    `statements`, which add them to `rows`.
-    """
-
-    name: str
-    sources: tuple[str, ...]
-    document: dict[str, Any]
-    code: str | None
-    words: str
-    statements: str | None = None
-
-    @property
-    def is_from_contents(self) -> bool:
-        return "content" in self.document
-
-
-@dataclass(frozen=True)
-class DataSplit:
-    """Row indices of each subset. `is_default` if the pipeline has no split step; `note` explains a strategy that was chosen automatically."""
-
-    strategy: str
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-    note: str | None = None
-    is_default: bool = False
-
-    def rows(self, subset: Subset) -> np.ndarray:
-        return {"train": self.train, "validation": self.validation, "test": self.test}[subset]
-
-    def sizes(self) -> dict[str, int]:
-        return {subset: len(self.rows(subset)) for subset in SUBSETS}
 
 
 @dataclass(frozen=True)
@@ -128,9 +66,9 @@ class Bundle:
     split_column: str | None = None
     """The column that names the part of each row, which is not a feature."""
     rung_watch: RungWatch | None = None
+    """Ends the training early if it is a trial that is not good enough."""
     architecture: Architecture | None = None
     """What is trained, if it is a neural network; known before it is."""
-    """Ends the training early if it is a trial that is not good enough."""
     known_leaks: Sequence[str] = ()
     """What the ingest told of items that are in two parts of the archive's own split."""
     row_choices: list[RowChoice] = field(default_factory=list)
@@ -251,7 +189,7 @@ class Bundle:
                     column=column.name, path=path,
                 )  # fmt: skip
             if column.kind not in kinds:
-                raise BadInput("WRONG_COLUMN_TYPE", _wrong_kind_message(node, column, kinds), column=column.name, path=path)
+                raise BadInput("WRONG_COLUMN_TYPE", wrong_kind_message(node, column, kinds), column=column.name, path=path)
         return columns
 
     def derive(self, derivation: Derivation, expression: pl.Expr, type_: str, kind: ValueKind) -> None:
@@ -423,8 +361,8 @@ class Bundle:
         rows = self.learning_rows()
         if not len(rows):
             raise BadInput("NO_ROWS", f"No rows are left for step '{node.key}' to learn from. Filter fewer rows.", path=node.path())
-        self.check_finite(names, node)
-        self._check_texts(names, rows, node)
+        check_finite(self.frame.select(names), node)
+        check_texts(self.frame, (self.columns[name] for name in names), rows, node)
         transformer = self.transformer(names)
         matrix = transformer.fit_transform(self.features(names, rows), self.target_values(rows) if self.is_supervised else None)
         self.check_size(self.frame.height, output_width(transformer), node)
@@ -463,87 +401,7 @@ class Bundle:
                     names[index] = name
         return names
 
-    def check_finite(self, names: list[str], node: Node) -> None:
-        """Raises BadInput (INFINITE_VALUES)."""
-        float_columns = self.frame.select(names).select(pl.selectors.float())
-        has_infinite = float_columns.select(pl.all().is_infinite().any()).row(0, named=True) if float_columns.width else {}
-        for name, is_infinite in has_infinite.items():
-            if is_infinite:
-                row = int(self.frame[name].is_infinite().arg_max() or 0)
-                raise BadInput(
-                    "INFINITE_VALUES",
-                    f"The column '{name}' has an infinite value (row {row + 1} of the rows in use), which step '{node.key}' cannot use. "
-                    "Filter such rows, or drop the column.",
-                    column=name,
-                    path=node.path(),
-                )
-
-    def check_range(self, names: list[str], node: Node) -> None:
-        """Raise BadInput for features that a float32 cannot hold or whose squares overflow: INFINITE_VALUES, VALUES_TOO_LARGE."""
-        self.check_finite(names, node)
-        float_columns = self.frame.select(names).select(pl.selectors.float())
-        maxima = float_columns.select(pl.all().abs().max()).row(0, named=True) if float_columns.width else {}
-        for name, greatest in maxima.items():
-            if greatest is not None and greatest > MAX_FEATURE_VALUE:
-                raise BadInput(
-                    "VALUES_TOO_LARGE",
-                    f"The column '{name}' has values as large as {greatest:.3g}; step '{node.key}' accepts numbers up to {MAX_FEATURE_VALUE:g}. "
-                    "Filter such rows, or drop the column.",
-                    column=name,
-                    path=node.path(),
-                )
-
-    def _check_texts(self, names: list[str], rows: np.ndarray, node: Node) -> None:
-        """Raise BadInput (ALL_MISSING) for a text column without a value in the training rows: no categories can be learned from it."""
-        for name in names:
-            stages = self.columns[name].stages
-            if not stages or stages[0].name.startswith("impute") or kind_of(self.frame[name].dtype) != "text":
-                continue
-            if self.frame[name][rows].null_count() == len(rows):
-                raise BadInput(
-                    "ALL_MISSING",
-                    f"The column '{name}' has no value in any of the {len(rows):,} training rows, so step '{node.key}' cannot learn from it. "
-                    "Drop the column, or fill it with a constant.",
-                    column=name,
-                    path=node.path(),
-                )
-
 
 def output_width(transformer: Any) -> int:
     """Return the number of features that a fitted ColumnTransformer makes."""
     return max((outputs.stop for outputs in transformer.output_indices_.values()), default=0)
-
-
-def unique(name: str, taken: Collection[str]) -> str:
-    """Return the name, with the first free number from 2 if it is taken."""
-    return name if name not in taken else next(other for number in count(2) if (other := f"{name}_{number}") not in taken)
-
-
-def as_features(frame: pl.DataFrame) -> pl.DataFrame:
-    """Convert raw columns to what a model's Pipeline takes."""
-    changes: list[pl.Expr] = []
-    for name, dtype in frame.schema.items():
-        if dtype == pl.Boolean or dtype.is_decimal():
-            changes.append(pl.col(name).cast(pl.Float64))
-        elif isinstance(dtype, pl.Categorical | pl.Enum):
-            changes.append(pl.col(name).cast(pl.String))
-        elif dtype.is_float():
-            changes.append(pl.col(name).fill_nan(None))
-    return frame.with_columns(changes)
-
-
-def kind_of(dtype: pl.DataType) -> ValueKind:
-    """Return the kind of a column's values; booleans are numbers."""
-    if dtype.is_numeric() or dtype == pl.Boolean:
-        return "number"
-    if dtype == pl.String or isinstance(dtype, pl.Categorical | pl.Enum):
-        return "text"
-    return "time" if dtype == pl.Date or dtype == pl.Datetime else "other"
-
-
-def _wrong_kind_message(node: Node, column: Column, kinds: tuple[ValueKind, ...]) -> str:
-    description = {"text": "text", "number": "numeric"}.get(column.kind, f"of type {column.type}")
-    encoding_advice = " or link a one_hot_encode or ordinal_encode step before it." if column.kind == "text" else ""
-    accepted = " or ".join({"number": "numeric", "text": "text"}.get(kind, kind) for kind in kinds)
-    removal_advice = "Remove it from the columns" + ("," if encoding_advice else ".")
-    return f"The column '{column.name}' is {description}, and step '{node.key}' takes {accepted} columns. {removal_advice}{encoding_advice}"

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from workers.ml.bundle import SUBSETS, Bundle, Column, unique
+from workers.ml.bundle import Bundle
+from workers.ml.columns import Column, unique
+from workers.ml.data_split import SUBSETS
 from workers.ml.plan import Plan
 
 PREVIEW_ROWS = 100

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from workers.ml.bundle import Bundle, Column
+from workers.ml.bundle import Bundle
+from workers.ml.columns import Column
 from workers.ml.errors import BadInput
 from workers.ml.steps.step import PipelineNode
 from workers.ml.steps.training_parameters import ClassifierOrRegressorParameters, SupervisedParameters

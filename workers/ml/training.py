@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 import polars as pl
 
 from workers.ml import problem
-from workers.ml.bundle import MAX_CELLS, Bundle, Column, kind_of
+from workers.ml.bundle import MAX_CELLS, Bundle
+from workers.ml.columns import Column, kind_of
 from workers.ml.contents.places import ItemFiles, Items
 from workers.ml.contents.program import ITEM_COLUMN
 from workers.ml.contents.state import Contents

@@ -7,7 +7,9 @@ from typing import Any
 
 from workers.ml.architectures import Architecture
 from workers.ml.artifacts.trust import trusted_types
-from workers.ml.bundle import SUBSETS, Bundle, Derivation
+from workers.ml.bundle import Bundle
+from workers.ml.columns import Derivation
+from workers.ml.data_split import SUBSETS
 from workers.ml.scoring import METRICS
 from workers.ml.trainer import THREADS, Trained
 

@@ -9,7 +9,9 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from workers.ml.bundle import Bundle, Subset, unique
+from workers.ml.bundle import Bundle
+from workers.ml.columns import unique
+from workers.ml.data_split import Subset
 from workers.ml.json_values import json_value
 from workers.ml.steps.evaluate import predict_rows
 from workers.ml.trainer import Trained

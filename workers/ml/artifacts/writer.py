@@ -14,7 +14,8 @@ from workers.ml.artifacts.model_file import write_model
 from workers.ml.artifacts.plots import plot_clusters, plot_confusion, plot_importance, plot_residuals
 from workers.ml.artifacts.results import write_results
 from workers.ml.artifacts.signature import signature
-from workers.ml.bundle import Bundle, Subset
+from workers.ml.bundle import Bundle
+from workers.ml.data_split import Subset
 from workers.ml.node_errors import optional
 from workers.ml.steps.evaluate import predict_rows
 from workers.ml.steps.train import feature_matrix, target_values

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workers.ml.bundle import unique
+from workers.ml.columns import unique
 from workers.ml.dataset_output import preview_rows
 from workers.ml.errors import BadInput
 from workers.ml.json_values import json_value

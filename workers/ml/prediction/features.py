@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from workers.ml.bundle import MAX_FEATURE_VALUE, as_features, kind_of
+from workers.ml.columns import as_features, kind_of
 from workers.ml.embeddings import DIMENSIONS, encoder, require_same
 from workers.ml.errors import BadInput
 from workers.ml.prediction.contents import ReadContents
@@ -19,6 +19,7 @@ from workers.ml.prediction.issues import MAX_VALUES, IssueCode, IssueLog
 from workers.ml.prediction.predictor import Predictor
 from workers.ml.steps.clean_text import cleaned
 from workers.ml.steps.columns import composed
+from workers.ml.value_checks import MAX_FEATURE_VALUE
 
 KNOWN_ORIGINS = frozenset({"column", "part", "clean", "embedding"})
 """What the `from` of an input has that is computed here."""

@@ -50,7 +50,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     """Raises BadInput: those of `Bundle.columns_to_transform`."""
     import polars as pl  # the API imports the registry only for its schemas
 
-    from workers.ml.bundle import Derivation
+    from workers.ml.columns import Derivation
     from workers.ml.steps.derive import Source
 
     parameters: CleanTextParameters = node.parameters

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from workers.ml.bundle import Bundle, Column, Derivation
+from workers.ml.bundle import Bundle
+from workers.ml.columns import Column, Derivation
 from workers.ml.contents.program import ITEM_COLUMN, PART_COLUMN, Augmentation, Program, role_of
 from workers.ml.contents.state import Contents
 from workers.ml.errors import BadInput

@@ -11,7 +11,8 @@ from workers.ml.steps.columns import ColumnName
 from workers.ml.steps.step import Parameters, PipelineNode, Step
 
 if TYPE_CHECKING:
-    from workers.ml.bundle import Bundle, Column
+    from workers.ml.bundle import Bundle
+    from workers.ml.columns import Column
 
 DATE_PARTS = ("year", "month", "day", "weekday")
 TIME_PARTS = ("hour", "minute")
@@ -46,7 +47,7 @@ def decompose(bundle: Bundle, node: PipelineNode, columns: list[Column], chosen:
     """Replace the dates that are still there by their parts."""
     import polars as pl  # the API imports the registry only for its schemas
 
-    from workers.ml.bundle import Derivation, unique
+    from workers.ml.columns import Derivation, unique
 
     schema = bundle.lazy.collect_schema()
     for column in columns:

@@ -51,8 +51,8 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     """Raises BadInput (BAD_FORMULA)."""
     import polars as pl  # the API imports the registry only for its schemas
 
-    from workers.ml.bundle import Derivation
-    from workers.ml.bundle import kind_of as column_kind
+    from workers.ml.columns import Derivation
+    from workers.ml.columns import kind_of as column_kind
 
     for index, column in enumerate(node.parameters.columns):
         schema = bundle.lazy.collect_schema()

@@ -16,7 +16,8 @@ from workers.ml.steps.step import Parameters, PipelineNode, Step
 if TYPE_CHECKING:
     import polars as pl
 
-    from workers.ml.bundle import Bundle, Column
+    from workers.ml.bundle import Bundle
+    from workers.ml.columns import Column
 
 
 class EmbedTextParameters(Parameters):
@@ -57,7 +58,7 @@ def _embed(bundle: Bundle, node: PipelineNode, column: Column, span: tuple[float
     """Replace a column. Return how many different texts it has, and how many of them were cut."""
     import polars as pl  # see run
 
-    from workers.ml.bundle import Derivation, unique
+    from workers.ml.columns import Derivation, unique
     from workers.ml.embeddings import MAX_WORD_PIECES, MODEL, document
 
     taken = bundle.lazy.collect_schema().names()

@@ -11,7 +11,8 @@ from workers.ml.steps.columns import ColumnName
 from workers.ml.steps.step import Parameters, PipelineNode, Step
 
 if TYPE_CHECKING:
-    from workers.ml.bundle import Bundle, Column
+    from workers.ml.bundle import Bundle
+    from workers.ml.columns import Column
 
 MISSING = "(missing)"
 MAX_REPORTED_COLUMNS = 20

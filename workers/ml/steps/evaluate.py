@@ -14,7 +14,8 @@ from workers.ml.steps.step import Parameters, PipelineNode, Step
 if TYPE_CHECKING:
     import numpy as np
 
-    from workers.ml.bundle import Bundle, Subset
+    from workers.ml.bundle import Bundle
+    from workers.ml.data_split import Subset
     from workers.ml.prediction.predictor import Predictions
     from workers.ml.trainer import Trained
 

@@ -60,7 +60,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     """Raises BadInput: UNKNOWN_COLUMN, BAD_PARAMETER, WRONG_COLUMN_TYPE, DUPLICATE_KEYS, TOO_LARGE, NO_ROWS."""
     import polars as pl  # the API imports the registry only for its schemas
 
-    from workers.ml.bundle import Column, Derivation, kind_of, unique
+    from workers.ml.columns import Column, Derivation, kind_of, unique
 
     parameters: JoinParameters = node.parameters
     other, types = bundle.other_versions[parameters.version]

@@ -15,7 +15,8 @@ from workers.ml.steps.step import Parameters, PipelineNode, Step
 if TYPE_CHECKING:
     import polars as pl
 
-    from workers.ml.bundle import Bundle, Column
+    from workers.ml.bundle import Bundle
+    from workers.ml.columns import Column
 
 MAX_REPORTED_COLUMNS = 20
 # Text of which more than this share of the values is distinct identifies rows rather than describing them.
@@ -57,7 +58,7 @@ def before_split(bundle: Bundle, node: PipelineNode) -> None:
     """Take dates apart and read text of numbers as numbers; both depend on no other row."""
     import polars as pl  # the API imports the registry only for its schemas
 
-    from workers.ml.bundle import Derivation
+    from workers.ml.columns import Derivation
 
     columns = [
         column

@@ -75,7 +75,7 @@ def rename(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     """Raises BadInput: UNKNOWN_COLUMN, NAME_TAKEN."""
     import polars as pl  # the API imports the registry only for its schemas
 
-    from workers.ml.bundle import Derivation
+    from workers.ml.columns import Derivation
 
     for index, renaming in enumerate(node.parameters.columns):
         column = bundle.column(renaming.column, node, "columns", str(index), "column")
@@ -101,7 +101,7 @@ def cast(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     """Raises BadInput: UNKNOWN_COLUMN, WRONG_COLUMN_TYPE, BAD_VALUE."""
     import polars as pl  # see rename
 
-    from workers.ml.bundle import Derivation
+    from workers.ml.columns import Derivation
 
     parameters: CastParameters = node.parameters
     type_, kind = CAST_KINDS[parameters.type]

@@ -112,6 +112,8 @@ def outliers(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     import numpy as np  # see sample
     import polars as pl
 
+    from workers.ml.value_checks import check_finite
+
     parameters: OutlierParameters = node.parameters
     columns = bundle.columns_to_transform(node, parameters.columns, ("number",))
     names = [column.name for column in columns if column.name in bundle.frame.columns]
@@ -119,7 +121,7 @@ def outliers(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         raise BadInput(
             "NO_COLUMNS", f"There is no numeric column for step '{node.key}' to examine. Remove the step.", path=node.path("columns")
         )
-    bundle.check_finite(names, node)
+    check_finite(bundle.frame.select(names), node)
 
     def choose(rows: np.ndarray) -> np.ndarray:
         values = bundle.frame.select(pl.col(names).cast(pl.Float64))[rows].to_numpy()

@@ -16,7 +16,8 @@ from workers.ml.steps.step import Parameters, PipelineNode, Step
 if TYPE_CHECKING:
     import polars as pl
 
-    from workers.ml.bundle import Bundle, Column
+    from workers.ml.bundle import Bundle
+    from workers.ml.columns import Column
 
 Operator = Literal[
     "equals", "not_equals", "less_than", "less_or_equal", "greater_than", "greater_or_equal", "between",

@@ -13,7 +13,8 @@ from workers.ml.steps.step import Parameters, PipelineNode, Step
 if TYPE_CHECKING:
     import numpy as np
 
-    from workers.ml.bundle import Bundle, DataSplit
+    from workers.ml.bundle import Bundle
+    from workers.ml.data_split import DataSplit
 
 DEFAULT_TEST_FRACTION = 0.2
 
@@ -132,7 +133,7 @@ def default_split(bundle: Bundle, node: PipelineNode) -> None:
     """
     import numpy as np  # the API imports the registry only for its schemas
 
-    from workers.ml.bundle import DataSplit
+    from workers.ml.data_split import DataSplit
 
     if not bundle.is_supervised:
         all_rows = np.arange(bundle.frame.height)
@@ -178,7 +179,7 @@ def split_summary(data_split: DataSplit) -> dict[str, Any]:
 
 def check_split_sizes(bundle: Bundle, node: PipelineNode) -> None:
     """Raises BadInput (TOO_FEW_ROWS)."""
-    from workers.ml.bundle import MIN_TEST_ROWS, MIN_TRAINING_ROWS
+    from workers.ml.data_split import MIN_TEST_ROWS, MIN_TRAINING_ROWS
 
     data_split = bundle.data_split
     assert data_split is not None
@@ -207,7 +208,7 @@ def check_split_sizes(bundle: Bundle, node: PipelineNode) -> None:
 def _random_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
     import numpy as np  # see default_split
 
-    from workers.ml.bundle import DataSplit
+    from workers.ml.data_split import DataSplit
 
     parameters: SplitParameters = node.parameters
     stratify_column = parameters.stratify_by or (bundle.target if bundle.problem in ("CLASSIFICATION", None) else None)
@@ -251,7 +252,7 @@ def _random_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
 def _time_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
     import numpy as np  # see default_split
 
-    from workers.ml.bundle import DataSplit
+    from workers.ml.data_split import DataSplit
 
     parameters: SplitParameters = node.parameters
     name = parameters.time_column
@@ -291,7 +292,7 @@ def _group_split(bundle: Bundle, node: PipelineNode) -> DataSplit:
     """Put groups, in a random order, into the test and the validation rows until these have their shares."""
     import numpy as np  # see default_split
 
-    from workers.ml.bundle import DataSplit
+    from workers.ml.data_split import DataSplit
 
     parameters: SplitParameters = node.parameters
     name = parameters.group_column

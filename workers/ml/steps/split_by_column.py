@@ -40,7 +40,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     import numpy as np  # the API imports the registry only for its schemas
     import polars as pl
 
-    from workers.ml.bundle import MIN_TEST_ROWS, MIN_TRAINING_ROWS, DataSplit
+    from workers.ml.data_split import MIN_TEST_ROWS, MIN_TRAINING_ROWS, DataSplit
 
     name = node.parameters.split_column
     column = bundle.target_or_split_column(name, node, "split_column")

@@ -17,7 +17,8 @@ from workers.ml.training_checkpoints import CheckpointManager
 if TYPE_CHECKING:
     import numpy as np
 
-    from workers.ml.bundle import Bundle, Column
+    from workers.ml.bundle import Bundle
+    from workers.ml.columns import Column
 
 ADVICE_BY_KIND = {
     "text": "Link a one_hot_encode or ordinal_encode step before it, or drop the column.",
@@ -30,12 +31,13 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     """Fit transforms and estimator and set `bundle.trained`.
 
     Raises BadInput: NO_COLUMNS, NOT_ENCODED, WRONG_COLUMN_TYPE, MISSING_VALUES, TOO_FEW_ROWS, BAD_PARAMETER, ONE_CLASS, and those of
-    `Bundle.check_range` and `Bundle.fit_transformer`.
+    `check_range` and `Bundle.fit_transformer`.
     """
     from sklearn.base import clone  # the API imports the registry only for its schemas
     from sklearn.pipeline import Pipeline
 
     from workers.ml.bundle import output_width
+    from workers.ml.value_checks import check_range
 
     trainer = node.step.trainer
     assert trainer is not None
@@ -47,7 +49,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
     _check_rows(bundle, node)
 
     bundle.reporter.progress(TRAINING_START_PERCENT, node.step.title)
-    bundle.check_range(features, node)
+    check_range(bundle.frame.select(features), node)
     transformer, matrix = bundle.fit_transform(features, node)
     estimator = trainer.build(node.parameters, bundle.problem, bundle.random_state)
     template = clone(estimator)
@@ -213,7 +215,7 @@ def _check_feature(column: Column, node: PipelineNode, rows: int) -> None:
 
 
 def _check_rows(bundle: Bundle, node: PipelineNode) -> None:
-    from workers.ml.bundle import MIN_TRAINING_ROWS
+    from workers.ml.data_split import MIN_TRAINING_ROWS
 
     data_split = bundle.data_split
     assert data_split is not None
@@ -288,7 +290,7 @@ def _check_transformed(transformer: Any, matrix: np.ndarray, node: PipelineNode)
     """Raise BadInput (VALUES_TOO_LARGE) for values that an earlier step made, such as a fill value. The raw ones are checked before."""
     import numpy as np  # see run
 
-    from workers.ml.bundle import MAX_FEATURE_VALUE
+    from workers.ml.value_checks import MAX_FEATURE_VALUE
 
     maxima = np.nanmax(np.abs(matrix), axis=0, initial=0.0)
     too_large = np.flatnonzero(maxima > MAX_FEATURE_VALUE)
