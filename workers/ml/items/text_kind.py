@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import count, islice
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from workers.ml.errors import BadInput
 from workers.ml.items import limits
@@ -67,12 +67,12 @@ class TextKind:
 
     def _lines(self, raw: RawFile, filename: str, issues: IssueLog) -> Iterator[Part]:
         """Those that are not blank, by their number in the file. Raises BadInput (BINARY_FILE, EMPTY_FILE, ROW_TOO_LONG)."""
-        encoding = given_encoding(self._encoding, raw.head(_SAMPLE_BYTES)) if self._encoding else _encoding_of_file(raw)
-        if encoding is None:
-            raise BadInput("BINARY_FILE", f"{filename!r} is no text: it has binary data.")
-        if (guess := _guess_of(encoding)) is not None:
-            issues.add(*guess)
         with raw.path.open("rb") as source:
+            encoding = given_encoding(self._encoding, raw.head(_SAMPLE_BYTES)) if self._encoding else _encoding_of(source, raw.size)
+            if encoding is None:
+                raise BadInput("BINARY_FILE", f"{filename!r} is no text: it has binary data.")
+            if (guess := _guess_of(encoding)) is not None:
+                issues.add(*guess)
             source.seek(encoding.bom_length)
             with io.TextIOWrapper(source, encoding.name, errors="replace") as file:
                 is_blank = True
@@ -96,7 +96,7 @@ class TextKind:
 
 def _decode(content: bytes, given: str | None, issues: list[tuple[str, str]]) -> str:
     """The text with line feeds alone at the ends of lines. Raises `Corrupt`."""
-    encoding = _encoding(content) if given is None else given_encoding(given, content[:_SAMPLE_BYTES])
+    encoding = _encoding_of(io.BytesIO(content), len(content)) if given is None else given_encoding(given, content[:_SAMPLE_BYTES])
     if encoding is None:
         raise Corrupt("is no text: it has binary data")
     text = content[encoding.bom_length :].decode(encoding.name, "replace").replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
@@ -109,24 +109,15 @@ def _decode(content: bytes, given: str | None, issues: list[tuple[str, str]]) ->
     return text
 
 
-def _encoding(content: bytes) -> Encoding | None:
-    sample = content[:_SAMPLE_BYTES]
-    encoding = detect_encoding(sample, is_whole=len(sample) == len(content))
-    if encoding is not None and encoding.is_ascii_so_far and (found := _BEYOND_ASCII.search(content, len(sample))) is not None:
-        sample = content[found.start() : found.start() + _SAMPLE_BYTES]
-        return detect_encoding(sample, is_whole=False)
-    return encoding
-
-
-def _encoding_of_file(raw: RawFile) -> Encoding | None:
-    sample = raw.head(_SAMPLE_BYTES)
-    encoding = detect_encoding(sample, is_whole=len(sample) == raw.size)
+def _encoding_of(source: BinaryIO, size: int) -> Encoding | None:
+    """The encoding of a text that is read from its start; None if it is binary. Where it begins in ASCII, the first other byte decides."""
+    sample = source.read(_SAMPLE_BYTES)
+    encoding = detect_encoding(sample, is_whole=len(sample) == size)
     if encoding is not None and encoding.is_ascii_so_far:
-        with raw.path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                if (found := _BEYOND_ASCII.search(block)) is not None:
-                    file.seek(found.start() - len(block), io.SEEK_CUR)
-                    return detect_encoding(file.read(_SAMPLE_BYTES), is_whole=False)
+        while block := source.read(_BLOCK_BYTES):
+            if (found := _BEYOND_ASCII.search(block)) is not None:
+                source.seek(found.start() - len(block), io.SEEK_CUR)
+                return detect_encoding(source.read(_SAMPLE_BYTES), is_whole=False)
     return encoding
 
 
