@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from db.queries.goals import Goal
-from db.queries.lineage import LineageDirection, LineageKind, LineageRelation
+from db.queries.lineage import LineageDirection
+from db.queries.lineage_relations import LineageKind, LineageRelation
 from db.tables.experiments import RunSource, RunStatus
 from graph.core.enums import describe
 
