@@ -84,9 +84,10 @@ def api(
     descriptors: Annotated[list[int] | None, typer.Option("--fd", hidden=True, help="An inherited, bound socket for each process.")] = None,
 ) -> None:
     """Serve the API; PostgreSQL, Redis and S3 come from the settings."""
-    require_settings()
-    check_tracing_packages()
-    from server.settings import server_settings
+    with importing():
+        require_settings()
+        check_tracing_packages()
+        from server.settings import server_settings
 
     settings = server_settings()
     host, port, processes = host or settings.host, port or settings.port, processes or settings.api_processes

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, cast
 from urllib.parse import quote
 
 import aioboto3
@@ -25,7 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from db.errors import Unavailable
 from db.settings import StateSettings
 from db.stores.multipart import MultipartUploads
-from db.stores.s3 import Body, S3Client, s3_client
+from db.stores.s3 import Body, LazyClient, S3Client, s3_client
 from db.stores.s3_errors import MISSING_CODES, REFUSED_STATUSES, SERVICE, ObjectMissing, error_code, status_of, translate_errors
 
 MIB = 1024**2
@@ -88,19 +88,19 @@ class ObjectStore:
     @asynccontextmanager
     async def open(cls, settings: StateSettings) -> AsyncGenerator[Self]:
         """Open the store for the life of a process; it connects on first use. Usable in the event loop that opened it."""
-        endpoint_url = settings.s3_endpoint_url
-        session = _session()
         async with AsyncExitStack() as clients:
-            yield cls(
-                settings.s3_bucket,
-                settings.s3_region,
-                await clients.enter_async_context(s3_client(session, settings, endpoint_url, read_timeout=READ_TIMEOUT, attempts=ATTEMPTS)),
-                # Signing sends nothing; it needs its own client because the signature covers the host that clients will call.
-                await clients.enter_async_context(
-                    s3_client(session, settings, settings.s3_public_url or endpoint_url, read_timeout=READ_TIMEOUT, attempts=1)
-                ),
-                await clients.enter_async_context(s3_client(session, settings, endpoint_url, read_timeout=COPY_TIMEOUT, attempts=2)),
-            )
+
+            def client(url: str, read_timeout: float, attempts: int) -> S3Client:
+                return cast(
+                    "S3Client",
+                    LazyClient(clients, lambda: s3_client(_session(), settings, url, read_timeout=read_timeout, attempts=attempts)),
+                )
+
+            url = settings.s3_endpoint_url
+            # Signing sends nothing; it needs its own client because the signature covers the host that clients will call.
+            signer = client(settings.s3_public_url or url, READ_TIMEOUT, 1)
+            copier = client(url, COPY_TIMEOUT, 2)
+            yield cls(settings.s3_bucket, settings.s3_region, client(url, READ_TIMEOUT, ATTEMPTS), signer, copier)
 
     def of_bucket(self, bucket: str) -> ObjectStore:
         """Return the store with another bucket, which the same account can read."""

@@ -1,7 +1,5 @@
 """Users, and what they sign in with: bearer tokens, and passwords that begin sessions."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID

@@ -1,7 +1,5 @@
 """The audit: an event for each change that somebody made, and seals by which a later change of events is found."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 from uuid import UUID

@@ -1,7 +1,5 @@
 """Credits: the ledger, the packages that are sold, and purchases."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID

@@ -1,7 +1,5 @@
 """Datasets, their immutable versions and profiles, uploads, and stored objects."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

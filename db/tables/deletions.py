@@ -1,7 +1,5 @@
 """What was deleted and can be restored."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID

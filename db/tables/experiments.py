@@ -1,7 +1,5 @@
 """Experiments group runs. A run is one training; its metrics are points, with a summary per key that listings sort by."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

@@ -1,7 +1,5 @@
 """Explanations of what model versions predict."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

@@ -1,7 +1,5 @@
 """Exports: versions and lists written in another format, for a time."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

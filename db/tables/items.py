@@ -1,7 +1,5 @@
 """Items of dataset versions: signals, images, recordings and texts, each with its features and the place of its bytes."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import Any
 from uuid import UUID

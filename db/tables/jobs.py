@@ -1,7 +1,5 @@
 """Jobs and all that belongs to them. The row is the source of truth; Redis only carries notices."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

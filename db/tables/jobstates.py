@@ -3,8 +3,6 @@
 `docs/adr/0002-job-transitions.md` gives the reasons.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Tutorials that ship with the product, and how far each user is with them."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 from uuid import UUID

@@ -3,8 +3,6 @@
 A row holds a template and ids; texts, and links with secrets, are made when it is sent.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

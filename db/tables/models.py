@@ -1,7 +1,5 @@
 """Models, their versions, the aliases that point to them, and artifacts."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

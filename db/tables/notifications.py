@@ -1,7 +1,5 @@
 """Events and the notifications that tell people of them. An event is a row of the outbox, written with what it tells, until it is dispatched."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

@@ -1,7 +1,5 @@
 """Sign-in by providers of identities: which identities open which account, and the sign-ins that are under way at a provider."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """Passkeys (WebAuthn), by which users sign in without a password, and the challenges that they answer."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from uuid import UUID
 

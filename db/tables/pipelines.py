@@ -1,7 +1,5 @@
 """Pipelines, snapshots of definitions that ran, and the catalogue of steps."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

@@ -1,7 +1,5 @@
 """What the retention of rows has removed, and where it was archived."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from sqlalchemy import BigInteger, CheckConstraint

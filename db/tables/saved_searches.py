@@ -1,7 +1,5 @@
 """Saved searches: a list with its filter and order, under a name."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 from uuid import UUID

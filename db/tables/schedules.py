@@ -1,7 +1,5 @@
 """Schedules by which files are imported."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 from uuid import UUID

@@ -1,7 +1,5 @@
 """The index of the search: an entry for each thing that can be found. PostgreSQL's triggers keep it, and nothing else writes it."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """Studies search for the parameters of a pipeline with which a metric is best. Each of their trials is a run."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

@@ -1,7 +1,5 @@
 """Tags, and what they are on."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from uuid import UUID
 

@@ -1,7 +1,5 @@
 """What is recorded of the API's use: its requests, and their sums by hour."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 from uuid import UUID

@@ -1,7 +1,5 @@
 """Webhooks: addresses to which an account's events are sent, and the deliveries to them."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

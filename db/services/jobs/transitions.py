@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from sqlalchemy import CTE, ColumnElement, Interval, Row, Text, Uuid, any_, bind
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from db.core.queues import route_of
+from db.core.sql import Rows
 from db.core.work import Notice, Work
 from db.tables import Job, JobEvent
 from db.tables.jobs import JobEventType
@@ -78,11 +80,26 @@ class TransitionStatement:
         extra_changes: Callable[[CTE], Sequence[CTE]] | None = None,
         **values: Any,
     ) -> None:
-        changes: dict[str, Any] = {"status": after, "last_sequence": Job.last_sequence + 1, **_default_values(after), **values}
-        change = update(Job).where(Job.status.in_(allowed_before(after, operation)), *conditions).values(changes)
+        self._allowed = allowed_before(after, operation)
+        self._after = after
+        self._event_type = event_type
+        self._conditions = conditions
+        self._extra_changes = extra_changes
+        self._values = values
+
+    @cached_property
+    def _statement(self) -> Rows:
+        """Made when it is first used: all of them took a fiftieth of a start."""
+        changes: dict[str, Any] = {
+            "status": self._after,
+            "last_sequence": Job.last_sequence + 1,
+            **_default_values(self._after),
+            **self._values,
+        }
+        change = update(Job).where(Job.status.in_(self._allowed), *self._conditions).values(changes)
         moved = change.returning(*Job.__table__.c).cte("changed_jobs")
-        extra_ctes = () if extra_changes is None else extra_changes(moved)
-        self._statement = select(*moved.c).add_cte(insert_event(moved, event_type), *extra_ctes)
+        extra_ctes = () if self._extra_changes is None else self._extra_changes(moved)
+        return select(*moved.c).add_cte(insert_event(moved, self._event_type), *extra_ctes)
 
     async def apply(
         self, work: Work, *, message: str | None = None, data: dict[str, Any] | None = None, **parameters: Any

@@ -15,7 +15,6 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Protocol, cast
 
 import orjson
-from jsonschema import Draft202012Validator
 from sqlalchemy import Row, select
 
 from db.core import formulas
@@ -131,6 +130,8 @@ def parameter_issues(step: Parametrized | Row[Any], parameters: Any, *path: str 
     checks.document(parameters, *(str(part) for part in path), size=MAX_BYTES)
     if checks.issues:
         return checks.issues
+    from jsonschema import Draft202012Validator  # takes a hundredth of a start, and is used when a pipeline is written
+
     validator: Any = Draft202012Validator(step.parameter_schema)  # Any: jsonschema types its validators thinly
     for error in sorted(validator.iter_errors(parameters), key=lambda issue: list(map(str, issue.absolute_path))):
         message = _message(error)
