@@ -1,7 +1,5 @@
 """Users, their sessions, the history of their sign-ins, and invitations."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
@@ -96,7 +94,7 @@ class Invitation(Node, prefix="invitation", found_by=invitation_queries.by_id, s
     team_id: strawberry.Private[UUID | None]
     email: str = strawberry.field(description="The address that it was sent to, and the only one that it can be used with.")
     role: UserRole = strawberry.field(description="The role that who uses it gets: in the team, or in the whole of Trellis.")
-    team: Annotated[User, strawberry.lazy("graph.accounts.types")] | None = one(
+    team: Annotated["User", strawberry.lazy("graph.accounts.types")] | None = one(
         accounts.live_by_id, key="team_id", description="The team; null if it is to register."
     )
     invited_by: Profile = one(accounts.profile_by_id, key="invited_by_id", description="The admin who sent it.")
@@ -136,7 +134,7 @@ class StorageUse:
 class Membership:
     team_id: strawberry.Private[UUID]
     user_id: strawberry.Private[UUID]
-    team: Annotated[User, strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="team_id", description="The team.")
+    team: Annotated["User", strawberry.lazy("graph.accounts.types")] = one(accounts.by_id, key="team_id", description="The team.")
     user: Profile = one(accounts.profile_by_id, key="user_id", description="The person.")
     role: UserRole = strawberry.field(
         description="VIEWER sees what the team owns, MEMBER also changes it and runs jobs, ADMIN also manages its members. Who is VIEWER in the whole"

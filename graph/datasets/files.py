@@ -1,7 +1,5 @@
 """Downloadable files, and pending uploads."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self
 from uuid import UUID
@@ -94,7 +92,7 @@ class Upload:
     state: UploadState = strawberry.field(description="Whether the file can still be sent.")
     expires_at: datetime = strawberry.field(description="When the URL expires; of an upload in parts, when no part has a URL any more.")
     max_bytes: BigInt = strawberry.field(description="The announced size; the URL accepts exactly that many bytes.")
-    version: Annotated[DatasetVersion, strawberry.lazy("graph.datasets.types")] = one(
+    version: Annotated["DatasetVersion", strawberry.lazy("graph.datasets.types")] = one(
         versions.by_id, key="version_id", description="The version that the file becomes, UPLOADING until it is completed."
     )
 

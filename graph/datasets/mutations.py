@@ -1,7 +1,5 @@
 """Mutations that create, update and delete datasets, and upload files."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -82,7 +80,7 @@ class CompleteUploadPayload:
     version_id: strawberry.Private[UUID]
     job_id: strawberry.Private[UUID]
     version: DatasetVersion = one(versions.by_id, key="version_id", description="The version that the file becomes.")
-    job: Annotated[Job, strawberry.lazy("graph.jobs.types")] = one(
+    job: Annotated["Job", strawberry.lazy("graph.jobs.types")] = one(
         jobs.by_id, key="job_id", description="The INGEST job; follow it with `jobEvents`."
     )
 

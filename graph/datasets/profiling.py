@@ -1,7 +1,5 @@
 """The mutation that profiles a version again."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -31,7 +29,7 @@ class ProfileVersionInput:
 @strawberry.type(description="A job was submitted that profiles the version.")
 class ProfileVersionPayload:
     job_id: strawberry.Private[UUID]
-    job: Annotated[Job, strawberry.lazy("graph.jobs.types")] = one(
+    job: Annotated["Job", strawberry.lazy("graph.jobs.types")] = one(
         jobs.by_id, key="job_id", description="The PROFILE job; the profile is its output, unless the version has one by this profiler."
     )
 

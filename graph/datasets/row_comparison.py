@@ -1,7 +1,5 @@
 """The comparison of the rows of two versions, which a job makes."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -36,7 +34,7 @@ class CompareRowsInput:
 @strawberry.type(description="A job was submitted that compares the rows.")
 class CompareRowsPayload:
     job_id: strawberry.Private[UUID]
-    job: Annotated[Job, strawberry.lazy("graph.jobs.types")] = one(
+    job: Annotated["Job", strawberry.lazy("graph.jobs.types")] = one(
         jobs.by_id, key="job_id", description="The COMPARE job; its `result` has the answer once it has completed."
     )
 

@@ -1,7 +1,5 @@
 """Import schedules, and the mutations on them."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -43,7 +41,7 @@ class ImportSchedule(Node, prefix="schedule", found_by=schedules.live_by_id, sco
         description="Whether it runs. It is switched off when it is due and who made it may not write to the dataset any more."
     )
     next_at: datetime | None = strawberry.field(description="When it runs next; null while it is not active.")
-    last_job: Annotated[Job, strawberry.lazy("graph.jobs.types")] | None = one(
+    last_job: Annotated["Job", strawberry.lazy("graph.jobs.types")] | None = one(
         jobs.by_id, key="last_job_id", description="The IMPORT job of its last run; null before the first."
     )
     dataset: Dataset = one(datasets.by_id, key="dataset_id", description="The dataset that gets the versions.")

@@ -1,7 +1,5 @@
 """Mutations that make versions without an upload: rows that are sent, files that are fetched, and generated data."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -82,7 +80,7 @@ class IngestRowsPayload:
     version_id: strawberry.Private[UUID]
     job_id: strawberry.Private[UUID]
     version: DatasetVersion = one(versions.by_id, key="version_id", description="The version that the rows become.")
-    job: Annotated[Job, strawberry.lazy("graph.jobs.types")] = one(
+    job: Annotated["Job", strawberry.lazy("graph.jobs.types")] = one(
         jobs.by_id, key="job_id", description="The INGEST job; follow it with `jobEvents`."
     )
 
@@ -94,7 +92,7 @@ class ImportDatasetPayload:
     version: DatasetVersion = one(
         versions.by_id, key="version_id", description="The version that gets the data, PENDING until the job runs."
     )
-    job: Annotated[Job, strawberry.lazy("graph.jobs.types")] = one(
+    job: Annotated["Job", strawberry.lazy("graph.jobs.types")] = one(
         jobs.by_id, key="job_id", description="The IMPORT job; follow it with `jobEvents`."
     )
 
@@ -106,7 +104,7 @@ class GenerateDatasetPayload:
     version: DatasetVersion = one(
         versions.by_id, key="version_id", description="The version that gets the data, PENDING until the job runs."
     )
-    job: Annotated[Job, strawberry.lazy("graph.jobs.types")] = one(
+    job: Annotated["Job", strawberry.lazy("graph.jobs.types")] = one(
         jobs.by_id, key="job_id", description="The GENERATE job; follow it with `jobEvents`."
     )
 

@@ -1,7 +1,5 @@
 """Datasets and their versions."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -58,13 +56,13 @@ class Dataset(Node, Taggable, prefix="dataset", found_by=datasets.live_by_id, sc
         accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
     )
     tags: list[Tag] = tags_of(tags.of_dataset)
-    current_version: DatasetVersion | None = one(versions.current, description="The READY version with the highest number.")
-    versions: Connection[DatasetVersion] = connection(versions.of_dataset, description="Its versions, newest first.")
+    current_version: "DatasetVersion | None" = one(versions.current, description="The READY version with the highest number.")
+    versions: "Connection[DatasetVersion]" = connection(versions.of_dataset, description="Its versions, newest first.")
 
     @strawberry.field(description="The version with this number, READY or not.")
     async def version(
         self, info: Info, number: Annotated[int, strawberry.argument(description="Its number; the first version is 1.")]
-    ) -> DatasetVersion | None:
+    ) -> "DatasetVersion | None":
         return await info.context.loaders.one(versions.by_number, DatasetVersion.of).load((self.uuid, number))
 
 
@@ -95,7 +93,7 @@ class DatasetVersion(Node, prefix="version", found_by=versions.live_by_id, scope
         description="When its contents were removed for good; this row is what lineage needs of it."
     )
     dataset: Dataset = one(datasets.by_id, key="dataset_id", description="The dataset that it belongs to, even if that is deleted.")
-    produced_by: Annotated[Job, strawberry.lazy("graph.jobs.types")] | None = one(
+    produced_by: Annotated["Job", strawberry.lazy("graph.jobs.types")] | None = one(
         jobs.by_id, key="produced_by_id", description="The job that produced its data: an ingest, or the pipeline run that derived it."
     )
     columns: list[Column] = many(

@@ -1,7 +1,5 @@
 """Runs that reproduce others, and what came of it."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated, Self
 from uuid import UUID
 
@@ -43,10 +41,10 @@ class RunDifference:
 class Reproduction:
     run_id: strawberry.Private[UUID]
     original_run_id: strawberry.Private[UUID]
-    run: Annotated[Run, strawberry.lazy("graph.experiments.types")] = one(
+    run: Annotated["Run", strawberry.lazy("graph.experiments.types")] = one(
         runs.by_id, key="run_id", description="The run that was made again."
     )
-    original: Annotated[Run, strawberry.lazy("graph.experiments.types")] = one(
+    original: Annotated["Run", strawberry.lazy("graph.experiments.types")] = one(
         runs.by_id, key="original_run_id", description="The run that it reproduces."
     )
     is_identical: bool | None = strawberry.field(

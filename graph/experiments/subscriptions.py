@@ -1,7 +1,5 @@
 """Subscription to the metrics of a run."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncGenerator
@@ -97,7 +95,7 @@ async def _last_batch(context: Context, run: Any) -> int | None:
     return None if job is None else job.last_sequence
 
 
-async def _has_ended(context: Context, viewer: Viewer, run_id: UUID) -> bool:
+async def _has_ended(context: Context, viewer: "Viewer", run_id: UUID) -> bool:
     """Return whether the run has ended. Raises `NotFound` if it is gone or the viewer may no longer see it."""
     runs_by_id = await runs.by_id(context.database, viewer, [run_id])
     if run_id not in runs_by_id:

@@ -1,7 +1,5 @@
 """Experiments and the runs in them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
@@ -69,7 +67,7 @@ class Experiment(Node, Taggable, prefix="experiment", found_by=experiments.live_
         accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
     )
     tags: list[Tag] = tags_of(tags.of_experiment)
-    runs: Connection[Run] = connection(
+    runs: "Connection[Run]" = connection(
         leaderboard.of_experiment, filtered_by=RunFilter, ordered_by=RunOrder, description="Its runs, newest first by default."
     )
 
@@ -87,7 +85,7 @@ class Experiment(Node, Taggable, prefix="experiment", found_by=experiments.live_
                 " MINIMIZE for `rmse` and `validation_loss`. Required for a metric that is not known."
             ),
         ] = None,
-    ) -> Run | None:
+    ) -> "Run | None":
         goal = goal or goal_of(metric)
         if goal is None:
             raise BadUserInput(
@@ -153,16 +151,16 @@ class Run(Node, Taggable, prefix="run", found_by=runs.live_by_id, scope=Scope.RE
     )
     owner: User = one(accounts.by_id, key="owner_id", description="The user who owns it.")
     tags: list[Tag] = tags_of(tags.of_run)
-    parent_run: Run | None = one(
+    parent_run: "Run | None" = one(
         runs.by_id, key="parent_run_id", description="The run that it is a part of, such as a search of which it is a trial; null for most."
     )
-    child_runs: Connection[Run] = connection(
+    child_runs: "Connection[Run]" = connection(
         leaderboard.of_parent,
         filtered_by=RunFilter,
         ordered_by=RunOrder,
         description="The runs that are parts of it, newest first by default.",
     )
-    reproductions: Connection[Run] = connection(
+    reproductions: "Connection[Run]" = connection(
         leaderboard.of_original,
         filtered_by=RunFilter,
         ordered_by=RunOrder,

@@ -1,7 +1,5 @@
 """Mutations that cancel and retry jobs."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -62,7 +60,7 @@ class RetryJobPayload:
         key="job_id",
         description="The new job, with the same inputs, parameters and seed. Its `retryOf` is the old job, which is unchanged.",
     )
-    run: Annotated[Run, strawberry.lazy("graph.experiments.types")] | None = one(
+    run: Annotated["Run", strawberry.lazy("graph.experiments.types")] | None = one(
         runs.of_job, key="job_id", description="The new run, if the job trains."
     )
 

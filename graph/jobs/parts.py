@@ -1,7 +1,5 @@
 """The parts of a job: nodes, attempts, events and errors."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -138,7 +136,7 @@ class JobEvent:
     message: str | None = strawberry.field(description="Its text, for display.")
     data: JSON | None = strawberry.field(description="Its structured data; the keys depend on the type.")
     created_at: datetime = strawberry.field(description="When it happened.")
-    job: Annotated[Job, strawberry.lazy("graph.jobs.types")] = one(
+    job: Annotated["Job", strawberry.lazy("graph.jobs.types")] = one(
         jobs.by_id, key="job_id", description="The job in its present state, not as it was at the event."
     )
 

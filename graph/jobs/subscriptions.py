@@ -1,7 +1,5 @@
 """Subscriptions to jobs. A notice only wakes a stream, which then reads the rows: a notice may be lost, a row is not."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
@@ -113,7 +111,7 @@ async def _stream_events(context: Context, job_id: UUID, last_sequence: int) -> 
             events = await _read_events(context, follower, job_id, last_sequence)
 
 
-async def _read_events(context: Context, follower: Follower, job_id: UUID, last_sequence: int) -> Sequence[StreamEvent]:
+async def _read_events(context: Context, follower: "Follower", job_id: UUID, last_sequence: int) -> Sequence[StreamEvent]:
     """Return the next events after `last_sequence`, at most 200."""
     return [
         StreamEvent(row)
@@ -121,7 +119,7 @@ async def _read_events(context: Context, follower: Follower, job_id: UUID, last_
     ]
 
 
-async def _has_ended(context: Context, follower: Follower, job_id: UUID, last_sequence: int) -> bool:
+async def _has_ended(context: Context, follower: "Follower", job_id: UUID, last_sequence: int) -> bool:
     """Whether no event can follow. Also tell the feed the last sequence of the job. Raise `NotFound` for a job that is gone or hidden."""
     jobs_by_id = await _read_with_retry(follower, lambda viewer: jobs.by_id(context.database, viewer, [job_id]))
     if job_id not in jobs_by_id:
@@ -130,7 +128,7 @@ async def _has_ended(context: Context, follower: Follower, job_id: UUID, last_se
     return jobs_by_id[job_id].status in TERMINAL and jobs_by_id[job_id].last_sequence <= last_sequence
 
 
-async def _read_with_retry(follower: Follower, read: Callable[[Viewer], Awaitable[T]]) -> T:
+async def _read_with_retry(follower: "Follower", read: "Callable[[Viewer], Awaitable[T]]") -> T:
     """Read as the present viewer of the follower's session; retry while PostgreSQL is unavailable."""
     while True:
         follower.check()
@@ -157,7 +155,7 @@ async def _stream_updates(context: Context, criteria: Criteria | None) -> AsyncG
                         yield change
 
 
-def _while_unchanged_viewer(watcher: Watcher, changes: Sequence[StreamEvent]) -> Iterator[StreamEvent]:
+def _while_unchanged_viewer(watcher: "Watcher", changes: Sequence[StreamEvent]) -> Iterator[StreamEvent]:
     """Yield the changes while the viewer is the one for whom they were read. When it changes, mark the rest to be read again."""
     viewer = watcher.session.viewer
     for change in changes:

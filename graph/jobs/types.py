@@ -1,7 +1,5 @@
 """Jobs and their outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -66,7 +64,7 @@ class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
     queued_at: datetime | None = strawberry.field(description="When it was first dispatched to the workers.")
     started_at: datetime | None = strawberry.field(description="When a worker first claimed it.")
     completed_at: datetime | None = strawberry.field(description="When it ended, successfully or not.")
-    retry_of: Job | None = one(jobs.by_id, key="retry_of_id", description="The job that this one retries.")
+    retry_of: "Job | None" = one(jobs.by_id, key="retry_of_id", description="The job that this one retries.")
     owner: User = one(accounts.by_id, key="owner_id", description="The account that owns it: a person's, or a team's.")
     created_by: Profile | None = one(
         accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."

@@ -1,7 +1,5 @@
 """Models, their versions and the aliases that point to them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -42,7 +40,7 @@ class ModelAlias:
     name: str = strawberry.field(description="The name, in lower case, such as `production`.")
     set_at: datetime = strawberry.field(description="When it was pointed to this version.")
     reason: str | None = strawberry.field(description="Why it was set, as free text.")
-    version: ModelVersion = one(models.version_by_id, key="model_version_id", description="The version that it points to.")
+    version: "ModelVersion" = one(models.version_by_id, key="model_version_id", description="The version that it points to.")
     set_by: User | None = one(accounts.by_id, key="set_by_id", description="The user who set it; null if you may not see that user.")
 
     @classmethod
@@ -77,13 +75,13 @@ class Model(Node, Taggable, prefix="model", found_by=models.live_by_id, scope=Sc
         accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
     )
     tags: list[Tag] = tags_of(tags.of_model)
-    latest_version: ModelVersion | None = one(models.latest_version, description="The version with the highest number.")
-    versions: Connection[ModelVersion] = connection(models.of_model, description="Its versions, newest first.")
+    latest_version: "ModelVersion | None" = one(models.latest_version, description="The version with the highest number.")
+    versions: "Connection[ModelVersion]" = connection(models.of_model, description="Its versions, newest first.")
     aliases: list[ModelAlias] = many(
         models.aliases_of_model, metadata=costs(entries=3), description="Its present aliases, ordered by name."
     )
 
-    alias_history: Connection[ModelAliasEvent] = connection(
+    alias_history: "Connection[ModelAliasEvent]" = connection(
         models.alias_history, description="What its aliases were pointed to, and when they were removed, the latest change first."
     )
 
@@ -100,7 +98,7 @@ class Model(Node, Taggable, prefix="model", found_by=models.live_by_id, scope=Sc
         info: Info,
         name: Annotated[str, strawberry.argument(description="The alias; case is ignored.")],
         at: Annotated[datetime | None, strawberry.argument(description="The time; now by default.")] = None,
-    ) -> ModelVersion | None:
+    ) -> "ModelVersion | None":
         return await info.context.loaders.one(models.VersionByAlias(name.lower(), at), ModelVersion.of).load(self.uuid)
 
 
@@ -114,10 +112,10 @@ class ModelAliasEvent(Node, prefix="aliasevent", found_by=models.live_alias_even
     reason: str | None = strawberry.field(description="Why it was changed, as free text.")
     created_at: datetime = strawberry.field(description="When it was changed.")
     model: Model = one(models.by_id, key="model_id", description="The model whose alias it is, even if that is deleted.")
-    version: ModelVersion | None = one(
+    version: "ModelVersion | None" = one(
         models.version_by_id, key="model_version_id", description="The version that the alias was pointed to; null if it was removed."
     )
-    previous: ModelVersion | None = one(
+    previous: "ModelVersion | None" = one(
         models.version_by_id, key="previous_id", description="The version that the alias pointed to before; null if it pointed to none."
     )
     set_by: Profile | None = one(

@@ -1,7 +1,5 @@
 """Notifications, and preferences for them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -72,7 +70,7 @@ class NotificationPreference:
     is_default: bool = strawberry.field(description="Whether you left it as it is by default.")
 
     @classmethod
-    def of(cls, event_type: EventType, chosen: queries.Preference | None) -> NotificationPreference:
+    def of(cls, event_type: EventType, chosen: queries.Preference | None) -> "NotificationPreference":
         shown = chosen or queries.Preference(event_type in notifications.ON_BY_DEFAULT, webhook=True)
         frequency = notifications.email_frequency(event_type, shown.email_frequency)
         return cls(

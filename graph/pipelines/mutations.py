@@ -1,7 +1,5 @@
 """Mutations that create, update and run pipelines."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -54,13 +52,13 @@ class RunPipelinePayload:
     job_id: strawberry.Private[UUID]
     run_id: strawberry.Private[UUID | None]
     target_dataset_id: strawberry.Private[UUID | None]
-    job: Annotated[Job, strawberry.lazy("graph.jobs.types")] = one(
+    job: Annotated["Job", strawberry.lazy("graph.jobs.types")] = one(
         jobs.by_id, key="job_id", description="The job: TRAIN if the pipeline trains, else PROCESS. Follow it with `jobEvents`."
     )
-    run: Annotated[Run, strawberry.lazy("graph.experiments.types")] | None = one(
+    run: Annotated["Run", strawberry.lazy("graph.experiments.types")] | None = one(
         runs.by_id, key="run_id", description="The run, if the pipeline trains. Follow it with `runMetrics`."
     )
-    target_dataset: Annotated[Dataset, strawberry.lazy("graph.datasets.types")] | None = one(
+    target_dataset: Annotated["Dataset", strawberry.lazy("graph.datasets.types")] | None = one(
         datasets.by_id, key="target_dataset_id", description="The dataset that gets a new version, if the pipeline does not train."
     )
 

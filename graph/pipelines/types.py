@@ -1,7 +1,5 @@
 """Pipelines, snapshots of their definitions, and the catalogue of steps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self
@@ -58,7 +56,7 @@ class MlTask:
         description="The metric to compare its runs by, such as `f1_macro`; where no model is trained, the key in the output of the node that writes."
     )
     goal: Goal = strawberry.field(description="Whether greater or smaller values of that metric are better.")
-    templates: list[Pipeline] = many(
+    templates: "list[Pipeline]" = many(
         pipelines.templates_of_task,
         key="key",
         metadata=costs(entries=3),
@@ -148,7 +146,7 @@ class Pipeline(Node, Taggable, prefix="pipeline", found_by=pipelines.live_by_id,
         accounts.profile_by_id, key="created_by_id", description="Who made it, such as a member of the team; null if that was not kept."
     )
     tags: list[Tag] = tags_of(tags.of_pipeline)
-    snapshots: Connection[PipelineSnapshot] = connection(
+    snapshots: "Connection[PipelineSnapshot]" = connection(
         pipelines.snapshots_of_pipeline, description="The definitions that have run, newest first; equal definitions share a snapshot."
     )
 

@@ -1,7 +1,5 @@
 """Studies, their trials, and what they tell of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Self
@@ -168,7 +166,7 @@ class Study(Node, Taggable, prefix="study", found_by=studies.live_by_id, scope=S
         description="When its contents were removed for good; this row is what lineage needs of it."
     )
     tags: list[Tag] = tags_of(tags.of_study)
-    best_trial: Trial | None = one(
+    best_trial: "Trial | None" = one(
         studies.trial_by_id, key="best_trial_id", description="The completed trial with the best value, the first of equal ones."
     )
     best_values: list[BestValue] = many(
@@ -176,13 +174,13 @@ class Study(Node, Taggable, prefix="study", found_by=studies.live_by_id, scope=S
         metadata=costs(entries=10),
         description="The best value over time: each that was better than all before, the worst first.",
     )
-    pareto_front: list[Trial] = many(
+    pareto_front: "list[Trial]" = many(
         studies.pareto_front,
         metadata=costs(entries=20),
         description="Of the completed trials that trained a neural network, those that no other one is both smaller than and at least as good as, the smallest"
         " network first: each is the best of its `architecture.parameterCount` or fewer. At most 500, those with the best values; empty where no networks are trained.",
     )
-    trials: Connection[Trial] = connection(
+    trials: "Connection[Trial]" = connection(
         studies.trials_of_study, filtered_by=TrialFilter, ordered_by=TrialOrder, description="Its trials, newest first by default."
     )
     experiment: Experiment = one(experiments.by_id, key="experiment_id", description="The experiment that the runs of its trials are in.")
