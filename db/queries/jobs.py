@@ -37,7 +37,7 @@ COLUMNS = (
     Job.max_tries,
     Job.timeout_seconds,
     Job.last_sequence,
-    Job.parameters,
+    Job.parameters.label("stored_parameters"),
     Job.credit_cost,
     Job.error.label("failure"),
     Job.retry_of_id,

@@ -14,7 +14,7 @@ from graph.accounts.types import Profile, User
 from graph.core.context import Info
 from graph.core.costs import RESULT, costs
 from graph.core.edges import connection, extend, many, one
-from graph.core.ids import Node
+from graph.core.ids import Node, encode
 from graph.core.loading import identity
 from graph.core.paging import Connection, PrunableConnection
 from graph.core.permissions import Scope
@@ -27,12 +27,23 @@ from graph.jobs.outputs import JobOutput, load_outputs
 from graph.jobs.parts import JobAttempt, JobCredits, JobError, JobEvent, JobNode
 from graph.pipelines.types import Pipeline, PipelineSnapshot
 
+# The parameters that are stored as keys of rows, of whatever kind the job is: what `node` takes are ids.
+_PARAMETER_PREFIXES = {
+    "outputDatasetId": "dataset",
+    "fromVersionId": "version",
+    "toVersionId": "version",
+    "explanationId": "explanation",
+    "exportId": "export",
+    "study": "study",
+}
+
 
 @strawberry.type(description="A unit of background work, with its status, inputs and outputs. Follow it with `jobEvents`.")
 class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
     owner_id: strawberry.Private[UUID]
     created_by_id: strawberry.Private[UUID | None]
     failure: strawberry.Private[Mapping[str, Any] | None]
+    stored_parameters: strawberry.Private[Mapping[str, Any]]
     retry_of_id: strawberry.Private[UUID | None]
     dataset_id: strawberry.Private[UUID | None]
     dataset_version_id: strawberry.Private[UUID | None]
@@ -55,7 +66,6 @@ class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
     timeout_seconds: float | None = strawberry.field(
         description="The time limit of each attempt in seconds; null if the workers' default applies."
     )
-    parameters: JSON = strawberry.field(description="The parameters that it was submitted with, as an object; the keys depend on the kind.")
     credit_cost: BigInt = strawberry.field(
         description="Its cost in credits, by the prices on the day of its submission: held from then on, charged when it completes,"
         " and returned if it fails or is cancelled. 0 for a free job."
@@ -99,6 +109,15 @@ class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
     )
     def queue_job_id(self) -> str | None:
         return entry_id(self.uuid, self.dispatch_no) if self.dispatch_no else None
+
+    @strawberry.field(
+        description="The parameters that it was submitted with, as an object; the keys depend on the kind. The ids in it are those of this API."
+    )
+    def parameters(self) -> JSON:
+        return {
+            name: encode(_PARAMETER_PREFIXES[name], UUID(value)) if name in _PARAMETER_PREFIXES else value
+            for name, value in self.stored_parameters.items()
+        }
 
     @strawberry.field(description="What became of its cost; null for a free job.")
     def credits(self) -> JobCredits | None:

@@ -511,7 +511,7 @@ async def test_an_export_of_a_list_is_listed_recorded_and_deleted(ada: Client, r
     (edge,) = (await ada.one(listed, f={"target": ["RUNS"]}))["edges"]
     parameters = edge["node"].pop("job")["parameters"]
     assert edge["node"] == {"id": id_, "target": "RUNS", "owner": {"id": owner}, "createdBy": {"accountId": owner}}
-    assert parameters["target"] == "RUNS"
+    assert (parameters["target"], parameters["exportId"]) == ("RUNS", id_)
     assert "plan" not in json.dumps(parameters)
     assert (await ada.one(listed, f={"target": ["TRIALS"]}))["edges"] == []
     events = await ada.one('{ auditEvents(filter: {action: ["export_table"]}) { edges { node { subjectId before after } } } }')

@@ -144,6 +144,7 @@ async def test_a_run_tells_its_whole_story(ada: Client, worker: object) -> None:
     assert {node["key"]: node["parameters"] for node in model_version["snapshot"]["definition"]["nodes"]}["train"]["n_estimators"] == 30
     config = model_version["config"]
     assert (config["step"], config["parameters"]["n_estimators"], config["columns"]) == ("train_lightgbm", 30, 30)
+    assert config["parameters"]["exclude"] == []
     assert (config["target"], config["split"]["strategy"], model_version["architecture"]) == ("target", "stratified", None)
     roles = {artifact["role"] for artifact in model_version["artifacts"]}
     assert {"MODEL", "MODEL_CARD", "RESULTS", "FEATURE_IMPORTANCE", "CONFUSION_MATRIX"} <= roles
@@ -210,6 +211,8 @@ async def test_a_pipeline_that_does_not_train_writes_a_dataset_version(ada: Clie
     assert pl.read_parquet(io.BytesIO(parquet)).to_dicts() == [{"x": 2}, {"x": 3}]
     again = await ada.run_pipeline(pipeline, version, outputDatasetId=started["targetDataset"]["id"])
     await ada.wait(again["job"]["id"])
+    parameters = (await ada.one("query($id: ID!) { job(id: $id) { parameters } }", id=again["job"]["id"]))["parameters"]
+    assert parameters["outputDatasetId"] == started["targetDataset"]["id"]
     assert (await ada.one(query, id=started["targetDataset"]["id"]))["currentVersion"]["number"] == 2
 
 
