@@ -104,7 +104,7 @@ def run(bundle: Bundle, node: PipelineNode) -> dict[str, Any]:
         monitor=monitor,
         config={
             "step": node.step.key,
-            "parameters": node.parameters.model_dump(mode="json", exclude={"exclude"}),
+            "parameters": node.parameters.model_dump(mode="json"),
             "target": bundle.target if bundle.is_supervised else None,
             "columns": len(features),
             "split": split_summary(data_split),
