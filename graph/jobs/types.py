@@ -105,7 +105,8 @@ class Job(Node, prefix="job", found_by=jobs.by_id, scope=Scope.READ):
     )
 
     @strawberry.field(
-        description="The id of its last entry in the queue in Redis, to find it in the logs of workers; null until it is dispatched. Each dispatch has another."
+        description="The id of its last entry in the queue in Redis, to find it there while it waits; null until it is dispatched. Each dispatch has another."
+        " The logs of workers name the job and its attempt instead."
     )
     def queue_job_id(self) -> str | None:
         return entry_id(self.uuid, self.dispatch_no) if self.dispatch_no else None

@@ -18,7 +18,7 @@ from workers.ml.row_comparison import compare_rows
 
 COMPARE = """mutation($input: CompareRowsInput!) { compareRows(input: $input) { __typename ... on CompareRowsPayload { job { id kind } }
   ... on Problem { code message } ... on InvalidInput { issues { path message } } } }"""
-RESULT = "query($id: ID!) { job(id: $id) { status result error { code message } } }"
+RESULT = "query($id: ID!) { job(id: $id) { status parameters result error { code message } } }"
 
 
 def compare(folder: Path, before: pl.DataFrame, after: pl.DataFrame, *key: str) -> dict[str, Any]:
@@ -116,7 +116,9 @@ async def test_rows_are_compared_by_a_job_of_the_owner(ada: Client, bob: Client,
     submitted = await ada.one(COMPARE, input={**pair, "key": ["id"]})
     assert submitted["job"]["kind"] == "COMPARE"
     assert (await ada.wait(submitted["job"]["id"]))["status"] == "COMPLETED"
-    assert (await ada.one(RESULT, id=submitted["job"]["id"]))["result"] == {
+    told = await ada.one(RESULT, id=submitted["job"]["id"])
+    assert told["parameters"] == {"fromVersionId": before, "toVersionId": after, "key": ["id"]}
+    assert told["result"] == {
         "key": ["id"],
         "rowsFrom": 3,
         "rowsTo": 3,
