@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -61,7 +62,7 @@ async def test_the_same_seed_makes_the_same_trials_on_any_workers_and_after_kill
 ) -> None:
     made = await _trials(cluster, await _end_struck(method, "body", TRAIN, trials, cluster, workload, fault_injector))
     assert [trial["number"] for trial in made] == list(range(1, trials + 1))
-    assert len(cluster.worker_pids()) == 2
+    await eventually(partial(_has_workers, cluster, 2), description="the restart of a worker that the last study lost")
     assert await _trials(cluster, await _end(method, trials, cluster, workload)) == made, "by two workers"
     async with _one_worker(cluster):
         assert await _trials(cluster, await _end(method, trials, cluster, workload)) == made, "by one worker"
@@ -75,6 +76,10 @@ async def test_the_same_seed_makes_the_same_trials_on_any_workers_and_after_kill
     elif method != "RANDOM":
         assert made[-1]["suggested_from"] == trials - 2, "the last point is drawn from all trials that it may look at"
     await assert_invariants(cluster, workload)
+
+
+async def _has_workers(cluster: Cluster, count: int) -> bool:
+    return len(cluster.worker_pids()) == count
 
 
 async def _trials(cluster: Cluster, study: UUID) -> list[dict[str, Any]]:

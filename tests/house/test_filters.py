@@ -39,6 +39,14 @@ MEMBERS = [
 """`make test` tries each member of a filter in one list together with each other one, and some of them by themselves."""
 
 
+UNFILLED = {
+    *(f"{parent}.creditTransactions.jobId" for parent in ("Query", "User", "Job")),
+    *(f"Job.creditTransactions.{member}" for member in ("type", "createdAt", "ownerId")),
+    *(f"{version}.exports.target" for version in ("DatasetVersion", "ModelVersion")),
+}
+"""Members that fit no row: the factories have no entries of jobs, which could not be purged then, and the exports of a version have no list."""
+
+
 class Viewers(NamedTuple):
     """Ada, who has rows in every state, and Bob, who has none."""
 
@@ -106,6 +114,9 @@ def test_every_member_of_every_filter_has_values_to_be_tried_with() -> None:
 async def test_a_filter_keeps_what_fits(viewers: Viewers, filtered: FilteredList, member: Member) -> None:
     (rows,) = await rows_of(viewers.ada, filtered, member.selection, [None])
     fitting = await compare(viewers, filtered, [{member.name: case} for case in member.cases(rows)], rows)
+    if f"{filtered}.{member.name}" in UNFILLED:
+        assert max(fitting) == 0, f"{filtered}.{member.name} has rows now: take it from UNFILLED"
+        return
     assert max(fitting) > 0, f"no value of {filtered.filter.name}.{member.name} that is tried fits a row of the factories"
     assert min(fitting) < len(rows), f"every value of {filtered.filter.name}.{member.name} that is tried fits all rows of the factories"
 
