@@ -93,6 +93,11 @@ class Both:
                 None,
             ),
             (Operation("query($ids: [ID!]!) { nodes(ids: $ids) { __typename id } }", {"ids": ids[:100]}), viewers.stranger, None),
+            (
+                Operation("{ datasets { edges { node { owner { id } owner { username } } node { name } } edges { cursor } } }", {}),
+                viewers.owner,
+                None,
+            ),
             *(
                 (
                     Operation(
