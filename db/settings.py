@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, ClassVar, Literal, Self
@@ -410,6 +411,15 @@ class StateSettings(TrellisSettings):
         parts = urlsplit(url.get_secret_value())
         if url.get_secret_value() and (parts.scheme not in {"smtp", "smtps"} or not parts.hostname):
             raise ValueError("write it as smtp://user:password@host:port or smtps://user:password@host:port")
+        return url
+
+    @field_validator("s3_endpoint_url", "s3_public_url")
+    @classmethod
+    def _check_endpoint(cls, url: str) -> str:
+        """Refuse at start what the S3 client would refuse when it is first used."""
+        parts = urlsplit(url)
+        if url and (parts.scheme not in {"http", "https"} or not re.fullmatch(r"[A-Za-z0-9.:-]+", parts.hostname or "")):
+            raise ValueError("write it as https://host:port; a host's name has letters, digits, hyphens and dots")
         return url
 
     @field_validator("user_concurrency_limits")

@@ -98,10 +98,11 @@ class LazyClient:
         self._making = asyncio.Lock()
 
     async def made(self) -> S3Client:
-        async with self._making:
-            if self._made is None:
-                self._made = await self._clients.enter_async_context(self._make())
-            return self._made
+        if self._made is None:
+            async with self._making:
+                if self._made is None:
+                    self._made = await self._clients.enter_async_context(self._make())
+        return self._made
 
     def get_paginator(self, operation: str) -> Paginator:
         return _LazyPaginator(self, operation)

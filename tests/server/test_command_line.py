@@ -106,6 +106,8 @@ def test_a_command_that_needs_services_names_the_settings_it_lacks(command: tupl
         ("ALLOWED_ORIGINS", '["https://a/x"]', "'https://a/x' is no origin"),
         ("WORKER_JOB_TIMEOUTS", '{"INJEST": 3}', "'INJEST' is no kind of job. Kinds are INGEST, "),
         ("DOCUMENTS_FILE", "/nope", "There is no file /nope."),
+        ("S3_ENDPOINT_URL", "store:9000", "write it as https://host:port"),
+        ("S3_PUBLIC_URL", "http://my_store:9000", "write it as https://host:port"),
     ],
 )
 def test_an_invalid_setting_is_named_in_one_line(setting: str, value: str, reason: str) -> None:

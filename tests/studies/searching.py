@@ -14,7 +14,7 @@ STUDY = """query($id: ID!) { study(id: $id) { id name kind method status reason 
   budget { maxTrials maxParallel maxFailed maxSeconds maxCredits } bestTrial { id number value } bestValues { trialNumber value }
   experiment { id name } pipeline { id } datasetVersion { id } startedAt completedAt
   trials(first: 100, orderBy: {field: NUMBER, direction: ASC}) { edges { node { id number status parameters value suggestedFrom duration
-    run { id status hyperparameters seed trial { number } } job { id kind status } } } } } }"""
+    run { id status hyperparameters seed trial { number } } job { id kind status parameters } } } } } }"""
 
 
 CSV = "a,b\n" + "".join(f"{row},{row * 7 % 11}\n" for row in range(60))

@@ -49,6 +49,7 @@ async def test_a_grid_is_searched_whole_and_its_best_model_is_registered(ada: Cl
             "TRAIN",
             "COMPLETED",
         )
+        assert trial["job"]["parameters"]["study"] == told["id"]
         drawn = {key.removeprefix("train."): value for key, value in trial["parameters"].items()}
         assert drawn.items() <= trial["run"]["hyperparameters"].items()
     best = min(made, key=lambda trial: trial["value"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -80,32 +80,24 @@ class TransitionStatement:
         extra_changes: Callable[[CTE], Sequence[CTE]] | None = None,
         **values: Any,
     ) -> None:
-        self._allowed = allowed_before(after, operation)
-        self._after = after
-        self._event_type = event_type
-        self._conditions = conditions
-        self._extra_changes = extra_changes
-        self._values = values
+        before = allowed_before(after, operation)
 
-    @cached_property
-    def _statement(self) -> Rows:
-        """Made when it is first used: all of them took a fiftieth of a start."""
-        changes: dict[str, Any] = {
-            "status": self._after,
-            "last_sequence": Job.last_sequence + 1,
-            **_default_values(self._after),
-            **self._values,
-        }
-        change = update(Job).where(Job.status.in_(self._allowed), *self._conditions).values(changes)
-        moved = change.returning(*Job.__table__.c).cte("changed_jobs")
-        extra_ctes = () if self._extra_changes is None else self._extra_changes(moved)
-        return select(*moved.c).add_cte(insert_event(moved, self._event_type), *extra_ctes)
+        @cache
+        def statement() -> Rows:
+            """Made when it is first applied: all of them took a fiftieth of a start."""
+            changes: dict[str, Any] = {"status": after, "last_sequence": Job.last_sequence + 1, **_default_values(after), **values}
+            change = update(Job).where(Job.status.in_(before), *conditions).values(changes)
+            moved = change.returning(*Job.__table__.c).cte("changed_jobs")
+            extra_ctes = () if extra_changes is None else extra_changes(moved)
+            return select(*moved.c).add_cte(insert_event(moved, event_type), *extra_ctes)
+
+        self._statement = statement
 
     async def apply(
         self, work: Work, *, message: str | None = None, data: dict[str, Any] | None = None, **parameters: Any
     ) -> Sequence[Row[Any]]:
         """Return the changed rows with all columns. Streams and workers are notified of each after the commit."""
-        rows = await work.all(self._statement, {"p_message": message, "p_data": data, **parameters})
+        rows = await work.all(self._statement(), {"p_message": message, "p_data": data, **parameters})
         for row in rows:
             notify_change(work, row)
         return rows
