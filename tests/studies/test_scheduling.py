@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Engine, event, select
+from sqlalchemy import event, select
 from sqlalchemy import update as update_rows
 
 from db.core.viewer import SYSTEM
@@ -142,11 +142,11 @@ async def test_a_trial_that_ended_is_followed_by_another_in_seven_statements(ada
         def record(*arguments: Any, statements: list[str] = statements) -> None:
             statements.append(arguments[2])
 
-        event.listen(Engine, "before_cursor_execute", record)
+        event.listen(database.engine.sync_engine, "before_cursor_execute", record)
         try:
             await scheduling.schedule(database, key_of(study))
         finally:
-            event.remove(Engine, "before_cursor_execute", record)
+            event.remove(database.engine.sync_engine, "before_cursor_execute", record)
         assert len(statements) == 7, statements
         assert await waiting(database, study) == [number + 1]
 
