@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from db.stores.s3 import S3Client
-from db.stores.s3_errors import error_code, translate_errors
+from db.stores.s3_errors import error_code, refusals, translate_errors
 
 NO_SUCH_UPLOAD = "NoSuchUpload"
 
@@ -63,7 +61,7 @@ class MultipartUploads:
             with translate_errors():
                 try:
                     page = await self._client.list_parts(Bucket=self._bucket, Key=key, UploadId=upload_id, **marker)
-                except ClientError as error:
+                except refusals() as error:
                     if error_code(error) == NO_SUCH_UPLOAD:
                         return None
                     raise
@@ -82,7 +80,7 @@ class MultipartUploads:
                 await self._client.complete_multipart_upload(
                     Bucket=self._bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": listed}
                 )
-            except ClientError as error:
+            except refusals() as error:
                 if error_code(error) != NO_SUCH_UPLOAD:
                     raise
 
@@ -95,7 +93,7 @@ class MultipartUploads:
                     found += [
                         UnfinishedUpload(upload["Key"], upload["UploadId"], upload["Initiated"]) for upload in page.get("Uploads", ())
                     ]
-            except ClientError as error:
+            except refusals() as error:
                 if error_code(error) != NO_SUCH_UPLOAD:  # as rclone answers for a bucket that has never had any
                     raise
         return found
@@ -110,6 +108,6 @@ class MultipartUploads:
         with translate_errors():
             try:
                 await self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
-            except ClientError as error:
+            except refusals() as error:
                 if error_code(error) != NO_SUCH_UPLOAD:
                     raise

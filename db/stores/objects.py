@@ -13,20 +13,26 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
 from urllib.parse import quote
-
-import aioboto3
-import aiohttp
-from botocore.exceptions import BotoCoreError, ClientError
 
 from db.errors import Unavailable
 from db.settings import StateSettings
 from db.stores.multipart import MultipartUploads
 from db.stores.s3 import Body, LazyClient, S3Client, s3_client
-from db.stores.s3_errors import MISSING_CODES, REFUSED_STATUSES, SERVICE, ObjectMissing, error_code, status_of, translate_errors
+from db.stores.s3_errors import (
+    MISSING_CODES,
+    REFUSED_STATUSES,
+    SERVICE,
+    ObjectMissing,
+    error_code,
+    interruptions,
+    refusals,
+    status_of,
+    translate_errors,
+)
 
 MIB = 1024**2
 CHUNK_SIZE = MIB
@@ -67,12 +73,6 @@ class ListedPage:
     objects: list[ListedObject]
 
 
-@cache
-def _session() -> aioboto3.Session:
-    """The session of the process, which loads the description of S3 once however often the store is opened."""
-    return aioboto3.Session()
-
-
 class ObjectStore:
     """One bucket. Every method raises `Unavailable` when the store does not reply or refuses the request, after the client's retries."""
 
@@ -91,10 +91,8 @@ class ObjectStore:
         async with AsyncExitStack() as clients:
 
             def client(url: str, read_timeout: float, attempts: int) -> S3Client:
-                return cast(
-                    "S3Client",
-                    LazyClient(clients, lambda: s3_client(_session(), settings, url, read_timeout=read_timeout, attempts=attempts)),
-                )
+                make = partial(s3_client, settings, url, read_timeout=read_timeout, attempts=attempts)
+                return cast("S3Client", LazyClient(clients, make))
 
             url = settings.s3_endpoint_url
             # Signing sends nothing; it needs its own client because the signature covers the host that clients will call.
@@ -111,7 +109,7 @@ class ObjectStore:
         with translate_errors():
             try:
                 await self._head_bucket()
-            except ClientError as error:
+            except refusals() as error:
                 if error_code(error) not in MISSING_CODES | {"NoSuchBucket"}:
                     raise
             else:
@@ -119,7 +117,7 @@ class ObjectStore:
             location = {} if self.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
             try:
                 await self._client.create_bucket(Bucket=self.bucket, **location)
-            except ClientError as error:
+            except refusals() as error:
                 if error_code(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:  # another process was faster
                     raise
 
@@ -131,7 +129,7 @@ class ObjectStore:
     async def _head_bucket(self) -> None:
         try:
             await self._client.head_bucket(Bucket=self.bucket)
-        except ClientError as error:
+        except refusals() as error:
             if status_of(error) in REFUSED_STATUSES:  # the answer to HEAD has no body, and so no code that says what is wrong
                 await self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
             raise
@@ -170,7 +168,7 @@ class ObjectStore:
         with translate_errors():
             try:
                 response = await self._client.head_object(Bucket=self.bucket, Key=key)
-            except ClientError as error:
+            except refusals() as error:
                 if error_code(error) in MISSING_CODES:
                     return None
                 raise
@@ -295,7 +293,7 @@ class ObjectStore:
         with translate_errors(key):
             try:
                 response = await self._client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes=0-{limit - 1}")
-            except ClientError as error:
+            except refusals() as error:
                 if error_code(error) == "InvalidRange":  # an empty object has no first byte
                     return b""
                 raise
@@ -363,7 +361,7 @@ class ObjectStore:
                     async for chunk in body.iter_chunks(CHUNK_SIZE):
                         offset += len(chunk)
                         yield chunk
-                except (aiohttp.ClientError, TimeoutError, BotoCoreError):
+                except interruptions():
                     failures += 1
                     if failures == ATTEMPTS:
                         raise
@@ -411,5 +409,5 @@ async def _abort_quietly(abort: Any) -> None:
     try:
         async with asyncio.timeout(ABORT_TIMEOUT):
             await abort
-    except (ClientError, BotoCoreError, aiohttp.ClientError, TimeoutError, OSError):
+    except (refusals(), *interruptions()):
         return

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any, Protocol, cast
-
-import aioboto3
-from aiobotocore.config import AioConfig
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from db.settings import StateSettings
+
+if TYPE_CHECKING:
+    import aioboto3
 
 
 class Body(Protocol):
@@ -63,10 +65,18 @@ class S3Client(Protocol):
     def get_paginator(self, operation: str) -> Paginator: ...
 
 
-def s3_client(
-    session: aioboto3.Session, settings: StateSettings, url: str, *, read_timeout: float, attempts: int
-) -> AbstractAsyncContextManager[S3Client]:
-    """Return a client of the store at `url`. `attempts` includes the first one. Clients of one session load the description of S3 once (0.2 s)."""
+@cache
+def _session() -> aioboto3.Session:
+    """The session of the process, which loads the description of S3 once (0.2 s) however often the store is opened."""
+    import aioboto3
+
+    return aioboto3.Session()
+
+
+def s3_client(settings: StateSettings, url: str, *, read_timeout: float, attempts: int) -> AbstractAsyncContextManager[S3Client]:
+    """Return a client of the store at `url`. `attempts` includes the first one."""
+    from aiobotocore.config import AioConfig
+
     config = AioConfig(
         signature_version="s3v4",
         s3={"addressing_style": "path"},  # a bucket as a host name needs DNS of its own, which few private stores have
@@ -78,7 +88,7 @@ def s3_client(
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return cast("Any", session).client(
+    return cast("Any", _session()).client(
         "s3",
         endpoint_url=url,
         region_name=settings.s3_region,
@@ -89,7 +99,10 @@ def s3_client(
 
 
 class LazyClient:
-    """An `S3Client` that is made when it is first used, and closed by `clients`. To make one takes 20 to 70 ms of CPU time: too long for a start."""
+    """An `S3Client` that is made when it is first used, and closed by `clients`.
+
+    To import the library takes some 90 ms, and to make a client 20 to 70 ms: too long for a start.
+    """
 
     def __init__(self, clients: AsyncExitStack, make: Callable[[], AbstractAsyncContextManager[S3Client]]) -> None:
         self._clients = clients
@@ -101,6 +114,7 @@ class LazyClient:
         if self._made is None:
             async with self._making:
                 if self._made is None:
+                    await asyncio.to_thread(import_module, "aioboto3")  # so that the event loop goes on meanwhile
                     self._made = await self._clients.enter_async_context(self._make())
         return self._made
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -31,6 +31,7 @@ from tests.benchmarks.raw_client import RawConnection
 
 PROCESSES = 4  # of the API; the default of MLflow
 ROUNDS = 3
+STARTS = 6
 CLIENTS, CALLS = 4, 40  # that log single points, in a round
 BATCHES, POINTS = 10, 1_000  # in a round; points in a batch
 RUNS, SEARCHES = 100_000, 5  # runs searched; searches of each size in a round
@@ -75,9 +76,14 @@ class Server:
     environment: Mapping[str, str]
     port: int = 0
     process: psutil.Process | None = None
-    started_in: float = 0.0
+    starts: list[float] = field(default_factory=list)
     times: dict[str, list[float]] = field(default_factory=dict)
     cpu: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def start(self) -> float:
+        """The seconds of a start; the first one made the tables, and read from disk what is imported."""
+        return median(self.starts[1:STARTS])
 
     @contextmanager
     def running(self) -> Generator[None]:
@@ -96,14 +102,16 @@ class Server:
                 if child.poll() is not None or time.perf_counter() - began > START_TIMEOUT:
                     raise SystemExit(f"{self.name} does not start: {' '.join(self.command)}")
                 time.sleep(0.02)
-            self.started_in = time.perf_counter() - began
+            self.starts.append(time.perf_counter() - began)
             yield
         finally:
             tree = self.tree()
             for process in tree:
-                process.terminate()
+                with suppress(psutil.NoSuchProcess):  # its parent may have ended it
+                    process.terminate()
             for process in psutil.wait_procs(tree, timeout=20)[1]:
-                process.kill()
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
             child.wait()
 
     def _answers(self) -> bool:
@@ -257,7 +265,7 @@ def report(ours: Server, theirs: Server) -> None:
     for size, aim in zip(SIZES, (20, 3), strict=True):
         calls(f"search {size}", f"search_runs by a metric, {size:,} of {RUNS:,}", aim)
         cpu(f"search {size}", "a search", 0)
-    row("start-up to the first answer", "s", ours.started_in, theirs.started_in, lambda ratio: ratio >= 5, "at least 5x")
+    row("start-up to the first answer", "s", ours.start, theirs.start, lambda ratio: ratio >= 5, "at least 5x")
     row(f"memory of {PROCESSES} processes", "MiB", ours.memory(), theirs.memory(), lambda ratio: ratio >= 2, "at least 2x")
 
 
@@ -312,11 +320,16 @@ async def main(folder: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}}
     theirs = Server("MLflow", command, {**environment, "MLFLOW_DISABLE_TELEMETRY": "true"})
     async with deployment.database():
-        for server in (ours, theirs):  # makes their tables, and has what both import in memory
-            with server.running():
-                pass
+        for _ in range(STARTS):
+            for server in (ours, theirs):
+                with server.running():
+                    pass
+        print(
+            *(f"{server.name} started in {', '.join(f'{start:.2f}' for start in server.starts)} s" for server in (ours, theirs)),
+            sep="\n",
+            flush=True,
+        )
         with ours.running(), theirs.running():
-            print(f"started in {ours.started_in:.1f} s and {theirs.started_in:.1f} s", flush=True)
             await measure((ours, theirs), url, their_url)
             report(ours, theirs)
 
