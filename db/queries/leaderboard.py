@@ -2,6 +2,9 @@
 
 A list by a value that some runs do not have has two parts: those that have one, read off the index on the value, such as (key, last, run_id), then
 the others by id. One outer join could read neither part in order, so the second part is queried only where a page reaches it.
+
+The end of such a list is read from the last run on, until the page is full. Where nearly every run has a value, that looks at all of them one by
+one; so among everyone's runs the last ones are looked at first, and if too few of them have none, all are matched in one pass and then sorted.
 """
 
 from __future__ import annotations
@@ -12,11 +15,11 @@ from functools import partial
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Text, bindparam, cast, null, select, union_all
+from sqlalchemy import ColumnElement, Text, Uuid, bindparam, cast, func, null, select, union_all
 
 from db.core.criteria import AllOf, Criteria, Orders
 from db.core.listing import Listing, first_rows
-from db.core.page import Page, Slice, Sort, decode_cursor
+from db.core.page import Page, Position, Slice, Sort, between, decode_cursor
 from db.core.record_page import PageParts, PageSource, RecordPages, TextParts, record_pages, text_pages
 from db.core.sql import OuterColumn, Rows
 from db.core.viewer import Viewer
@@ -27,6 +30,7 @@ from db.queries.runs import FILTERS, MetricBound, ParameterMatch
 from db.tables import ModelVersion, Run
 
 _KEY = bindparam("run_order_key", type_=Text)
+_LAST_RUNS = 10_000  # that are looked at one by one: some 40 ms
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +76,7 @@ class Leaderboard(Listing):
             return pages
 
         try:
-            return await self._pages(parents, page_slice, criteria, order, read)
+            return await self._pages(database, viewer, parents, page_slice, criteria, order, read)
         except _NoText:
             return None
 
@@ -88,7 +92,8 @@ class Leaderboard(Listing):
     ) -> RecordPages:
         if not isinstance(order, RunOrder):
             return await super().record_pages(database, viewer, parents, page_slice, criteria, order, parts)
-        pages = await self._pages(parents, page_slice, criteria, order, _record_reader(database, viewer, replace(parts, ends=True)))
+        read = _record_reader(database, viewer, replace(parts, ends=True))
+        pages = await self._pages(database, viewer, parents, page_slice, criteria, order, read)
         return RecordPages.of(pages, ends=parts.ends)
 
     async def pages(
@@ -103,7 +108,7 @@ class Leaderboard(Listing):
         if not isinstance(order, RunOrder):
             return await super().pages(database, viewer, parents, page_slice, criteria, order)
         parts = PageParts(self.make_row.names, cursors=True, ends=True)
-        pages = await self._pages(parents, page_slice, criteria, order, _record_reader(database, viewer, parts))
+        pages = await self._pages(database, viewer, parents, page_slice, criteria, order, _record_reader(database, viewer, parts))
         return {key: replace(page, rows=[self.make_row(record) for record in page.rows]) for key, page in zip(parents, pages, strict=True)}
 
     async def page(
@@ -115,18 +120,45 @@ class Leaderboard(Listing):
         return (await self.pages(database, viewer, [nobody], page_slice, criteria, order))[nobody]
 
     async def _pages(
-        self, parents: Sequence[UUID], page_slice: Slice, criteria: Criteria | None, order: RunOrder, read_part: _PartReader
+        self,
+        database: Database,
+        viewer: Viewer,
+        parents: Sequence[UUID],
+        page_slice: Slice,
+        criteria: Criteria | None,
+        order: RunOrder,
+        read_part: _PartReader,
     ) -> list[Page]:
         """The page under each parent, or the one of the whole list."""
 
         async def read(part: _Part | None, keys: Sequence[UUID]) -> Mapping[UUID, Page]:
             return {} if part is None or not keys else dict(zip(keys, await read_part(part, keys), strict=True))
 
-        ranked, unranked = _Positions.of(page_slice, order).parts(self, criteria, order)
+        positions = _Positions.of(page_slice, order)
+        if page_slice.backward and await self._has_few_unranked(database, viewer, positions, criteria, order):
+            positions = positions.matching_all()
+        ranked, unranked = positions.parts(self, criteria, order)
         near, far = (unranked, ranked) if page_slice.backward else (ranked, unranked)
         first = await read(near, parents)
         second = await read(far, [key for key in parents if key not in first or not _has_more(first[key], page_slice)])
         return [_join(first.get(key), second.get(key), page_slice) for key in parents]
+
+    async def _has_few_unranked(
+        self, database: Database, viewer: Viewer, positions: _Positions, criteria: Criteria | None, order: RunOrder
+    ) -> bool:
+        """Whether the last runs of a list of everyone's, as many as are quickly looked at one by one, do not fill its last page."""
+        page_slice = positions.unranked_slice
+        if not viewer.sees_all or self.parent is not None or page_slice is None or isinstance(order.by, ByColumn):
+            return False
+        if _excludes_unranked(criteria, order):
+            return False
+        sort = positions.unranked_sort
+        after, before = (Position.of(sort, cursor) for cursor in (page_slice.after, page_slice.before))
+        rows = self.rows(viewer, criteria).with_only_columns(Run.id, maintain_column_froms=True)
+        last = between(rows, sort, after, before, backward=True).limit(_LAST_RUNS).subquery("last_runs")
+        key = bindparam(None, order.by.key, type_=Text, unique=True)
+        unranked = select(last.c.id).where(~order.by.is_ranked(last.c.id, key)).limit(page_slice.size + 1)
+        return len(await database.rows(unranked)) <= page_slice.size
 
     def ranked(self, viewer: Viewer, criteria: Criteria | None, order: RunOrder, key: ColumnElement[str] = _KEY) -> Rows:
         """The runs that have a value."""
@@ -154,6 +186,8 @@ class _Positions:
     unranked_slice: Slice | None
     ranked_sort: Sort
     unranked_sort: Sort
+    matches_all: bool = False
+    """Whether all runs are matched with those that have a value, rather than in their order one by one."""
 
     @classmethod
     def of(cls, page_slice: Slice, order: RunOrder) -> _Positions:
@@ -167,12 +201,17 @@ class _Positions:
             unranked,
         )
 
+    def matching_all(self) -> _Positions:
+        """The same, whose unranked part has an order that no index has, so that it is not read in it."""
+        key = func.least(Run.id, Run.id, type_=Uuid())
+        return replace(self, unranked_sort=replace(self.unranked_sort, key=key, named_list=Run.__tablename__), matches_all=True)
+
     def parts(self, listing: Leaderboard, criteria: Criteria | None, order: RunOrder) -> tuple[_Part | None, _Part | None]:
         """The ranked and the unranked part; the second is None too where the filter excludes its rows."""
         arguments = {} if order.by.argument is None else {_KEY.key: order.by.argument}
         # Of orders by any metric, the statement is the same.
         by = order.by if order.by.argument is None else type(order.by)
-        key = (listing, criteria, by, order.descending, order.then)
+        key = (listing, criteria, by, order.descending, order.then, self.matches_all)
         for_values = listing.is_for_values(criteria, order)
         ranked, unranked = (
             PageSource(

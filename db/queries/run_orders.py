@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -66,7 +67,7 @@ class ByColumn:
 
 
 @dataclass(frozen=True, slots=True)
-class _Numbered:
+class _Numbered(ABC):
     """A number that a run has under a key in another table."""
 
     key: str
@@ -82,6 +83,13 @@ class _Numbered:
     @property
     def kind(self) -> Kind:
         return "float"
+
+    @abstractmethod
+    def is_ranked(self, run_id: Column, key: ColumnElement[str]) -> ColumnElement[bool]:
+        """Whether a run has a value that is finite."""
+
+    def unranked(self, rows: Rows, key: ColumnElement[str]) -> Rows:
+        return rows.where(~self.is_ranked(Run.id, key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +114,8 @@ class ByMetric(_Numbered):
             has_metric &= RunMetric.experiment_id == experiment_id
         return rows.join(RunMetric, has_metric).where(is_finite(RunMetric.last))
 
-    def unranked(self, rows: Rows, key: ColumnElement[str]) -> Rows:
-        is_ranked = exists().where(RunMetric.run_id == Run.id, RunMetric.key == key, is_finite(RunMetric.last))
-        return rows.where(~is_ranked)
+    def is_ranked(self, run_id: Column, key: ColumnElement[str]) -> ColumnElement[bool]:
+        return exists().where(RunMetric.run_id == run_id, RunMetric.key == key, is_finite(RunMetric.last))
 
     def as_json(self) -> ColumnElement[Any]:
         metric = aliased(RunMetric)
@@ -136,9 +143,8 @@ class ByParameter(_Numbered):
         has_parameter = (RunParameter.run_id == Run.id) & (RunParameter.key == key)
         return rows.join(RunParameter, has_parameter).where(is_finite(RunParameter.number))
 
-    def unranked(self, rows: Rows, key: ColumnElement[str]) -> Rows:
-        is_ranked = exists().where(RunParameter.run_id == Run.id, RunParameter.key == key, is_finite(RunParameter.number))
-        return rows.where(~is_ranked)
+    def is_ranked(self, run_id: Column, key: ColumnElement[str]) -> ColumnElement[bool]:
+        return exists().where(RunParameter.run_id == run_id, RunParameter.key == key, is_finite(RunParameter.number))
 
     def as_json(self) -> ColumnElement[Any]:
         parameter = aliased(RunParameter)
