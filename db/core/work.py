@@ -373,13 +373,19 @@ _CONNECTION_LOST = (
 # Undefined table, undefined column.
 _NOT_MIGRATED_SQLSTATES = frozenset({"42P01", "42703"})
 
+_STATEMENT_TIMEOUT = "57014"
 # Transient aborts that may pass when retried: deadlock, serialization failure, statement or lock timeout.
-TRANSIENT_SQLSTATES = frozenset({"40P01", "40001", "57014", "55P03"})
+TRANSIENT_SQLSTATES = frozenset({"40P01", "40001", _STATEMENT_TIMEOUT, "55P03"})
 
 
 def is_transient(error: exc.DBAPIError) -> bool:
     """Whether PostgreSQL aborted the transaction because of concurrent work, so that a retry may pass."""
     return getattr(error.orig, "sqlstate", None) in TRANSIENT_SQLSTATES
+
+
+def is_statement_timeout(error: exc.DBAPIError) -> bool:
+    """Whether PostgreSQL ended the statement because it took too long."""
+    return getattr(error.orig, "sqlstate", None) == _STATEMENT_TIMEOUT
 
 
 def _driver_error(error: exc.DBAPIError) -> BaseException | None:

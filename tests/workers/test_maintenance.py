@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -294,6 +295,25 @@ async def test_keys_of_a_day_ago_and_points_that_nobody_took_over_are_forgotten(
     assert (await run_task(context, "forget_keys"), await run_task(context, "forget_staged_points")) == (1, 1)
     assert [row.key for row in await context.database.rows(select(IdempotencyKey.key))] == ["new"]
     assert [row.key for row in await context.database.rows(select(StagedPoint.key))] == ["new"]
+
+
+async def test_batches_that_take_longer_than_a_statement_may_get_smaller(
+    context: maintenance.MaintenanceContext, ada: Client, settings: StateSettings
+) -> None:
+    """600 rows of 2 ms each do not fit into 0.4 s, nor do 312."""
+    values = "SELECT id, 'key ' || i, 'x', repeat('0', 64), now() - interval '25 hours' FROM users, generate_series(1, 600) i WHERE username = 'ada'"
+    await execute(context, text(f"INSERT INTO idempotency_keys (owner_id, key, operation, request_sha256, created_at) {values}"))
+    body = "BEGIN PERFORM pg_sleep(0.002); RETURN OLD; END"
+    await execute(context, text(f"CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS '{body}'"))
+    await execute(context, text("CREATE TRIGGER slow BEFORE DELETE ON idempotency_keys FOR EACH ROW EXECUTE FUNCTION slow()"))
+    try:
+        async with Database.open(settings, statement_timeout=0.4) as hasty:
+            with capture_logs() as logs:
+                assert await run_task(replace(context, database=hasty), "forget_keys") == 600
+    finally:
+        await execute(context, text("DROP FUNCTION slow CASCADE"))
+    assert [entry["rows"] for entry in logs if entry["event"] == "batch_made_smaller"] == [1_250, 312, 78]
+    assert await context.database.rows(select(IdempotencyKey.key)) == []
 
 
 async def test_rows_in_a_default_partition_raise_the_alarm(context: maintenance.MaintenanceContext, ada: Client) -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import orjson
 import structlog
-from sqlalchemy import ColumnElement, case, delete, exists, func, literal, or_, select, true, update
+from sqlalchemy import ColumnElement, Update, case, delete, exists, func, literal, or_, select, true, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.selectable import Select
 
@@ -24,6 +24,7 @@ from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services.accounts.owned import pays_for
 from db.services.maintenance import parts
+from db.services.maintenance.batches import in_batches
 from db.services.maintenance.context import MaintenanceContext
 from db.services.maintenance.objects import PREFIXES
 from db.services.maintenance.rows import PURGE_BATCH_SIZE, delete_in_batches
@@ -212,12 +213,10 @@ async def _empty_jobs(database: Database, user_id: UUID, condition: ColumnElemen
     is_purged = Job.error["code"].astext == _EMPTIED["error"]["code"]
     references = func.num_nonnulls(*(getattr(Job, name) for name, value in _EMPTIED.items() if value is None))
     is_full = or_(Job.parameters != {}, references > 0, Job.error.is_not(None) & ~is_purged)
-    batch = select(Job.id).where(Job.owner_id == user_id, condition, is_full).limit(PURGE_BATCH_SIZE).with_for_update(skip_locked=True)
     values = _EMPTIED | {"error": case((Job.error.is_not(None), literal(_EMPTIED["error"], JSONB)))}
-    emptied = 0
-    while True:
-        async with database.work(SYSTEM) as work:
-            count = await work.run(update(Job).where(Job.id.in_(batch)).values(values))
-        emptied += count
-        if count < PURGE_BATCH_SIZE:
-            return emptied
+
+    def change(limit: int) -> Update:
+        batch = select(Job.id).where(Job.owner_id == user_id, condition, is_full).limit(limit).with_for_update(skip_locked=True)
+        return update(Job).where(Job.id.in_(batch)).values(values)
+
+    return await in_batches(database, PURGE_BATCH_SIZE, change)

@@ -16,13 +16,14 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ColumnElement, Row, Select, delete, exists, func, literal, select, update
+from sqlalchemy import ColumnElement, Row, Select, Update, delete, exists, func, literal, select, update
 from sqlalchemy.exc import DBAPIError
 
 from db.core.sql import Rows
 from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.services.maintenance import parts
+from db.services.maintenance.batches import in_batches
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
 from db.services.maintenance.objects import remove_unreferenced
 from db.services.maintenance.rows import PURGE_BATCH_SIZE, delete_in_batches
@@ -147,15 +148,11 @@ async def _remove_objects(context: MaintenanceContext, table: Any, condition: Co
 
 
 async def _change_in_batches(database: Database, table: Any, condition: ColumnElement[bool], values: Mapping[str, Any]) -> int:
-    batch = select(table.id).where(condition).limit(BATCH_SIZE).with_for_update(skip_locked=True)
-    statement = update(table).where(table.id.in_(batch)).values(dict(values))
-    total = 0
-    while True:
-        async with database.work(SYSTEM) as work:
-            changed = await work.run(statement)
-        total += changed
-        if changed < BATCH_SIZE:
-            return total
+    def change(limit: int) -> Update:
+        batch = select(table.id).where(condition).limit(limit).with_for_update(skip_locked=True)
+        return update(table).where(table.id.in_(batch)).values(dict(values))
+
+    return await in_batches(database, BATCH_SIZE, change)
 
 
 def _deletions_of(ids: Rows) -> Part:

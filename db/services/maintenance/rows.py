@@ -13,6 +13,7 @@ from db.core.work import Database
 from db.queries.retention import DELIVERIES, LOGIN_EVENTS, MAILS, NOTIFICATIONS, PAYMENT_EVENTS, RetainedTable, kept_since
 from db.services import idempotency
 from db.services.jobs import retire_silent_workers
+from db.services.maintenance.batches import in_batches
 from db.services.maintenance.context import MaintenanceContext, MaintenanceTaskFailed
 from db.services.maintenance.partitions import add_to_totals
 from db.tables import (
@@ -131,14 +132,9 @@ async def delete_in_batches(database: Database, model: Any, condition: ColumnEle
     """Delete in batches, one transaction each; locked rows are left for the next run."""
     target: Table = model.__table__
     keys = list(target.primary_key.columns)
-    batch = select(*keys).where(condition).limit(size).with_for_update(skip_locked=True).cte("batch")
-    statement: Delete = delete(model)
-    for key in keys:
-        statement = statement.where(key == batch.c[key.name])
-    total = 0
-    while True:
-        async with database.work(SYSTEM) as work:
-            deleted = await work.run(statement)
-        total += deleted
-        if deleted < size:
-            return total
+
+    def deletion(limit: int) -> Delete:
+        batch = select(*keys).where(condition).limit(limit).with_for_update(skip_locked=True).cte("batch")
+        return delete(model).where(*(key == batch.c[key.name] for key in keys))
+
+    return await in_batches(database, size, deletion)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, Update, func, select, update
 
-from db.core.viewer import SYSTEM
 from db.core.work import Database
+from db.services.maintenance.batches import in_batches
 from db.tables import Dataset, DatasetVersion, Experiment, Model, ModelVersion, Pipeline, Run, Study
 
 PURGED = "purged"  # what names and texts read that cannot be empty
@@ -63,13 +63,10 @@ EMPTIED: Mapping[Any, Mapping[str, Any]] = {
 
 async def empty_in_batches(database: Database, table: Any, condition: ColumnElement[bool]) -> int:
     """Make these rows tombstones, in batches, one transaction each; locked rows are left for the next run."""
-    batch = select(table.id).where(condition, table.purged_at.is_(None)).limit(BATCH_SIZE).with_for_update(skip_locked=True)
-    times = {"purged_at": func.now(), "deleted_at": func.coalesce(table.deleted_at, func.now())}
-    statement = update(table).where(table.id.in_(batch)).values({**EMPTIED[table], **times})
-    total = 0
-    while True:
-        async with database.work(SYSTEM) as work:
-            emptied = await work.run(statement)
-        total += emptied
-        if emptied < BATCH_SIZE:
-            return total
+    values = {**EMPTIED[table], "purged_at": func.now(), "deleted_at": func.coalesce(table.deleted_at, func.now())}
+
+    def change(limit: int) -> Update:
+        batch = select(table.id).where(condition, table.purged_at.is_(None)).limit(limit).with_for_update(skip_locked=True)
+        return update(table).where(table.id.in_(batch)).values(values)
+
+    return await in_batches(database, BATCH_SIZE, change)
