@@ -22,7 +22,7 @@ GROUPS: Mapping[str, str] = {
     "tests/faults/test_performance_targets.py": "faults",
     "tests/faults/test_faults.py": "faults",
     "tests/faults/test_product_jobs.py": "faults",
-    "tests/faults/test_invariants.py": "faults",  # the last, because it damages the cluster
+    "tests/faults/test_invariants.py": "faults",
     "tests/server/test_console.py": "console",
     "tests/server/test_console_tabs.py": "console",
 }

@@ -17,9 +17,10 @@ WITH numbered_jobs AS (
 numbered_experiments AS (
   SELECT e.id, row_number() OVER (ORDER BY e.id) AS i FROM experiments e JOIN users u ON u.id = e.owner_id WHERE u.username = :owner)
 INSERT INTO runs (owner_id, experiment_id, number, name, notes, status, seed, job_id, dataset_id, dataset_version_id, pipeline_id, hyperparameters, algorithm,
-  annotations, started_at, completed_at)
+  annotations, architecture, started_at, completed_at)
 SELECT j.owner_id, e.id, 1, 'run ' || j.i, 'notes', 'completed', 7, j.id, j.dataset_id, j.dataset_version_id, j.pipeline_id, jsonb_build_object('alpha', j.i), 'Ridge',
   jsonb_build_object('stage', 'draft', 'ticket', j.i::text),
+  '{"definition": {"type": "perceptron"}, "hash": "00", "parameterCount": 9, "flops": 16, "sizeBytes": 72}',
   now() - j.i * interval '1 second', now()
 FROM numbered_jobs j JOIN numbered_experiments e USING (i);
 

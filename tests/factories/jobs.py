@@ -133,5 +133,5 @@ FACTORY = Factory(
     story=_tell,
     story_statuses=(("Job", "COMPLETED"), ("Job", "FAILED"), ("Job", "CANCELLED")),
     conditions={"a job is a retry of another one": _has_a_retry},
-    unfilled=("Job.credits", "Job.error", "Job.retryOf"),  # each was free, and completed at its first attempt
+    unfilled=("Job.creditTransactions", "Job.credits", "Job.error", "Job.retryOf"),  # each was free, and completed at its first attempt
 )

@@ -99,5 +99,5 @@ FACTORY = Factory(
     states=_STATES,
     story=_tell,
     story_statuses=(("Study", "COMPLETED"), ("Trial", "COMPLETED")),
-    unfilled=("Study.deletedAt",),
+    unfilled=("Study.deletedAt", "Trial.pruning"),  # the trials that tests of edges read completed
 )

@@ -33,6 +33,7 @@ CLUSTER_KINDS: Mapping[str, ClusterKind] = {
     "faults": ClusterKind({**product_jobs.SETTINGS, **UNLIMITED}, has_up=True),
     "numbers": ClusterKind({"TRELLIS_WORKER_CANCEL_GRACE": "2", **UNLIMITED}, has_up=False),
     "quick": ClusterKind({**product_jobs.SETTINGS, **UNLIMITED}, has_up=False),
+    "damaged": ClusterKind(UNLIMITED, has_up=False),
 }
 NUMBERS = {"test_bodies", "test_network_faults", "test_performance_targets"}
 
@@ -74,6 +75,8 @@ async def workload(request: pytest.FixtureRequest, workload_of_kind: Callable[[s
     """The workload of the module, on a cluster that it shares."""
     if "not exhaustive" in request.config.option.markexpr:
         return await workload_of_kind("quick")
+    if request.path.stem == "test_harness":
+        return await workload_of_kind("damaged")
     return await workload_of_kind("numbers" if request.path.stem in NUMBERS else "faults")
 
 

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults import hooks
 from tests.faults.cluster import Cluster, eventually
-from tests.faults.fault_injection import FaultInjector
 from tests.faults.invariants import INVARIANTS, LATER_INVARIANTS, find_violations, query_violations
 from tests.faults.workload import Workload
 
@@ -197,28 +195,3 @@ async def test_what_is_broken_is_named(name: str, final_violations: dict[str, li
 
 def test_every_invariant_is_seen_to_break() -> None:
     assert {name.partition(":")[0] for name in DAMAGE} == {*INVARIANTS, *LATER_INVARIANTS}
-
-
-@pytest.mark.exhaustive
-async def test_without_deadlines_the_harness_finds_two_at_once(cluster: Cluster, workload: Workload, fault_injector: FaultInjector) -> None:
-    """A body that outlives the lease of its frozen worker overlaps with the next attempt."""
-    worker = await cluster.start_worker(**{hooks.NO_DEADLINE: "1"})
-    before = await find_violations(cluster, workload)
-    job = await fault_injector.late_result(worker.pid, "linger 600 0.2")
-    assert await workload.wait_for_end(job) == {job.job: "completed"}
-    after = await find_violations(cluster, workload)
-    assert {name: rows for name, rows in after.items() if rows != before[name]} == {"6  executions of a job never overlap": [job.job]}
-    await cluster.stop_worker(worker)
-
-
-@pytest.mark.exhaustive
-async def test_without_the_fence_the_harness_finds_what_is_broken(
-    cluster: Cluster, workload: Workload, fault_injector: FaultInjector
-) -> None:
-    """The last test on this cluster, because its damage stays."""
-    worker = await cluster.start_worker(**{hooks.NO_FENCE: "1"})
-    before = await find_violations(cluster, workload)
-    job = await fault_injector.late_result(worker.pid)
-    await workload.wait_for_end(job)
-    after = await find_violations(cluster, workload)
-    assert {name: rows for name, rows in after.items() if rows != before[name]} == {"2  made by the attempt that the row names": [job.job]}
