@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Text, Uuid, bindparam, cast, func, null, select, union_all
+from sqlalchemy import ColumnElement, Text, bindparam, cast, null, select, union_all
 
 from db.core.criteria import AllOf, Criteria, Orders
 from db.core.listing import Listing, first_rows
@@ -136,7 +136,7 @@ class Leaderboard(Listing):
 
         positions = _Positions.of(page_slice, order)
         if page_slice.backward and await self._has_few_unranked(database, viewer, positions, criteria, order):
-            positions = positions.matching_all()
+            positions = positions.matching_all(order)
         ranked, unranked = positions.parts(self, criteria, order)
         near, far = (unranked, ranked) if page_slice.backward else (ranked, unranked)
         first = await read(near, parents)
@@ -168,6 +168,11 @@ class Leaderboard(Listing):
     def unranked(self, viewer: Viewer, criteria: Criteria | None, order: RunOrder, key: ColumnElement[str] = _KEY) -> Rows:
         """The other runs."""
         return order.by.unranked(self.rows(viewer, criteria), key)
+
+    def unmatched(self, viewer: Viewer, criteria: Criteria | None, order: RunOrder) -> Rows:
+        """The same, by matching all runs with all values."""
+        assert not isinstance(order.by, ByColumn)
+        return order.by.unmatched(self.rows(viewer, criteria), _KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +206,11 @@ class _Positions:
             unranked,
         )
 
-    def matching_all(self) -> _Positions:
+    def matching_all(self, order: RunOrder) -> _Positions:
         """The same, whose unranked part has an order that no index has, so that it is not read in it."""
-        key = func.least(Run.id, Run.id, type_=Uuid())
-        return replace(self, unranked_sort=replace(self.unranked_sort, key=key, named_list=Run.__tablename__), matches_all=True)
+        assert not isinstance(order.by, ByColumn)
+        sort = replace(self.unranked_sort, key=order.by.unmatched_id, named_list=Run.__tablename__)
+        return replace(self, unranked_sort=sort, matches_all=True)
 
     def parts(self, listing: Leaderboard, criteria: Criteria | None, order: RunOrder) -> tuple[_Part | None, _Part | None]:
         """The ranked and the unranked part; the second is None too where the filter excludes its rows."""
@@ -217,7 +223,10 @@ class _Positions:
             PageSource(
                 (*key, name), partial(rows, criteria=criteria, order=order), lambda sort=sort: sort, listing.parent, arguments, for_values
             )
-            for name, rows, sort in (("ranked", listing.ranked, self.ranked_sort), ("unranked", listing.unranked, self.unranked_sort))
+            for name, rows, sort in (
+                ("ranked", listing.ranked, self.ranked_sort),
+                ("unranked", listing.unmatched if self.matches_all else listing.unranked, self.unranked_sort),
+            )
         )
         return (
             None if self.ranked_slice is None else _Part(ranked, self.ranked_slice),

@@ -5,9 +5,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, DateTime, Double, Integer, Interval, Text, bindparam, exists, func, literal_column, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Double,
+    Integer,
+    Interval,
+    Text,
+    Uuid,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
@@ -71,10 +86,19 @@ class _Numbered(ABC):
     """A number that a run has under a key in another table."""
 
     key: str
+    table: ClassVar[Any]
 
     @property
     def argument(self) -> str:
         return self.key
+
+    @property
+    @abstractmethod
+    def value(self) -> Column: ...
+
+    @property
+    def row_key(self) -> Column:
+        return self.table.run_id
 
     @property
     def is_nullable(self) -> bool:
@@ -84,17 +108,31 @@ class _Numbered(ABC):
     def kind(self) -> Kind:
         return "float"
 
-    @abstractmethod
     def is_ranked(self, run_id: Column, key: ColumnElement[str]) -> ColumnElement[bool]:
         """Whether a run has a value that is finite."""
+        return exists().where(self._has_value(run_id, key))
 
     def unranked(self, rows: Rows, key: ColumnElement[str]) -> Rows:
         return rows.where(~self.is_ranked(Run.id, key))
+
+    def unmatched(self, rows: Rows, key: ColumnElement[str]) -> Rows:
+        """The same rows as `unranked`, by an outer join."""
+        return rows.outerjoin(self.table, self._has_value(Run.id, key)).where(self.row_key.is_(None))
+
+    @property
+    def unmatched_id(self) -> ColumnElement[UUID]:
+        """The ids of these rows as an expression of both sides, by which PostgreSQL cannot sort before it has joined."""
+        return func.least(Run.id, self.row_key, type_=Uuid())
+
+    def _has_value(self, run_id: Column, key: ColumnElement[str]) -> ColumnElement[bool]:
+        return (self.row_key == run_id) & (self.table.key == key) & is_finite(self.value)
 
 
 @dataclass(frozen=True, slots=True)
 class ByMetric(_Numbered):
     """The last value of a metric, if it is finite."""
+
+    table = RunMetric
 
     @property
     def label(self) -> str:
@@ -104,18 +142,11 @@ class ByMetric(_Numbered):
     def value(self) -> Column:
         return RunMetric.last
 
-    @property
-    def row_key(self) -> Column:
-        return RunMetric.run_id
-
     def ranked(self, rows: Rows, experiment_id: Column | None, key: ColumnElement[str]) -> Rows:
         has_metric = (RunMetric.run_id == Run.id) & (RunMetric.key == key)
         if experiment_id is not None:  # an index has the runs of an experiment in the order of a metric
             has_metric &= RunMetric.experiment_id == experiment_id
         return rows.join(RunMetric, has_metric).where(is_finite(RunMetric.last))
-
-    def is_ranked(self, run_id: Column, key: ColumnElement[str]) -> ColumnElement[bool]:
-        return exists().where(RunMetric.run_id == run_id, RunMetric.key == key, is_finite(RunMetric.last))
 
     def as_json(self) -> ColumnElement[Any]:
         metric = aliased(RunMetric)
@@ -127,6 +158,8 @@ class ByMetric(_Numbered):
 class ByParameter(_Numbered):
     """A hyperparameter, if it is a number; ties are sorted by its text, too."""
 
+    table = RunParameter
+
     @property
     def label(self) -> str:
         return "parameter"
@@ -135,16 +168,9 @@ class ByParameter(_Numbered):
     def value(self) -> Column:
         return RunParameter.number
 
-    @property
-    def row_key(self) -> Column:
-        return RunParameter.run_id
-
     def ranked(self, rows: Rows, experiment_id: Column | None, key: ColumnElement[str]) -> Rows:  # noqa: ARG002 - one signature for all
         has_parameter = (RunParameter.run_id == Run.id) & (RunParameter.key == key)
         return rows.join(RunParameter, has_parameter).where(is_finite(RunParameter.number))
-
-    def is_ranked(self, run_id: Column, key: ColumnElement[str]) -> ColumnElement[bool]:
-        return exists().where(RunParameter.run_id == run_id, RunParameter.key == key, is_finite(RunParameter.number))
 
     def as_json(self) -> ColumnElement[Any]:
         parameter = aliased(RunParameter)

@@ -16,6 +16,7 @@ from db.core.record_page import PageParts
 from db.core.viewer import SYSTEM
 from db.core.work import Database
 from db.queries import experiments, leaderboard
+from db.settings import StateSettings
 from tests.planning.conftest import Both, send
 from tests.planning.operations import Operation
 
@@ -100,16 +101,18 @@ async def test_a_value_that_comes_again_is_found_by_an_index(database: Database)
     assert any(line.startswith("Index Cond:") and "key = 'o''clock'::text" in line for line in plan), plan
 
 
-async def test_what_is_read_under_one_key_is_not_planned_each_time(database: Database) -> None:
+async def test_what_is_read_under_one_key_is_not_planned_each_time(settings: StateSettings) -> None:
     parts = PageParts(("number",), cursors=False, ends=False)
-    for _ in range(10):
-        assert await experiments.live_by_id.records(database, SYSTEM, [uuid4()], ["name"]) == {}
-        page = await leaderboard.of_experiment.record_pages(database, SYSTEM, [uuid4()], Slice(size=5), None, None, parts)
-        assert page.lengths == [0]
-        key = uuid4()
-        assert await leaderboard.of_experiment.record_counts(database, SYSTEM, [key], None) == {key: 0}
-    statements = prepared.PreparedSelect("SELECT statement, generic_plans FROM pg_prepared_statements", ())
-    plans: dict[str, int] = {record[0]: record[1] for record in await database.records(statements, [])}
+    one_connection = settings.model_copy(update={"database_pool_size": 1, "database_read_concurrency": 1})
+    async with Database.open(one_connection) as database:
+        for _ in range(10):
+            assert await experiments.live_by_id.records(database, SYSTEM, [uuid4()], ["name"]) == {}
+            page = await leaderboard.of_experiment.record_pages(database, SYSTEM, [uuid4()], Slice(size=5), None, None, parts)
+            assert page.lengths == [0]
+            key = uuid4()
+            assert await leaderboard.of_experiment.record_counts(database, SYSTEM, [key], None) == {key: 0}
+        statements = prepared.PreparedSelect("SELECT statement, generic_plans FROM pg_prepared_statements", ())
+        plans: dict[str, int] = {record[0]: record[1] for record in await database.records(statements, [])}
     for start in ("SELECT experiments.name", "SELECT runs.number", "SELECT count(*) AS count_1 \nFROM runs"):
         (count,) = (plans[text] for text in plans if text.startswith(start))
         assert count > 0, start

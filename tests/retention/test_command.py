@@ -10,7 +10,7 @@ from sqlalchemy import text
 from server.db_metrics import DatabaseMetrics
 from tests.client import Client
 from tests.retention.conftest import JUNE, MAY, Past
-from tests.server.test_jobs_command import json_lines, trellis
+from tests.server.test_jobs_command import json_lines, trellis, trellis_when_free
 
 SETTINGS = {"retention_job_events": 30.0, "retention_metric_points": 60.0, "retention_login_events": 10.0}
 TABLES = [
@@ -91,7 +91,7 @@ async def test_what_is_in_use_is_told_and_is_exit_status_1(past: Past, ada: Clie
         for timeout in ("idle_in_transaction_session_timeout", "transaction_timeout"):
             await reader.execute(text(f"SET LOCAL {timeout} = 0"))
         await reader.execute(text("SELECT count(*) FROM job_events"))
-        result = await trellis("retention")
+        result = await trellis_when_free("retention")
     assert result.returncode == 1
     assert "job_events_2020_05 was in use, and was not dropped. The next run tries again." in result.stderr
     assert "metric_points" in result.stdout

@@ -36,9 +36,17 @@ async def trellis(*arguments: str, stdin: str = "", **settings: str) -> subproce
     return await asyncio.to_thread(run_command, environment, *arguments, stdin=stdin)
 
 
+async def trellis_when_free(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same, again while a worker of another test is at the same maintenance task."""
+    while True:
+        answer = await trellis(*arguments)
+        if "being run by another process" not in answer.stderr and "at this moment" not in answer.stderr:
+            return answer
+
+
 async def json_lines(*arguments: str) -> list[dict[str, Any]]:
     """Return the JSON lines that a command prints; it must succeed."""
-    answer = await trellis(*arguments, "--json")
+    answer = await trellis_when_free(*arguments, "--json")
     assert answer.returncode == 0, answer.stderr
     return [json.loads(line) for line in answer.stdout.splitlines()]
 
@@ -306,7 +314,7 @@ async def test_maintenance_tasks_are_listed_with_how_they_went(unserved_queue: U
 
 
 async def test_a_maintenance_task_can_be_done_now(unserved_queue: UnservedQueue) -> None:
-    assert (await trellis("jobs", "maintenance", "run", "forget_keys")).stdout == "forget_keys: 0 changed.\n"
+    assert (await trellis_when_free("jobs", "maintenance", "run", "forget_keys")).stdout == "forget_keys: 0 changed.\n"
     (task,) = [task for task in await json_lines("jobs", "maintenance") if task["name"] == "forget_keys"]
     assert (task["failures"], task["error"]) == (0, None)
     assert task["runs"] >= 1
