@@ -43,7 +43,7 @@ test: dev lint ## Run lint, types, the layers between packages and the tests, wi
 	@$(call run_tests,)
 
 .PHONY: test-all
-test-all: dev lint $(VENV)/mlflow-2/.installed ## Run the same with the exhaustive tests, as a nightly CI would (about twice as long)
+test-all: dev lint $(VENV)/mlflow-2/.installed ## Run the same with the exhaustive tests, as a nightly CI would (four to five times as long)
 	@$(call run_tests,-m "")
 
 .PHONY: test-costs
