@@ -170,7 +170,7 @@ async def maintenance_runs(settings: StateSettings) -> Sequence[Row[Any]]:
 
 async def run_maintenance(settings: StateSettings, name: str) -> MaintenanceResult:
     """Run a maintenance task. Raises `NoSuchMaintenanceTask`, or `Conflict` while another process runs it."""
-    from db.services import maintenance  # imports the S3 client, half a second that the other commands save
+    from db.services import maintenance  # with what it cleans up, a fifth of a second that the other commands save
     from db.services.maintenance import MAINTENANCE_TASKS, MaintenanceContext
     from db.stores.objects import ObjectStore
 
