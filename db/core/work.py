@@ -14,16 +14,17 @@ from uuid import UUID
 import asyncpg
 import orjson
 import structlog
-from sqlalchemy import Executable, Row, exc
+from sqlalchemy import Executable, Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from db.core.audit import INSERT_EVENTS, Origin, current_origin, event, ref
 from db.core.connection_watchdog import CheckedOutConnection, CheckedOutDriverConnection, ConnectionWatchdog
+from db.core.database_errors import translate_errors
 from db.core.kept_connections import KeptConnections
 from db.core.prepared import PreparedSelect, Record, execute
 from db.core.shared_reads import SharedReads
 from db.core.viewer import Viewer
-from db.errors import DatabaseNotMigrated, StateError, Unavailable
+from db.errors import Unavailable
 from db.settings import StateSettings
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -210,14 +211,14 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection]:
         """Check out a connection for one short read in autocommit mode, under the read limit. Await nothing else while holding it."""
-        with _translate_errors():
+        with translate_errors():
             async with CheckedOutConnection(self._watchdog, self.kept, self._autocommit, self._reads) as connection:
                 yield connection
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[AsyncConnection]:
         """Check out a connection in autocommit mode for a longer time, such as for session-level locks. Not for reads."""
-        with _translate_errors():
+        with translate_errors():
             connection = await self.kept.check_out(self._autocommit.connect().start)
             try:
                 yield connection
@@ -231,7 +232,7 @@ class Database:
 
     async def records(self, select: PreparedSelect, values: Sequence[Any]) -> list[Record]:
         """Return the records of a prepared select."""
-        with _translate_errors():  # as in `read`, without the cost of its generator
+        with translate_errors():  # as in `read`, without the cost of its generator
             async with CheckedOutDriverConnection(self._watchdog, self.kept, self.engine, self._reads) as connection:
                 return await execute(connection, self.engine.sync_engine, select, values)
 
@@ -240,20 +241,20 @@ class Database:
 
         A unit of work around one statement takes as long as the statement itself. It may wait for locks, so it does not count among the reads.
         """
-        with _translate_errors():
+        with translate_errors():
             async with CheckedOutDriverConnection(self._watchdog, self.kept, self.engine) as connection:
                 return await execute(connection, self.engine.sync_engine, statement, values)
 
     async def copy(self, table: str, columns: Sequence[str], records: Sequence[tuple[Any, ...]]) -> None:
         """COPY records into a table, committed at once. The driver is used directly and knows no column types of ours: pass database values."""
-        with _translate_errors():
+        with translate_errors():
             async with CheckedOutConnection(self._watchdog, self.kept, self._autocommit) as connection:
                 await _copy(connection, table, columns, records)
 
     @asynccontextmanager
     async def work(self, viewer: Viewer) -> AsyncGenerator[Work]:
         """A unit of work: committed when the block ends, rolled back when it raises. Notices are published after the commit."""
-        with _translate_errors():
+        with translate_errors():
             async with (
                 CheckedOutConnection(self._watchdog, self.kept, self.engine) as connection,
                 connection.begin(),
@@ -352,61 +353,3 @@ async def _dispose(database: Database) -> None:
         async with asyncio.timeout(DISPOSE_TIMEOUT):
             await database.kept.close()
             await database.engine.dispose()
-
-
-_TOO_MANY_ARGUMENTS = (
-    "number of query arguments"  # asyncpg raises this as InterfaceError, like a lost connection; it is a fault of the statement
-)
-
-
-# Errors of a PostgreSQL that starts, recovers, stops or has no connection left.
-_CONNECTION_LOST = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.TransactionTimeoutError,
-)
-
-# Undefined table, undefined column.
-_NOT_MIGRATED_SQLSTATES = frozenset({"42P01", "42703"})
-
-_STATEMENT_TIMEOUT = "57014"
-# Transient aborts that may pass when retried: deadlock, serialization failure, statement or lock timeout.
-TRANSIENT_SQLSTATES = frozenset({"40P01", "40001", _STATEMENT_TIMEOUT, "55P03"})
-
-
-def is_transient(error: exc.DBAPIError) -> bool:
-    """Whether PostgreSQL aborted the transaction because of concurrent work, so that a retry may pass."""
-    return getattr(error.orig, "sqlstate", None) in TRANSIENT_SQLSTATES
-
-
-def is_statement_timeout(error: exc.DBAPIError) -> bool:
-    """Whether PostgreSQL ended the statement because it took too long."""
-    return getattr(error.orig, "sqlstate", None) == _STATEMENT_TIMEOUT
-
-
-def _driver_error(error: exc.DBAPIError) -> BaseException | None:
-    """Return the driver's exception under SQLAlchemy's two wrappers. SQLAlchemy does not report a disconnect if no connection was open."""
-    return None if error.orig is None else error.orig.__cause__
-
-
-class _translate_errors:  # noqa: N801 - reads as a statement: with _translate_errors()
-    """Translate a lost or refused connection into `Unavailable`, a missing table into `DatabaseNotMigrated`; other exceptions pass."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, StateError):
-            return
-        if isinstance(error, exc.DBAPIError) and getattr(error.orig, "sqlstate", None) in _NOT_MIGRATED_SQLSTATES:
-            raise DatabaseNotMigrated(str(_driver_error(error) or error.orig)) from error
-        lost = isinstance(error, exc.DBAPIError) and (
-            error.connection_invalidated or isinstance(error.orig, exc.InterfaceError) or isinstance(_driver_error(error), _CONNECTION_LOST)
-        )
-        # asyncpg's own exceptions: the connection broke while it was being set up.
-        lost = lost or isinstance(error, (exc.TimeoutError, exc.InterfaceError, OSError, asyncpg.InterfaceError, *_CONNECTION_LOST))
-        if lost and _TOO_MANY_ARGUMENTS not in str(error):
-            raise Unavailable("database", str(error)) from error

@@ -14,6 +14,7 @@ from sqlalchemy import Row, select
 from sqlalchemy.exc import DBAPIError
 
 from db.core.criteria import Criteria
+from db.core.database_errors import is_transient
 from db.core.listing import Listing
 from db.core.page import Slice
 from db.core.policy import visible
@@ -21,7 +22,7 @@ from db.core.prepared import Record, RecordColumn
 from db.core.record_page import PageParts
 from db.core.sql import Column, Rows, equals_any
 from db.core.viewer import ApiScope, Viewer
-from db.core.work import Database, is_transient
+from db.core.work import Database
 from db.queries import (
     accounts,
     api_keys,

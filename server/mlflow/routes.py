@@ -20,10 +20,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from db.core.audit import AuditOrigin, Origin, acting
+from db.core.database_errors import is_transient
 from db.core.networks import ClientInfo
 from db.core.policy import visible
 from db.core.viewer import Viewer
-from db.core.work import is_transient
 from db.errors import (
     Conflict,
     DatabaseNotMigrated,

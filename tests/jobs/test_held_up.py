@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
+from db.core.database_errors import is_transient
 from db.core.viewer import SYSTEM
-from db.core.work import Database, Work, is_transient
+from db.core.work import Database, Work
 from db.errors import Unavailable
 from db.services import jobs
 from db.services.jobs import Claim, HeldJob

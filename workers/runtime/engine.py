@@ -16,9 +16,10 @@ import structlog
 from sqlalchemy import Row, func, select
 from sqlalchemy.exc import DBAPIError
 
+from db.core.database_errors import is_transient
 from db.core.queues import named_queues, served_routes
 from db.core.viewer import SYSTEM
-from db.core.work import Database, is_transient
+from db.core.work import Database
 from db.errors import Unavailable
 from db.services import extras, jobs, maintenance, workers
 from db.services.jobs import Failure

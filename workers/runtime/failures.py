@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from sqlalchemy.exc import DBAPIError
 
-from db.core.work import TRANSIENT_SQLSTATES
+from db.core.database_errors import TRANSIENT_SQLSTATES
 from db.errors import StoreRefused, Unavailable
 from db.services.jobs import Failure
 from db.stores.objects import ObjectMissing

@@ -46,7 +46,7 @@ async def lock_limits(work: Work, job_ids: Sequence[UUID], lease: float) -> None
 
     To be called before any row of the jobs is locked; later statements see every claim that was made before. Also sets `lock_timeout`
     for the transaction to 2 s, or a fifth of the lease where that is less: a process that holds a lock for longer is frozen, and the
-    slot is of more use to another job. PostgreSQL aborts the transaction then (SQLSTATE 55P03), see `db.core.work.is_transient`.
+    slot is of more use to another job. PostgreSQL aborts the transaction then (SQLSTATE 55P03), see `db.core.database_errors.is_transient`.
     """
     lock_timeout = min(MAX_LOCK_TIMEOUT, lease / 5)
     await work.all(_LOCK_STATEMENT, {"p_job_ids": list(job_ids), "p_lock_timeout": f"{max(1, round(lock_timeout * 1000))}ms"})

@@ -8,8 +8,9 @@ import structlog
 from sqlalchemy import Executable
 from sqlalchemy.exc import DBAPIError
 
+from db.core.database_errors import is_statement_timeout
 from db.core.viewer import SYSTEM
-from db.core.work import Database, is_statement_timeout
+from db.core.work import Database
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

@@ -19,8 +19,9 @@ from sqlalchemy import func, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import DBAPIError
 
+from db.core.database_errors import is_transient
 from db.core.viewer import SYSTEM
-from db.core.work import Database, Work, is_transient
+from db.core.work import Database, Work
 from db.queries.retention import Partition, RetainedTable, is_over
 from db.services.maintenance.context import MaintenanceTaskFailed
 from db.tables import DroppedPartition, RetentionTotal
