@@ -20,7 +20,8 @@ from db.errors import DatabaseNotMigrated, Unavailable
 from db.queries.item_places import ItemPlace, place_of
 from db.services import item_links
 from db.settings import StateSettings
-from db.stores.objects import ObjectMissing, ObjectStore, content_disposition
+from db.stores.content_disposition import content_disposition
+from db.stores.objects import ObjectMissing, ObjectStore
 from db.tables.items import ItemStorage
 from server.observability import record_rejection
 from server.protocol.byte_ranges import ByteRange, Unsatisfiable, requested_range

@@ -6,8 +6,6 @@ import asyncio
 import base64
 import hashlib
 import os
-import re
-import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -16,10 +14,10 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
-from urllib.parse import quote
 
 from db.errors import Unavailable
 from db.settings import StateSettings
+from db.stores.content_disposition import content_disposition
 from db.stores.multipart import MultipartUploads
 from db.stores.s3 import Body, LazyClient, S3Client, s3_client
 from db.stores.s3_errors import (
@@ -386,14 +384,6 @@ class ObjectStore:
 
 class _PartCopyUnsupported(Exception):
     """The store replied to a copy of a part without having made it."""
-
-
-def content_disposition(filename: str) -> str:
-    """Return a Content-Disposition (RFC 6266) that saves under `filename`: in ASCII for old clients, in full as RFC 5987 encodes it."""
-    name = re.sub(r"[/\\]", "_", "".join(c for c in filename if unicodedata.category(c)[0] != "C")).strip()[:200] or "download"
-    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    ascii_name = re.sub(r'["%;\\]', "_", ascii_name).strip() or "download"
-    return f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _md5(body: bytes) -> bytes:

@@ -17,7 +17,8 @@ from pydantic import SecretStr
 
 from db.errors import StoreRefused, Unavailable
 from db.settings import StateSettings
-from db.stores.objects import MIB, PART_SIZE, ObjectMissing, ObjectStore, content_disposition
+from db.stores.content_disposition import content_disposition
+from db.stores.objects import MIB, PART_SIZE, ObjectMissing, ObjectStore
 from db.stores.s3 import S3Client
 from server.embedded import embedded_servers
 
