@@ -31,6 +31,9 @@ GROUPS: Mapping[str, str] = {
 # Files and groups that take more than about ten seconds, by their duration in `make test`; of those that are short there, with the exhaustive tests.
 LONGEST_FIRST = (
     "faults",
+    "tests/faults/test_external_runs.py",
+    "tests/faults/test_studies.py",
+    "tests/house/test_list_plans.py",
     "tests/jobs/test_resume.py",
     "tests/workers/test_bodies.py",
     "tests/graph/test_mutation_endings.py",
