@@ -18,4 +18,4 @@ def passkeys(viewer: Viewer) -> Rows:
 
 
 by_id = rows_by_key(passkeys, Passkey.id)
-of_user = rows_by_parent(passkeys, Passkey.user_id, Passkey.created_at.desc())
+of_user = rows_by_parent(passkeys, Passkey.user_id, Passkey.created_at.desc(), Passkey.id.desc())

@@ -60,7 +60,7 @@ def _shipped(_viewer: Viewer) -> Rows:
 
 by_id = rows_by_key(with_deleted, Pipeline.id)
 live_by_id = rows_by_key(pipelines, Pipeline.id)
-templates_of_task = rows_by_parent(_shipped, Pipeline.task_key, Pipeline.name)
+templates_of_task = rows_by_parent(_shipped, Pipeline.task_key, Pipeline.name, Pipeline.id)
 
 
 def _has_step(condition: Equals) -> Iterator[ColumnElement[bool]]:

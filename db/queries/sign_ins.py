@@ -37,7 +37,7 @@ def sessions(viewer: Viewer) -> Rows:
 
 
 session_by_id = rows_by_key(sessions, UserSession.id)
-sessions_of_user = rows_by_parent(sessions, UserSession.user_id, UserSession.last_active_at.desc())
+sessions_of_user = rows_by_parent(sessions, UserSession.user_id, UserSession.last_active_at.desc(), UserSession.id.desc())
 
 
 def login_events(viewer: Viewer) -> Rows:

@@ -129,7 +129,7 @@ def _of_front(viewer: Viewer) -> Rows:
     return trials(viewer).join(_FRONT, _FRONT.c.id == Trial.id).where(_FRONT.c.position <= MAX_FRONT)
 
 
-pareto_front = rows_by_parent(_of_front, _FRONT.c.study_id, Trial.parameter_count)
+pareto_front = rows_by_parent(_of_front, _FRONT.c.study_id, Trial.parameter_count, Trial.number)
 
 _EVENT = Sort("STUDY_EVENT", StudyEvent.sequence, StudyEvent.study_id, descending=False, kind="int")
 

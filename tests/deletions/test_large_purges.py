@@ -106,6 +106,7 @@ async def test_an_account(ada: Client, sign_in: SignIn, context: maintenance.Mai
 async def test_a_dataset(ada: Client, context: maintenance.MaintenanceContext, monkeypatch: pytest.MonkeyPatch) -> None:
     database = context.database
     await fill(context)
+    owner = (await database.rows(select(User.id).where(User.username == "ada")))[0].id
     (dataset,) = (await listed(ada))["datasets"]
     await delete(ada, dataset)
     assert (await ada.one(PURGE, id=dataset))["bytes"] == VERSIONS * SIZE
@@ -119,7 +120,6 @@ async def test_a_dataset(ada: Client, context: maintenance.MaintenanceContext, m
         text("SELECT count(*) FROM dataset_versions WHERE columns <> '[]' OR purged_at IS NULL OR deleted_at IS NULL")
     )
     assert contents[0] == 0
-    listed_objects = [each async for each in context.objects.list("datasets/")]
-    assert listed_objects == []
+    assert [each async for each in context.objects.list(f"datasets/{owner}/")] == []
     assert (await ada.one("{ viewer { storage { usedBytes } } }"))["storage"]["usedBytes"] == 0
     assert (await run_maintenance(context, "reconcile_counters")).changed == 0
