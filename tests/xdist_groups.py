@@ -33,6 +33,7 @@ LONGEST_FIRST = (
     "faults",
     "tests/faults/test_external_runs.py",
     "tests/faults/test_studies.py",
+    "tests/faults/test_notifications.py",
     "tests/house/test_list_plans.py",
     "tests/jobs/test_resume.py",
     "tests/workers/test_bodies.py",
