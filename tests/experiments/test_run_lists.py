@@ -89,6 +89,18 @@ async def test_runs_without_a_value_come_last_and_each_page_continues(
         assert (forward, backward) == (expected, expected)
 
 
+async def test_the_end_of_everyones_runs_is_found_by_one_pass_if_few_have_no_value(
+    ada: Client, admin: Client, runs: None, capture_statements: Callable[[], AbstractContextManager[list[str]]]
+) -> None:
+    """Three of the runs have no accuracy: they fill a page of two, and not one of three with the row behind it."""
+    order = {"by": {"metric": "accuracy"}}
+    for viewer, size, passes in ((admin, 2, 0), (admin, 3, 1), (ada, 3, 0)):
+        with capture_statements() as sent:
+            page = await viewer.one(RUNS, orderBy=order, last=size)
+        assert numbers(page) == [2, 4, 1, 6, 5, 3][-size:]
+        assert sum("LEFT OUTER JOIN run_metrics" in statement for statement in sent) == passes
+
+
 async def test_the_runs_of_an_experiment_are_ordered_alike(ada: Client, bob: Client, runs: None, database: Database) -> None:
     async with database.engine.begin() as connection:
         await connection.execute(text("UPDATE runs SET experiment_id = (SELECT experiment_id FROM runs ORDER BY id LIMIT 1)"))

@@ -82,8 +82,15 @@ def test_each_command_has_the_options_it_is_documented_with(command: tuple[str, 
     assert [name for name in listed if name != "--help"] == options
 
 
-def test_help_imports_nothing_heavy() -> None:
-    code = "import sys, server.cli; print(*sorted({'sqlalchemy', 'strawberry', 'polars', 'sklearn', 'pydantic', 'aioboto3'} & set(sys.modules)))"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("server.cli", {"sqlalchemy", "strawberry", "polars", "sklearn", "pydantic", "aioboto3"}),
+        ("server.app", {"aioboto3", "aiohttp", "polars"}),
+    ],
+)
+def test_a_start_imports_nothing_heavy(module: str, heavy: set[str]) -> None:
+    code = f"import sys, {module}; print(*sorted({heavy} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == ""
 
